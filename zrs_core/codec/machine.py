@@ -1,0 +1,192 @@
+"""The state table of both ends.
+
+Two laws:
+
+1. A message is legal if, and only if, `TRANSITIONS` has an entry for it: role -> state -> type of
+   message -> next state. A missing entry *is* the protocol error.
+2. Nothing outside this file changes a state.
+
+Theory of operation. A connection has two directions, and each its own state: the secondary's, in
+which Hello, Start and KeepAlive travel, and the primary's, with transactions. Both ends keep one
+`Machine` for both directions and feed it every message they send or receive, so that the two
+machines agree. The directions meet once, in `COUPLINGS`: once the secondary listens, the primary
+may speak.
+
+A blob is a countdown: StoreBlob leads to `IN_BLOB`, and once no block is left, which for an empty
+blob is at once, that state gives way to `IN_TRANSACTION`. Besides its table the primary's
+direction has two rules that run through all messages: tids rise, and a record's serial is the tid
+of its transaction.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+from ..messages import (
+    BLOB_BLOCK_SIZE,
+    NO_TID,
+    BlobBlock,
+    Commit,
+    Hello,
+    KeepAlive,
+    PrimaryMessage,
+    SecondaryMessage,
+    Start,
+    Store,
+    StoreBlob,
+    Transaction,
+)
+from .dialects import DIALECTS, ZRS_2_0
+
+
+class Role(enum.Enum):
+    """The sender of a direction."""
+
+    PRIMARY = "primary"
+    SECONDARY = "secondary"
+
+
+class State(enum.Enum):
+    """What is to come in a direction."""
+
+    #: secondary: it sends its protocol word
+    EXPECT_HELLO = "about to say hello"
+    #: secondary: it sends the tid to start after
+    EXPECT_START = "about to name its start"
+    #: secondary: it sends nothing but signs of life
+    LISTENING = "listening"
+    #: primary: it may not speak yet
+    SILENT = "waiting for a start"
+    #: primary: the next transaction
+    BETWEEN_TRANSACTIONS = "between transactions"
+    #: primary: a record or the commit
+    IN_TRANSACTION = "in a transaction"
+    #: primary: the next block of a blob
+    IN_BLOB = "in a blob"
+
+
+Message = SecondaryMessage | PrimaryMessage
+
+TRANSITIONS: Final[dict[Role, dict[State, dict[type, State]]]] = {
+    Role.SECONDARY: {
+        State.EXPECT_HELLO: {Hello: State.EXPECT_START},
+        State.EXPECT_START: {Start: State.LISTENING},
+        State.LISTENING: {KeepAlive: State.LISTENING},
+    },
+    Role.PRIMARY: {
+        State.SILENT: {},
+        State.BETWEEN_TRANSACTIONS: {Transaction: State.IN_TRANSACTION},
+        State.IN_TRANSACTION: {
+            Store: State.IN_TRANSACTION,
+            StoreBlob: State.IN_BLOB,
+            Commit: State.BETWEEN_TRANSACTIONS,
+        },
+        State.IN_BLOB: {BlobBlock: State.IN_BLOB},
+    },
+}
+
+#: Where one direction's new state moves the other: (role, new state) -> (role, new state).
+COUPLINGS: Final[dict[tuple[Role, State], tuple[Role, State]]] = {
+    (Role.SECONDARY, State.LISTENING): (Role.PRIMARY, State.BETWEEN_TRANSACTIONS),
+}
+
+
+class IllegalMessage(Exception):
+    """A message that the state forbids; whose fault it is the connection knows."""
+
+
+class Machine:
+    """The states of both directions of one connection.
+
+    `tid` is the transaction that is under way, None between transactions; `last_tid` the start
+    or the last transaction that was committed; `blocks_left` counts the blocks of the current
+    blob that are to come; `dialect` is what Hello asked for (zrs2.0 before that).
+    """
+
+    def __init__(self) -> None:
+        self._states = {Role.SECONDARY: State.EXPECT_HELLO, Role.PRIMARY: State.SILENT}
+        self.dialect = ZRS_2_0
+        self.tid: bytes | None = None
+        self.last_tid = NO_TID
+        self.blocks_left = 0
+
+    def state(self, role: Role) -> State:
+        """The state of the direction in which `role` sends."""
+        return self._states[role]
+
+    def process(self, role: Role, message: Message) -> None:
+        """`role` sends `message`: check it and go to the next state.
+
+        :raises IllegalMessage: the state forbids it; nothing has changed.
+        """
+        next_state = self.check(role, message)
+        if next_state is not self._states[role]:
+            self._states[role] = next_state
+            coupled = COUPLINGS.get((role, next_state))
+            if coupled is not None:
+                self._states[coupled[0]] = coupled[1]
+        self._apply(message)
+
+    def check(self, role: Role, message: Message) -> State:
+        """The state to which `message` from `role` would lead.
+
+        :raises IllegalMessage: the present state forbids it.
+        """
+        state = self._states[role]
+        next_state = TRANSITIONS[role][state].get(type(message))
+        if next_state is None:
+            raise IllegalMessage(
+                f"a {type(message).__name__} from the {role.value}, which is {state.value}"
+            )
+        self._check_fields(message)
+        return next_state
+
+    def _check_fields(self, message: Message) -> None:
+        match message:
+            case Store(serial=serial) if serial != self.tid:
+                raise IllegalMessage(_wrong_serial(serial))
+            case BlobBlock(data=data) if self.blocks_left > 1 and len(data) != BLOB_BLOCK_SIZE:
+                raise IllegalMessage(
+                    f"a blob block of {len(data)} bytes that is not the last one; "
+                    f"all others have {BLOB_BLOCK_SIZE}"
+                )
+            case Transaction(tid=tid) if tid <= self.last_tid:
+                raise IllegalMessage(
+                    f"transaction 0x{tid.hex()} does not follow 0x{self.last_tid.hex()}: tids rise"
+                )
+            case StoreBlob(serial=serial):
+                if serial != self.tid:
+                    raise IllegalMessage(_wrong_serial(serial))
+                if not self.dialect.blobs:
+                    raise IllegalMessage(f"a blob in {self.dialect.word}, which has none")
+            case Hello(protocol=word) if word not in DIALECTS:
+                raise IllegalMessage(f"Invalid protocol {word!r}")
+
+    def _apply(self, message: Message) -> None:
+        match message:
+            case Store():
+                pass
+            case BlobBlock():
+                self.blocks_left -= 1
+                self._leave_blob()
+            case Transaction(tid=tid):
+                self.tid = tid
+            case Commit():
+                self.last_tid = self.tid or self.last_tid
+                self.tid = None
+            case StoreBlob(blocks=blocks):
+                self.blocks_left = blocks
+                self._leave_blob()
+            case Hello(protocol=word):
+                self.dialect = DIALECTS[word]
+            case Start(tid=start):
+                self.last_tid = start
+
+    def _leave_blob(self) -> None:
+        if not self.blocks_left:
+            self._states[Role.PRIMARY] = State.IN_TRANSACTION
+
+
+def _wrong_serial(serial: bytes) -> str:
+    return f"a record's serial 0x{serial.hex()} is not the tid of its transaction"

@@ -1,0 +1,207 @@
+"""The secondary's end of a connection."""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+from ..errors import (
+    ChecksumError,
+    InvalidMessage,
+    LimitExceeded,
+    LocalProtocolError,
+    RemoteProtocolError,
+    TruncatedStream,
+)
+from ..messages import (
+    BLOB_BLOCK_SIZE,
+    MAX_BLOB_BLOCKS,
+    NO_TID,
+    BlobBlock,
+    Commit,
+    Hello,
+    KeepAlive,
+    PrimaryMessage,
+    SecondaryMessage,
+    Start,
+    Store,
+    StoreBlob,
+    Transaction,
+)
+from .checksum import RunningChecksum
+from .connection import Connection
+from .framing import prefix
+from .machine import IllegalMessage, Role, State
+from .opcodes import PickleError
+from .pickles import RecordHeader, decode
+
+#: Bytes in a pickled message: the three texts of a T may have 65,535 bytes each, twice that in the
+#: spelling of Python 3 peers, and the rest is small.
+MAX_PICKLE_SIZE: Final = 2**20
+
+#: Bytes in a record. ZODB sets no bound itself; a pickle of this size takes minutes to load.
+MAX_RECORD_SIZE: Final = 2**30
+
+
+class ChecksumPolicy(enum.Enum):
+    """What is done with the checksum of a commit."""
+
+    #: A commit without a checksum is an error.
+    REQUIRE = "require"
+    #: A checksum that is there must match; once one was there, a commit without is an error.
+    VERIFY = "verify"
+    #: Checksums are not looked at.
+    IGNORE = "ignore"
+
+
+class SecondaryConnection(Connection[PrimaryMessage]):
+    """Writes Hello, Start and KeepAlive; reads transactions, in both dialects.
+
+    A blob's blocks come out one by one as they arrive; a record comes out whole.
+
+    :param checksums: a `ChecksumPolicy` or its name: `require`, `verify`, `ignore`.
+    :param max_pickle_size: the most bytes in a pickled message.
+    :param max_record_size: the most bytes in a record.
+    :param max_blob_blocks: the most blocks, of 65,536 bytes, in a blob.
+    :raises ValueError: an unknown checksum policy.
+    """
+
+    def __init__(
+        self,
+        *,
+        checksums: ChecksumPolicy | str = ChecksumPolicy.VERIFY,
+        max_pickle_size: int = MAX_PICKLE_SIZE,
+        max_record_size: int = MAX_RECORD_SIZE,
+        max_blob_blocks: int = MAX_BLOB_BLOCKS,
+    ) -> None:
+        super().__init__()
+        self._policy = ChecksumPolicy(checksums)
+        self._max_pickle_size = max_pickle_size
+        self._max_record_size = max_record_size
+        self._max_blob_blocks = max_blob_blocks
+        self._checksum = RunningChecksum(NO_TID)
+        # An S or B that came and whose record has not.
+        self._header: RecordHeader | None = None
+        # Which dialect the peer speaks is seen at its first record or commit: here, whether it
+        # was the newer one.
+        self._newer_dialect = False
+        self._checksum_seen = False
+
+    def send(self, message: SecondaryMessage) -> bytes:
+        """The bytes of a message: first Hello, then Start, then any number of KeepAlive.
+
+        :raises LocalProtocolError: the state forbids the message; nothing has changed.
+        """
+        try:
+            self._machine.process(Role.SECONDARY, message)
+        except IllegalMessage as error:
+            raise LocalProtocolError(f"cannot send {type(message).__name__}: {error}") from error
+        match message:
+            case Hello(protocol=word):
+                payload = word.encode("ascii")
+            case Start(tid=start):
+                self._checksum = RunningChecksum(start)
+                payload = start
+            case KeepAlive():
+                payload = b""
+        return prefix(len(payload)) + payload
+
+    def _read_message(self) -> PrimaryMessage | None:
+        try:
+            message = self._parse()
+            if message is not None:
+                self._machine.process(Role.PRIMARY, message)
+        except (IllegalMessage, InvalidMessage, PickleError) as error:
+            raise RemoteProtocolError(str(error)) from error
+        return message
+
+    def _parse(self) -> PrimaryMessage | None:
+        state = self._machine.state(Role.PRIMARY)
+        if state is State.SILENT:
+            if self._frames.waiting:
+                raise RemoteProtocolError("the primary spoke before it was asked")
+            return None
+        if state is State.IN_BLOB:
+            block = self._take(BLOB_BLOCK_SIZE)
+            return None if block is None else BlobBlock(block)
+        if self._header is None:
+            message = self._parse_pickle(state)
+            if message is not None:
+                return message
+        return self._parse_record()
+
+    def _parse_pickle(self, state: State) -> Transaction | Store | Commit | None:
+        """A message that is a pickle alone; of one with a record behind it, `_header` is set."""
+        limit = self._max_pickle_size
+        if state is State.IN_TRANSACTION and not self._newer_dialect:
+            # It may be an S of the older dialect, with its record inside.
+            limit += self._max_record_size
+        payload = self._frames.take(limit)
+        if payload is None:
+            return None
+        message = decode(payload)
+        if isinstance(message, Commit):
+            self._check_commit(message)
+        # A commit's checksum covers what came before the commit, so this comes after the check.
+        self._checksum.update(payload)
+        if isinstance(message, RecordHeader):
+            self._expect_record(message)
+            return None
+        if isinstance(message, Store) and len(message.data) > self._max_record_size:
+            raise LimitExceeded(
+                f"a record of {len(message.data)} bytes, "
+                f"where at most {self._max_record_size} are allowed"
+            )
+        return message
+
+    def _expect_record(self, header: RecordHeader) -> None:
+        # A message that the state forbids is refused before its record is waited for.
+        self._machine.check(Role.PRIMARY, header.with_data(b""))
+        if header.blocks is not None and header.blocks > self._max_blob_blocks:
+            raise LimitExceeded(
+                f"a blob of {header.blocks} blocks, "
+                f"where at most {self._max_blob_blocks} are allowed"
+            )
+        self._header = header
+        self._newer_dialect = True
+
+    def _parse_record(self) -> Store | StoreBlob | None:
+        if self._header is None:
+            return None
+        data = self._take(self._max_record_size)
+        if data is None:
+            return None
+        message = self._header.with_data(data)
+        self._header = None
+        return message
+
+    def _take(self, limit: int) -> bytes | None:
+        payload = self._frames.take(limit)
+        if payload is not None:
+            self._checksum.update(payload)
+        return payload
+
+    def _check_commit(self, commit: Commit) -> None:
+        self._machine.check(Role.PRIMARY, commit)
+        if self._policy is ChecksumPolicy.IGNORE:
+            return
+        if commit.checksum is None:
+            if self._policy is ChecksumPolicy.REQUIRE or self._checksum_seen:
+                raise ChecksumError("a commit without a checksum")
+            return
+        self._newer_dialect = True
+        self._checksum_seen = True
+        digest = self._checksum.digest()
+        if commit.checksum != digest:
+            raise ChecksumError(
+                f"the checksum {commit.checksum.hex()} does not match what was received, "
+                f"which has {digest.hex()}"
+            )
+
+    def _check_end(self) -> None:
+        super()._check_end()
+        tid = self._machine.tid
+        if tid is not None:
+            left = self._machine.blocks_left
+            where = f", {left} blob blocks before its next message" if left else ""
+            raise TruncatedStream(f"the stream ended in the middle of a transaction{where}")

@@ -1,0 +1,160 @@
+"""The exception family: everything this package raises for trouble it knows.
+
+::
+
+    ReplicationError
+      InvalidMessage            a message built with a field that breaks the schema
+      ProtocolError
+        LocalProtocolError      the caller asked a connection for what its state forbids
+        RemoteProtocolError     the peer broke the protocol
+          LimitExceeded         a length or a count above a limit
+          ChecksumError         the running MD5 does not match, or is missing
+          TruncatedStream       the peer ended in the middle of something
+          UnsupportedProtocol   the peer asked for a protocol word that is not served
+      StartError                a primary cannot serve the start that a secondary asked for
+        TidTooHigh
+        Diverged
+      ConfigurationError        an argument, an address or a storage that cannot work
+        InvalidAddress
+        UnknownTransport
+        UnsuitableStorage
+      ListenError               an address that could not be listened on
+      MissingBlobSupport        a blob was sent to a storage that keeps none
+"""
+
+from __future__ import annotations
+
+
+class ReplicationError(Exception):
+    """The base of every error that this package defines."""
+
+
+class InvalidMessage(ReplicationError, ValueError):
+    """A message was built with a field that breaks the schema (protocol, section 3)."""
+
+
+class ProtocolError(ReplicationError):
+    """The rules of the protocol were broken, by one end or the other."""
+
+
+class LocalProtocolError(ProtocolError):
+    """The caller asked for something that the state of the connection forbids.
+
+    The connection is unchanged; what was asked had no effect.
+    """
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer broke the protocol; nothing more can be read from it.
+
+    `reason` says what was wrong, `tid` is the transaction in whose midst it happened (8 bytes,
+    or None between transactions), `offset` counts the bytes of the stream before the message
+    at fault.
+    """
+
+    def __init__(self, reason: str, *, tid: bytes | None = None, offset: int = 0) -> None:
+        super().__init__(reason, tid, offset)
+        self.reason = reason
+        self.tid = tid
+        self.offset = offset
+
+    def __str__(self) -> str:
+        where = f"at byte {self.offset} of the stream"
+        if self.tid is not None:
+            where += f", in transaction 0x{self.tid.hex()}"
+        return f"{self.reason} ({where})"
+
+
+class LimitExceeded(RemoteProtocolError):
+    """A length or a count is above a limit of the connection."""
+
+
+class ChecksumError(RemoteProtocolError):
+    """A commit's checksum does not match what was received, or is required and missing."""
+
+
+class TruncatedStream(RemoteProtocolError):
+    """The stream ended in the middle of a message or of a transaction."""
+
+
+class UnsupportedProtocol(RemoteProtocolError):
+    """The secondary asked for a protocol word that this primary does not serve."""
+
+
+def _hex(tid: bytes | None) -> str:
+    return "none" if tid is None else f"0x{tid.hex()}"
+
+
+class StartError(ReplicationError):
+    """A primary cannot serve the start tid that a secondary asked for.
+
+    `start` is that tid, 8 bytes.
+    """
+
+    start: bytes
+
+
+class TidTooHigh(StartError):
+    """The secondary's last transaction is later than every one of the primary's.
+
+    `last` is the primary's last tid.
+    """
+
+    def __init__(self, start: bytes, last: bytes) -> None:
+        super().__init__(start, last)
+        self.start = start
+        self.last = last
+
+    def __str__(self) -> str:
+        return (
+            f"the secondary's last transaction {_hex(self.start)} is later than this primary's "
+            f"last one {_hex(self.last)}: it replicates another database, or this primary has "
+            "lost transactions. Check the address; to go on from this primary, replicate into "
+            "an empty storage"
+        )
+
+
+class Diverged(StartError):
+    """The secondary holds a transaction that the primary never had (protocol, section 6).
+
+    `before` and `after` are the primary's tids around `start` (None where there is none).
+    """
+
+    def __init__(self, start: bytes, before: bytes | None, after: bytes | None) -> None:
+        super().__init__(start, before, after)
+        self.start = start
+        self.before = before
+        self.after = after
+
+    def __str__(self) -> str:
+        return (
+            f"the histories have diverged: the secondary's last transaction {_hex(self.start)} "
+            "is not in this primary, whose nearest ones are "
+            f"{_hex(self.before)} before it and {_hex(self.after)} after it. Keep the "
+            "secondary's files if their newest transactions matter; to go on from this "
+            "primary, replicate into an empty storage"
+        )
+
+
+class ConfigurationError(ReplicationError, ValueError):
+    """An argument that cannot work; the text names it and what would be right."""
+
+
+class InvalidAddress(ConfigurationError):
+    """A network address that does not parse."""
+
+
+class UnknownTransport(ConfigurationError):
+    """No transport is registered under this name."""
+
+
+class UnsuitableStorage(ConfigurationError):
+    """A storage (or a path) that cannot be replicated from or into."""
+
+
+class ListenError(ReplicationError, OSError):
+    """An address could not be listened on."""
+
+
+class MissingBlobSupport(ReplicationError):
+    """A blob arrived for a storage that keeps no blobs."""
