@@ -1,4 +1,4 @@
-"""What the two ends of a connection share: bytes in, messages out, the end of the stream, errors."""
+"""What the two ends of a connection share: bytes in, messages out, the end, errors."""
 
 from __future__ import annotations
 

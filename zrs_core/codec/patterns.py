@@ -6,9 +6,9 @@ text expensive.
 
 The three spellings, of the tag `S` and of bytes (`size4` is little-endian)::
 
-    Python 3 peers   (X 1 0 0 0 S (           c_codecs \\n encode \\n ( X size4 utf-8 X 6 0 0 0 latin1 t R
-    Python 2 peers   (U 1 S (                 U size1 bytes
-    this package     0x80 3 X 1 0 0 0 S (     C size1 bytes
+    Python 3 peers   (X 1 0 0 0 S (         c_codecs\\nencode\\n(X size4 utf-8 X 6 0 0 0 latin1tR
+    Python 2 peers   (U 1 S (               U size1 bytes
+    this package     0x80 3 X 1 0 0 0 S (   C size1 bytes
 """
 
 from __future__ import annotations

@@ -78,14 +78,13 @@ def decode(payload: bytes) -> Transaction | RecordHeader | Store | Commit:
 def _from_fields(
     tag: str, fields: list[Any], blocks: int
 ) -> Transaction | RecordHeader | Store | Commit:
-    if tag == "S":
-        return RecordHeader(*fields, None)
-    if tag == "B":
-        return RecordHeader(*fields, blocks)
     if tag == "C":
         return Commit(*fields)
-    tid, status, user, description = fields
-    return Transaction(tid, status.decode("ascii"), user, description)
+    if tag == "T":
+        tid, status, user, description = fields
+        return Transaction(tid, status.decode("ascii"), user, description)
+    oid, serial, data_txn = fields
+    return RecordHeader(oid, serial, data_txn, blocks if tag == "B" else None)
 
 
 def _check_version(version: object) -> None:
