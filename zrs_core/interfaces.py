@@ -1,0 +1,178 @@
+"""Every contract between the parts: sources, sinks, sessions, services, transports.
+
+::
+
+    source --messages--> primary session   --bytes--> listener  ~~~ network ~~~
+    ~~~ network ~~~ connector --bytes--> secondary session --messages--> sink
+
+A transport adapts an `IReplicationService` to `IListener` and an `IReplicationClient` to
+`IConnector`; the adapters are registered in the zope.component registry under the transport's
+name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from zope.interface import Attribute, Interface
+
+from .addresses import Address
+from .messages import PrimaryMessage
+
+
+class ITransactionReader(Interface):
+    """A place in a source's history. One thread at a time, but for `wait`."""
+
+    def read(budget: int) -> list[PrimaryMessage]:
+        """The next messages: whole ones, until their data have `budget` bytes or more.
+
+        Empty when everything that is committed has been read.
+
+        :raises ReplicationError: the source is damaged.
+        :raises OSError: it cannot be read.
+        """
+
+    def wait(wake: Callable[[], None]) -> None:
+        """Call `wake` once, from any thread, when there may be more to read; perhaps at once."""
+
+    def close() -> None:
+        """Give up files. May be called again."""
+
+
+class ITransactionSource(Interface):
+    """A history to replicate. Thread-safe."""
+
+    blobs: bool = Attribute("Whether it has blobs, so that `StoreBlob` may come.")
+
+    def open(start: bytes) -> ITransactionReader:
+        """A reader of all transactions after `start` (8 bytes; `NO_TID`: from the beginning).
+
+        :raises TidTooHigh: `start` is later than every transaction of the source.
+        :raises Diverged: the source never had the transaction `start`.
+        :raises OSError: the source cannot be read.
+        """
+
+
+class ITransactionSink(Interface):
+    """Where transactions are applied, all or nothing. One thread at a time."""
+
+    blobs: bool = Attribute("Whether it can keep blobs.")
+
+    def last_tid() -> bytes:
+        """The last transaction that is finished and on disk; `NO_TID` for none."""
+
+    def apply(message: PrimaryMessage) -> None:
+        """The next message, in the order that the state table of the codec allows.
+
+        A transaction is visible, and on disk, once its `Commit` was applied.
+
+        :raises OSError: the disk does not take it; the transaction must be aborted.
+        :raises MissingBlobSupport: a blob for a sink without.
+        """
+
+    def abort() -> None:
+        """Undo what was applied of an unfinished transaction, if any; nothing of it stays."""
+
+
+class ISession(Interface):
+    """One end of one connection, driven by a transport. It never raises for what a peer does.
+
+    A transport calls one method of a session at a time, unless the method says otherwise.
+    """
+
+    finished: bool = Attribute("Whether the transport should close the connection.")
+
+    def receive_data(data: bytes) -> None:
+        """Bytes from the peer."""
+
+    def receive_eof() -> None:
+        """The peer will send no more."""
+
+    def close(reason: str) -> None:
+        """The connection is gone; `reason` is for the log. May be called again."""
+
+
+class IPrimarySession(ISession):
+    """The primary's end: answers a handshake with batches of transactions.
+
+    `receive_data` and `receive_eof` may be called while `produce` runs in another thread.
+    """
+
+    started: bool = Attribute("Whether the secondary has named its start, so that one may produce.")
+
+    def produce() -> list[bytes]:
+        """The next batch of bytes for the peer; empty when there are none now.
+
+        To be called when the one before has been sent, from a thread that may wait for the disk.
+        """
+
+    def wait(wake: Callable[[], None]) -> None:
+        """After an empty batch: call `wake` once, from any thread, when there may be more."""
+
+
+class ISecondarySession(ISession):
+    """The secondary's end: `receive_data` applies, and returns when that is done.
+
+    All methods but `keep_alive` may wait for the disk.
+    """
+
+    def greeting() -> bytes:
+        """What to send first: the protocol word and the start."""
+
+    def keep_alive() -> bytes:
+        """What to send every `keep_alive_delay` seconds."""
+
+
+class IReplicationService(Interface):
+    """What a listener serves: makes a session for each connection. Thread-safe."""
+
+    address: Address = Attribute("Where to listen.")
+    reactor: object = Attribute("What the transport is to run on; None for its own default.")
+
+    def session(peer: str) -> IPrimarySession:
+        """A session for a new connection; `peer` names the other end in the log."""
+
+
+class IReplicationClient(Interface):
+    """What a connector connects for: makes a session for each connection that it gets.
+
+    Thread-safe.
+    """
+
+    address: Address = Attribute("Where to connect to.")
+    reactor: object = Attribute("What the transport is to run on; None for its own default.")
+    keep_alive_delay: float = Attribute("Seconds between keep-alive messages; 0 for none.")
+
+    def session(peer: str) -> ISecondarySession:
+        """A session for a new connection; `peer` names the other end in the log."""
+
+    def connection_failed(reason: str) -> None:
+        """No connection could be made; `reason` is for the log."""
+
+    def retry_delay() -> float:
+        """How many seconds to wait before the next attempt."""
+
+
+class IListener(Interface):
+    """Accepts connections for a service. Thread-safe."""
+
+    address: Address = Attribute("Where it listens, its port as the system gave it.")
+
+    def start() -> None:
+        """Listen.
+
+        :raises ListenError: the address cannot be listened on.
+        """
+
+    def stop(timeout: float) -> None:
+        """Accept no more, let each secondary catch up for `timeout` seconds at most, disconnect."""
+
+
+class IConnector(Interface):
+    """Keeps a client connected. Thread-safe."""
+
+    def start() -> None:
+        """Begin to connect, and to connect again whenever that fails or the connection is lost."""
+
+    def stop() -> None:
+        """Disconnect and stay so; returns when the last session is closed."""

@@ -1,0 +1,367 @@
+"""Sessions: a connection end joined to a source or a sink, which is what a transport drives.
+
+A session has no I/O of its own and no thread: the transport calls it with what came in, and takes
+from it what is to go out. It logs what happens to its connection, under `zrs_core.primary` or
+`zrs_core.secondary`, and turns every failure into `finished`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from zope.interface import implementer
+
+from .addresses import Address
+from .backoff import Backoff
+from .codec import PrimaryConnection, SecondaryConnection
+from .codec.dialects import ZRS_2_0, ZRS_2_1
+from .codec.pickles import WRITERS
+from .codec.secondary import ChecksumPolicy
+from .errors import ConfigurationError, RemoteProtocolError, StartError
+from .interfaces import (
+    IPrimarySession,
+    IReplicationClient,
+    IReplicationService,
+    ISecondarySession,
+    ITransactionReader,
+    ITransactionSink,
+    ITransactionSource,
+)
+from .messages import NO_TID, Commit, Hello, KeepAlive, PrimaryMessage, Start, Transaction
+from .tids import describe_tid
+
+primary_log = logging.getLogger("zrs_core.primary")
+secondary_log = logging.getLogger("zrs_core.secondary")
+
+#: Bytes of data in one batch for one secondary: what a primary holds in memory for each at most,
+#: but for a single record that is larger.
+BATCH_SIZE = 256 * 1024
+
+
+class _Log(logging.LoggerAdapter[logging.Logger]):
+    """Puts the peer in front of each message."""
+
+    def __init__(self, logger: logging.Logger, peer: str) -> None:
+        super().__init__(logger)
+        self._peer = peer
+
+    def process(self, msg, kwargs):  # type: ignore[no-untyped-def]
+        return f"{self._peer}: {msg}", kwargs
+
+
+@implementer(IPrimarySession)
+class PrimarySession:
+    """The primary's end of one connection.
+
+    :param peer: names the other end in the log.
+    """
+
+    def __init__(self, source: ITransactionSource, peer: str, *, pickle_protocol: int) -> None:
+        self.finished = False
+        self._source = source
+        self._connection = PrimaryConnection(blobs=source.blobs, pickle_protocol=pickle_protocol)
+        self._log = _Log(primary_log, peer)
+        self._start: bytes | None = None
+        # Guards the reader between `produce` and `close`.
+        self._lock = threading.Lock()
+        self._reader: ITransactionReader | None = None
+        self._closed = False
+        self._log.info("Connected")
+
+    @property
+    def started(self) -> bool:
+        return self._start is not None
+
+    def receive_data(self, data: bytes) -> None:
+        if self.finished:
+            return
+        try:
+            self._connection.receive_data(data)
+            for message in self._connection.messages():
+                match message:
+                    case Start(tid=start):
+                        self._log.info("start %s", describe_tid(start))
+                        self._start = start
+                    case KeepAlive():
+                        self._log.debug("keep-alive")
+        except RemoteProtocolError as error:
+            self._finish(error.reason)
+
+    def receive_eof(self) -> None:
+        # A secondary that will say no more (it never does so in half) is a secondary that left.
+        self.finished = True
+
+    def produce(self) -> list[bytes]:
+        with self._lock:
+            if self._closed or self.finished or self._start is None:
+                return []
+            try:
+                if self._reader is None:
+                    self._reader = self._source.open(self._start)
+                send = self._connection.send_chunks
+                chunks: list[bytes] = []
+                for message in self._reader.read(BATCH_SIZE):
+                    chunks += send(message)
+                return chunks
+            except StartError as error:
+                self._finish(str(error))
+            except Exception as error:  # noqa: BLE001
+                # Whatever goes wrong with the source must not take the transport's thread along,
+                # and the secondary must not be left waiting for an answer.
+                self._finish(f"cannot go on sending: {error}", exc_info=True)
+            return []
+
+    def wait(self, wake: Callable[[], None]) -> None:
+        with self._lock:
+            reader = None if self._closed else self._reader
+        if reader is not None:
+            reader.wait(wake)
+
+    def close(self, reason: str) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = self.finished = True
+            if self._reader is not None:
+                self._reader.close()
+        self._log.info("Disconnected (%s)", reason)
+
+    def _finish(self, reason: str, *, exc_info: bool = False) -> None:
+        self.finished = True
+        self._log.error(reason, exc_info=exc_info)
+        self._log.info("Closed")
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceOptions:
+    """How a service replicates: `pickle_protocol` is 3, or 1 for secondaries on Python 2.
+
+    :raises ConfigurationError: another pickle protocol.
+    """
+
+    pickle_protocol: int = 3
+
+    def __post_init__(self) -> None:
+        if self.pickle_protocol not in WRITERS:
+            raise ConfigurationError(
+                f"pickle_protocol must be 1 or 3, not {self.pickle_protocol!r}"
+            )
+
+
+@implementer(IReplicationService)
+class ReplicationService:
+    """What a listener serves."""
+
+    def __init__(
+        self,
+        source: ITransactionSource,
+        address: Address,
+        reactor: object = None,
+        options: ServiceOptions | None = None,
+    ) -> None:
+        self.address = address
+        self.reactor = reactor
+        self._source = source
+        self._pickle_protocol = (options or ServiceOptions()).pickle_protocol
+
+    def session(self, peer: str) -> PrimarySession:
+        return PrimarySession(self._source, peer, pickle_protocol=self._pickle_protocol)
+
+
+@implementer(ISecondarySession)
+class SecondarySession:
+    """The secondary's end of one connection.
+
+    :param peer: names the other end in the log.
+    """
+
+    def __init__(self, client: ReplicationClient, peer: str) -> None:
+        self.finished = False
+        self._client = client
+        self._connection = SecondaryConnection(checksums=client.checksums)
+        self._log = _Log(secondary_log, peer)
+        self._has_turn = False
+        self._closed = False
+        self._log.info("Connected")
+
+    def greeting(self) -> bytes:
+        if self._closed:
+            return b""
+        # The session before this one may still be applying what it had received.
+        self._client.turn.acquire()
+        self._has_turn = True
+        sink = self._client.sink
+        word = ZRS_2_1.word if sink.blobs else ZRS_2_0.word
+        start = sink.last_tid()
+        self._log.info("start %s", describe_tid(start))
+        return self._connection.send(Hello(word)) + self._connection.send(Start(start))
+
+    def keep_alive(self) -> bytes:
+        return self._connection.send(KeepAlive())
+
+    def receive_data(self, data: bytes) -> None:
+        if self.finished or self._closed:
+            return
+        progress = self._client.progress
+        progress.bytes += len(data)
+        self._connection.receive_data(data)
+        self._apply()
+
+    def receive_eof(self) -> None:
+        self._connection.receive_eof()
+        if not self.finished:
+            self._apply()
+        self.finished = True
+
+    def _apply(self) -> None:
+        sink = self._client.sink
+        try:
+            for message in self._connection.messages():
+                sink.apply(message)
+                self._client.applied(message)
+        except RemoteProtocolError as error:
+            self._finish(str(error))
+        except Exception as error:  # noqa: BLE001
+            # A full disk, a storage that was closed: the transaction is aborted and asked for
+            # again later; what is known here is only that it cannot be applied now.
+            self._finish(f"cannot apply what was received: {error}", exc_info=True)
+
+    def _finish(self, reason: str, *, exc_info: bool = False) -> None:
+        self.finished = True
+        self._log.error(reason, exc_info=exc_info)
+        self._log.info("Closed")
+
+    def close(self, reason: str) -> None:
+        if self._closed:
+            return
+        self._closed = self.finished = True
+        self._log.info("Disconnected (%s)", reason)
+        if self._has_turn:
+            try:
+                self._client.sink.abort()
+            except Exception:  # noqa: BLE001
+                self._log.exception("cannot clean up after an unfinished transaction")
+            finally:
+                self._has_turn = False
+                self._client.turn.release()
+        self._client.disconnected(reason)
+
+
+class Progress:
+    """What a client has received, for people to watch.
+
+    `connected` tells whether there is a session; `bytes` and `transactions` count since the
+    client was made; `tid` is the last transaction applied. Written by one thread, read by any.
+    """
+
+    def __init__(self, tid: bytes) -> None:
+        self.connected = False
+        self.bytes = 0
+        self.transactions = 0
+        self.tid = tid
+        self.last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """How a client replicates.
+
+    `checksums` is a `ChecksumPolicy` or its name (or, as in ZRS 2, True to verify and False to
+    ignore), `keep_alive_delay` the seconds between keep-alive messages, 0 for none,
+    `reconnect_delay` the shortest and the longest time between attempts to connect in seconds,
+    or one number for both.
+
+    :raises ConfigurationError: a value that is none of these.
+    """
+
+    checksums: ChecksumPolicy | str | bool = ChecksumPolicy.VERIFY
+    keep_alive_delay: float = 0
+    reconnect_delay: float | tuple[float, float] = (0.5, 60.0)
+
+    def __post_init__(self) -> None:
+        self.policy()
+        first, longest = self.reconnect_bounds()
+        if not 0 < first <= longest:
+            raise ConfigurationError(
+                "reconnect_delay must be a number of seconds above 0, or a shorter and a longer "
+                f"one, not {self.reconnect_delay!r}"
+            )
+        if not self.keep_alive_delay >= 0:
+            raise ConfigurationError(
+                f"keep_alive_delay must be 0 or more seconds, not {self.keep_alive_delay!r}"
+            )
+
+    def policy(self) -> ChecksumPolicy:
+        """`checksums` as a policy."""
+        if isinstance(self.checksums, bool):
+            return ChecksumPolicy.VERIFY if self.checksums else ChecksumPolicy.IGNORE
+        try:
+            return ChecksumPolicy(self.checksums)
+        except ValueError as error:
+            known = ", ".join(repr(policy.value) for policy in ChecksumPolicy)
+            raise ConfigurationError(
+                f"check_checksums must be one of {known}, not {self.checksums!r}"
+            ) from error
+
+    def reconnect_bounds(self) -> tuple[float, float]:
+        """`reconnect_delay` as two bounds."""
+        if isinstance(self.reconnect_delay, tuple):
+            return self.reconnect_delay
+        return self.reconnect_delay, self.reconnect_delay
+
+
+@implementer(IReplicationClient)
+class ReplicationClient:
+    """What a connector connects for."""
+
+    def __init__(
+        self,
+        sink: ITransactionSink,
+        address: Address,
+        reactor: object = None,
+        options: ClientOptions | None = None,
+    ) -> None:
+        options = options or ClientOptions()
+        self.sink = sink
+        self.address = address
+        self.reactor = reactor
+        self.checksums = options.policy()
+        self.keep_alive_delay = options.keep_alive_delay
+        self.progress = Progress(sink.last_tid())
+        #: Held by the session that may apply.
+        self.turn = threading.Lock()
+        self._backoff = Backoff(*options.reconnect_bounds())
+        self._tid = NO_TID
+
+    def session(self, peer: str) -> SecondarySession:
+        self.progress.connected = True
+        return SecondarySession(self, peer)
+
+    def applied(self, message: PrimaryMessage) -> None:
+        """A session has applied `message`."""
+        if isinstance(message, Transaction):
+            self._tid = message.tid
+        elif isinstance(message, Commit):
+            self.progress.tid = self._tid
+            self.progress.transactions += 1
+            if self._backoff.failures:
+                self._backoff.succeeded()
+
+    def disconnected(self, reason: str) -> None:
+        """A session has lost its connection."""
+        self.progress.connected = False
+        self.progress.last_error = reason
+        self._backoff.failed()
+
+    def connection_failed(self, reason: str) -> None:
+        # Once is news; the attempts after it are not.
+        level = logging.DEBUG if self._backoff.failures else logging.WARNING
+        self.progress.last_error = reason
+        self._backoff.failed()
+        secondary_log.log(level, "%s: cannot connect (%s); will keep trying", self.address, reason)
+
+    def retry_delay(self) -> float:
+        return self._backoff.delay()

@@ -1,0 +1,248 @@
+"""Reads the transactions of a FileStorage's file, and of it only what is committed.
+
+The file (`ZODB.FileStorage.format`), numbers big-endian::
+
+    4 bytes  magic, FS30
+    then transactions:
+        8  tid
+        8  length of the transaction without its trailing length
+        1  status: ' ', 'p' packed, 'u' undone, 'c' voted and not finished
+        2  length of user     2  length of description     2  length of extension
+           user, description, extension
+        data records:
+            8  oid      8  tid      8  position of the object's previous record
+            8  position of the transaction
+            2  zero (once the length of a version)
+            8  length of the data
+               the data; or, where the length is 0, the 8-byte position of the record that has
+               the data, which is 0 for a record without data
+        8  length of the transaction again
+
+What lies beyond the committed end may be half-written at any moment, so it is not even read ahead:
+it would be stale when its turn comes.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from ..errors import ReplicationError
+from ..messages import NO_TID
+
+MAGIC: Final = b"FS30"
+FIRST: Final = len(MAGIC)
+
+_TRANSACTION: Final = struct.Struct(">8sQcHHH")
+_RECORD: Final = struct.Struct(">8s8sQQHQ")
+_NUMBER: Final = struct.Struct(">Q")
+_WINDOW_SIZE: Final = 128 * 1024
+
+
+class DamagedFile(ReplicationError):
+    """A FileStorage's file does not hold what its format asks for."""
+
+
+class Header(NamedTuple):
+    """A transaction's header: where it begins, where its records begin and end, who and what."""
+
+    pos: int
+    tid: bytes
+    status: str
+    records: int
+    end: int
+    user: bytes
+    description: bytes
+    extension: bytes
+
+    @property
+    def next(self) -> int:
+        """Where the next transaction begins."""
+        return self.end + _NUMBER.size
+
+
+class Record(NamedTuple):
+    """A data record: `data` is empty for none; `data_txn` names the transaction it came from."""
+
+    oid: bytes
+    tid: bytes
+    data: bytes
+    data_txn: bytes | None
+
+
+class CommittedFile:
+    """One open FileStorage file, up to `end`, where what is committed ends. One thread at a time.
+
+    :raises OSError: the file cannot be opened.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.end = FIRST
+        self._fd = os.open(path, os.O_RDONLY)
+        self._window = b""
+        self._window_pos = 0
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def stat(self) -> os.stat_result:
+        return os.fstat(self._fd)
+
+    def was_replaced(self) -> bool:
+        """Whether another file has taken this one's name, as a pack does."""
+        try:
+            there = os.stat(self.path)
+        except FileNotFoundError:
+            return True
+        here = self.stat()
+        return (there.st_ino, there.st_dev) != (here.st_ino, here.st_dev)
+
+    # -- bytes
+
+    def read(self, pos: int, size: int) -> bytes:
+        """`size` bytes from `pos`.
+
+        :raises DamagedFile: they are not all within what is committed.
+        """
+        begin = pos - self._window_pos
+        if begin >= 0 and begin + size <= len(self._window):
+            return self._window[begin : begin + size]
+        if size >= _WINDOW_SIZE or pos + size > self.end:
+            return self.peek(pos, size)
+        self._window = self.peek(pos, min(_WINDOW_SIZE, self.end - pos))
+        self._window_pos = pos
+        return self._window[:size]
+
+    def peek(self, pos: int, size: int) -> bytes:
+        """As `read`, without reading ahead: for jumping about in the file."""
+        if pos + size > self.end:
+            raise self._damaged(f"{size} bytes at {pos} lie beyond the end {self.end}")
+        pieces = []
+        while size:
+            piece = os.pread(self._fd, size, pos)
+            if not piece:
+                raise self._damaged(f"it ends at {pos}, {size} bytes before its committed end")
+            pieces.append(piece)
+            pos += len(piece)
+            size -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _damaged(self, what: str) -> DamagedFile:
+        return DamagedFile(f"{self.path} is damaged: {what}")
+
+    # -- transactions
+
+    def header(self, pos: int) -> Header:
+        """The header of the transaction that begins at `pos`."""
+        tid, length, status, *sizes = _TRANSACTION.unpack(self.read(pos, _TRANSACTION.size))
+        texts = pos + _TRANSACTION.size
+        records = texts + sum(sizes)
+        end = pos + length
+        if status not in (b" ", b"p", b"u") or records > end or end + _NUMBER.size > self.end:
+            raise self._damaged(f"there is no transaction at {pos}")
+        if _NUMBER.unpack(self.peek(end, _NUMBER.size)) != (length,):
+            raise self._damaged(f"the transaction at {pos} has two different lengths")
+        text = self.read(texts, records - texts)
+        user, description, _ = sizes
+        return Header(
+            pos,
+            tid,
+            status.decode("ascii"),
+            records,
+            end,
+            text[:user],
+            text[user : user + description],
+            text[user + description :],
+        )
+
+    def tid_at(self, pos: int) -> bytes:
+        """The tid of the transaction that begins at `pos`."""
+        return self.peek(pos, len(NO_TID))
+
+    def before(self, pos: int) -> int:
+        """Where the transaction begins that ends at `pos`."""
+        (length,) = _NUMBER.unpack(self.peek(pos - _NUMBER.size, _NUMBER.size))
+        begin: int = pos - _NUMBER.size - length
+        if begin < FIRST or length < _TRANSACTION.size:
+            raise self._damaged(f"no transaction ends at {pos}")
+        return begin
+
+    def last_tid(self) -> bytes:
+        """The tid of the last transaction, `NO_TID` if there is none."""
+        return NO_TID if self.end <= FIRST else self.tid_at(self.before(self.end))
+
+    def records(self, header: Header) -> Iterator[Record]:
+        """The data records of a transaction."""
+        pos = header.records
+        while pos < header.end:
+            oid, tid, _, transaction, version, size = self._record_header(pos)
+            body = pos + _RECORD.size
+            pos = body + (size or _NUMBER.size)
+            if transaction != header.pos or version or pos > header.end:
+                raise self._damaged(f"there is no record of transaction {header.pos} at {body}")
+            if size:
+                yield Record(oid, tid, self.read(body, size), None)
+            else:
+                back = self._back_pointer(body)
+                data_txn = self._record_header(back)[1] if back else None
+                yield Record(oid, tid, self._follow(oid, back), data_txn)
+
+    def _record_header(self, pos: int) -> tuple[bytes, bytes, int, int, int, int]:
+        header: tuple[bytes, bytes, int, int, int, int]
+        header = _RECORD.unpack(self.read(pos, _RECORD.size))
+        return header
+
+    def _back_pointer(self, pos: int) -> int:
+        back: int = _NUMBER.unpack(self.read(pos, _NUMBER.size))[0]
+        return back
+
+    def _follow(self, oid: bytes, back: int) -> bytes:
+        """The data at the end of a chain of back-pointers."""
+        while back:
+            there, *_, size = self._record_header(back)
+            if there != oid:
+                raise self._damaged(f"the record at {back} is not one of object 0x{oid.hex()}")
+            body = back + _RECORD.size
+            if size:
+                return self.read(body, size)
+            earlier = self._back_pointer(body)
+            if earlier >= back:
+                raise self._damaged(f"the record at {back} points forward")
+            back = earlier
+        return b""
+
+    # -- finding a place
+
+    def find(self, tid: bytes) -> int:
+        """Where the first transaction after `tid` begins: the committed end if there is none.
+
+        It is looked for from the end of the file that is nearer in time.
+        """
+        if self.end <= FIRST or tid < self.tid_at(FIRST):
+            return FIRST
+        first, last = self.tid_at(FIRST), self.last_tid()
+        if tid >= last:
+            return self.end
+        # A tid is a time stamp: as a number it grows with time, evenly enough to compare.
+        begin, wanted, end = (int.from_bytes(each, "big") for each in (first, tid, last))
+        if wanted - begin < end - wanted:
+            return self._find_forward(tid)
+        return self._find_backward(tid)
+
+    def _find_forward(self, tid: bytes) -> int:
+        pos = FIRST
+        while self.tid_at(pos) <= tid:
+            (length,) = _NUMBER.unpack(self.peek(pos + len(tid), _NUMBER.size))
+            pos += length + _NUMBER.size
+        return pos
+
+    def _find_backward(self, tid: bytes) -> int:
+        pos = self.end
+        while self.tid_at(begin := self.before(pos)) > tid:
+            pos = begin
+        return pos

@@ -1,0 +1,324 @@
+"""FileStorage as a source and as a sink.
+
+The only file that knows what FileStorage keeps private: the absolute path of its file, and the tid
+that it takes for its last.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from typing import IO, Any
+
+from ZODB.interfaces import IBlobStorage
+from ZODB.POSException import POSKeyError
+from zope.interface import implementer
+
+from ..errors import Diverged, TidTooHigh
+from ..interfaces import ITransactionReader, ITransactionSource
+from ..messages import (
+    BLOB_BLOCK_SIZE,
+    NO_TID,
+    BlobBlock,
+    Commit,
+    PrimaryMessage,
+    Store,
+    StoreBlob,
+    Transaction,
+)
+from ..tids import describe_tid
+from .blobs import is_blob_record
+from .committed import FIRST, MAGIC, CommittedFile, Header, Record
+from .generic import RestoringSink
+
+log = logging.getLogger("zrs_core.storage")
+
+# What a message costs besides its data, roughly: it keeps batches of tiny records short.
+_MESSAGE_OVERHEAD = 128
+
+# A pack renames the old file away and then the new one into its place; this is how long to wait
+# for the second, in seconds, before the file counts as gone.
+_RENAME_TIMEOUT = 5.0
+
+
+def is_file_storage(storage: Any) -> bool:
+    """Whether `storage` is a FileStorage, or passes for one as a BlobStorage around one does."""
+    path = _path_of(storage)
+    if path is None or not callable(getattr(storage, "getSize", None)):
+        return False
+    try:
+        with open(path, "rb") as file:
+            # A new FileStorage writes its magic with its first transaction.
+            return file.read(FIRST) in (b"", MAGIC)
+    except OSError:
+        return False
+
+
+def _path_of(storage: Any) -> str | None:
+    path = getattr(storage, "_file_name", None)
+    if path is None:
+        # Its name is the path as it was given: right as long as the directory has not changed.
+        name = storage.getName()
+        path = os.path.abspath(name) if isinstance(name, str) else None
+    return path
+
+
+@implementer(ITransactionSource)
+class FileStorageSource:
+    """The history of a FileStorage, followed as it grows.
+
+    It reads the file beside the storage and up to `getSize()`, which FileStorage moves on once a
+    transaction is on disk; it takes none of the storage's locks, so that no commit waits for it.
+    """
+
+    def __init__(self, storage: Any) -> None:
+        self.blobs: bool = IBlobStorage.providedBy(storage)
+        #: Blob records sent without their blob, since its file was missing.
+        self.missing_blobs = 0
+        self._storage = storage
+        self._path = _path_of(storage) or ""
+        self._lock = threading.Lock()
+        self._waiting: list[Callable[[], None]] = []
+
+    def open(self, start: bytes) -> FileStorageReader:
+        return FileStorageReader(self, start)
+
+    def changed(self) -> None:
+        """The storage has committed something: wake those who wait for it."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        for wake in waiting:
+            wake()
+
+    def open_file(self) -> CommittedFile:
+        """The storage's file as it is now, `end` set."""
+        deadline = time.monotonic() + _RENAME_TIMEOUT
+        while True:
+            try:
+                file = CommittedFile(self._path)
+            except FileNotFoundError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.001)
+                continue
+            # In the order of these two lines lies that a pack cannot harm: either the file had
+            # its whole packed content, and nothing more, when its size was taken, or getSize()
+            # is already that of the packed file.
+            size = file.stat().st_size
+            file.end = min(size, self.committed_size())
+            if not file.was_replaced():
+                return file
+            file.close()
+
+    def committed_size(self) -> int:
+        size: int = self._storage.getSize()
+        return size
+
+    def logical_last_tid(self) -> bytes:
+        """The storage's last tid, also when a pack has removed that transaction."""
+        tid: bytes = self._storage.lastTransaction()
+        return tid
+
+    def open_blob(self, record: Record) -> IO[bytes] | None:
+        """The blob of a record, or None if its file is missing.
+
+        :raises OSError: it is there and cannot be read.
+        """
+        try:
+            return open(self._storage.loadBlob(record.oid, record.tid), "rb")
+        except (POSKeyError, FileNotFoundError):
+            self.missing_blobs += 1
+            log.error(
+                "%s: the blob of object 0x%s in transaction 0x%s is missing; its record is "
+                "replicated without it",
+                self._path,
+                record.oid.hex(),
+                record.tid.hex(),
+            )
+            return None
+
+    def add_waiting(self, wake: Callable[[], None]) -> None:
+        with self._lock:
+            self._waiting.append(wake)
+
+    def remove_waiting(self, wake: Callable[[], None]) -> bool:
+        """Whether `wake` was still waiting."""
+        with self._lock:
+            try:
+                self._waiting.remove(wake)
+            except ValueError:
+                return False
+            return True
+
+
+@implementer(ITransactionReader)
+class FileStorageReader:
+    """One reader's place in the file.
+
+    :raises StartError: as `ITransactionSource.open`.
+    """
+
+    def __init__(self, source: FileStorageSource, start: bytes) -> None:
+        self._source = source
+        self._tid = start
+        self._wake: Callable[[], None] | None = None
+        self._messages: Generator[PrimaryMessage] | None = None
+        self._file = source.open_file()
+        try:
+            self._pos = self._file.find(start)
+            self._check_start()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _check_start(self) -> None:
+        """Whether the primary can go on from the start (protocol, section 6)."""
+        start, file, pos = self._tid, self._file, self._pos
+        if start == NO_TID:
+            return
+        before = file.header(file.before(pos)) if pos > FIRST else None
+        if before is not None and before.tid == start:
+            return
+        after = file.header(pos) if pos < file.end else None
+        if after is None:
+            last = self._source.logical_last_tid()
+            # A pack may remove even the last transaction; as long as it is open, the storage
+            # remembers its tid.
+            if start == last and before is not None and before.status == "p":
+                return
+            raise TidTooHigh(start, max(last, before.tid if before else NO_TID))
+        # What a pack has removed lies before a transaction that is marked as packed: a pack
+        # marks all that it leaves up to its time, and it always leaves the root object's.
+        if after.status != "p":
+            raise Diverged(start, before.tid if before else None, after.tid)
+
+    def read(self, budget: int) -> list[PrimaryMessage]:
+        batch: list[PrimaryMessage] = []
+        size = 0
+        while size < budget:
+            if self._messages is None:
+                if not self._has_more():
+                    break
+                self._messages = self._transaction()
+            message = next(self._messages, None)
+            if message is None:
+                self._messages = None
+                continue
+            batch.append(message)
+            size += _MESSAGE_OVERHEAD
+            if isinstance(message, (Store, StoreBlob, BlobBlock)):
+                size += len(message.data)
+        return batch
+
+    def _has_more(self) -> bool:
+        if self._pos >= self._file.end:
+            # First the size: if the file still has its name after that, the size is its own.
+            size = self._source.committed_size()
+            if self._file.was_replaced():
+                self._follow_pack()
+            else:
+                self._file.end = size
+        return self._pos < self._file.end
+
+    def _follow_pack(self) -> None:
+        packed = self._source.open_file()
+        self._file.close()
+        self._file = packed
+        self._pos = packed.find(self._tid)
+
+    def _transaction(self) -> Generator[PrimaryMessage]:
+        file = self._file
+        header = file.header(self._pos)
+        yield _begin(header)
+        # The records of an undone transaction are void, for FileStorage too.
+        for record in () if header.status == "u" else file.records(header):
+            if self._source.blobs and is_blob_record(record.data):
+                blob = self._source.open_blob(record)
+                if blob is not None:
+                    with blob:
+                        yield from _blob_messages(record, blob)
+                    continue
+            yield Store(record.oid, record.tid, record.data, record.data_txn)
+        yield Commit()
+        self._pos = header.next
+        self._tid = header.tid
+
+    def wait(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._source.add_waiting(wake)
+        # What was committed between the last read and now has woken nobody.
+        if self._source.committed_size() != self._file.end and self._source.remove_waiting(wake):
+            wake()
+
+    def close(self) -> None:
+        if self._wake is not None:
+            self._source.remove_waiting(self._wake)
+        if self._messages is not None:
+            self._messages.close()
+            self._messages = None
+        self._file.close()
+
+
+def _begin(header: Header) -> Transaction:
+    return Transaction(header.tid, header.status, header.user, header.description, header.extension)
+
+
+def _blob_messages(record: Record, blob: IO[bytes]) -> Iterator[PrimaryMessage]:
+    size = os.fstat(blob.fileno()).st_size
+    blocks = -(-size // BLOB_BLOCK_SIZE)
+    yield StoreBlob(record.oid, record.tid, record.data, record.data_txn, blocks)
+    for _ in range(blocks):
+        # A file that has become shorter makes an empty block, which no message may be.
+        yield BlobBlock(blob.read(BLOB_BLOCK_SIZE))
+
+
+class FileStorageSink(RestoringSink):
+    """A FileStorage, with or without blobs, as a sink.
+
+    When a FileStorage is opened over an unfinished last transaction, which is what a process
+    killed between vote and finish leaves, it cuts that transaction off and yet names it as its
+    last (`read_index` of `ZODB.FileStorage`, 3.10 to 6.4). Replication would go on behind a
+    transaction that is not there, so the true last tid is read from the file.
+    """
+
+    def __init__(self, storage: Any, invalidate: Callable[[bytes, list[bytes]], None]) -> None:
+        super().__init__(storage, invalidate)
+        tid = last_tid_in_file(storage)
+        claimed = storage.lastTransaction()
+        if claimed != tid:
+            log.warning(
+                "%s names %s as its last transaction, and holds %s as the last; going on from that",
+                storage.getName(),
+                describe_tid(claimed),
+                describe_tid(tid),
+            )
+            file_storage = _file_storage(storage)
+            # Without it the storage keeps its wrong last tid, and only that.
+            if hasattr(file_storage, "_ltid"):
+                file_storage._ltid = tid
+        self._tid = tid
+
+    def last_tid(self) -> bytes:
+        return self._tid
+
+    def apply(self, message: PrimaryMessage) -> None:
+        super().apply(message)
+        if isinstance(message, Commit):
+            self._tid = super().last_tid()
+
+
+def last_tid_in_file(storage: Any) -> bytes:
+    """The tid of the last transaction that a FileStorage's file holds, `NO_TID` for none."""
+    file = FileStorageSource(storage).open_file()
+    try:
+        return file.last_tid()
+    finally:
+        file.close()
+
+
+def _file_storage(storage: Any) -> Any:
+    """The FileStorage itself, also when a BlobStorage is around it."""
+    return getattr(storage, "_BlobStorage__storage", storage)

@@ -1,0 +1,38 @@
+"""A storage that stands for another one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zope.interface import Interface, directlyProvides, providedBy
+from zope.interface.interface import InterfaceClass
+
+
+class StorageProxy:
+    """Has every attribute of the storage under it, but for what a subclass changes.
+
+    It provides the interfaces which that storage provides, without `removed` and those that
+    extend them.
+    """
+
+    def __init__(self, storage: Any, removed: tuple[InterfaceClass, ...] = ()) -> None:
+        self._storage = storage
+        kept = [
+            interface
+            for interface in providedBy(storage).flattened()
+            if interface is not Interface
+            and not any(interface.isOrExtends(each) for each in removed)
+        ]
+        directlyProvides(self, *kept)
+
+    def __getattr__(self, name: str) -> Any:
+        # Asked for while the proxy is not yet (or no longer) whole, it must not ask itself.
+        if name == "_storage":
+            raise AttributeError(name)
+        return getattr(self._storage, name)
+
+    def __len__(self) -> int:
+        return len(self._storage)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._storage!r}>"

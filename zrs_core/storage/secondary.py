@@ -1,0 +1,131 @@
+"""The read-only storage that follows a primary."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any, NoReturn
+
+from ZODB.interfaces import IBlobStorageRestoreable, IExternalGC, IStorageRestoreable
+from ZODB.POSException import ReadOnlyError
+
+from .. import transports
+from ..addresses import Address, parse_address
+from ..sessions import ClientOptions, Progress, ReplicationClient
+from .filestorage import FileStorageSink
+from .opening import open_storage
+from .proxy import StorageProxy
+
+log = logging.getLogger("zrs_core.secondary")
+
+
+class Secondary(StorageProxy):
+    """A storage that is read like any other, and written to by replication alone.
+
+    It has the methods and provides the interfaces of the storage under it, but those for writing;
+    packing is maintenance and stays possible. It can be used as a database once the first
+    transaction has arrived; open connections see what arrives at their next transaction
+    boundary.
+
+    :param storage: a FileStorage, with or without blobs, a BlobStorage around one, or a path,
+        where one is made if there is none. Without blobs, a primary with blobs will refuse it.
+    :param address: where the primary listens: `host:port` or (host, port).
+    :param reactor: what the transport runs on, if not on its own default: a Twisted reactor for
+        `twisted-tcp`, a `MemoryNetwork` for `memory`.
+    :param blob_dir: a directory for blobs, for a storage that has none yet.
+    :param transport: the name of a transport.
+    :param reconnect_delay: the shortest and the longest time between attempts to connect, in
+        seconds; one number for both.
+    :param check_checksums: `require`, `verify` (or True) or `ignore` (or False).
+    :param keep_alive_delay: seconds between keep-alive messages to the primary; 0 for none.
+    :raises ConfigurationError: an address that does not parse, an unknown transport, a storage
+        that cannot be replicated into, a setting out of range; nothing was opened or written.
+    """
+
+    def __init__(
+        self,
+        storage: Any,
+        address: object,
+        reactor: object = None,
+        *,
+        blob_dir: str | os.PathLike[str] | None = None,
+        transport: str = "twisted-tcp",
+        reconnect_delay: float | tuple[float, float] = (0.5, 60.0),
+        check_checksums: str | bool = "verify",
+        keep_alive_delay: float = 0,
+    ) -> None:
+        where = parse_address(address)
+        options = ClientOptions(check_checksums, keep_alive_delay, reconnect_delay)
+        make_connector = transports.connector_factory(transport)
+        storage, opened_here = open_storage(storage, blob_dir)
+        super().__init__(storage, (IStorageRestoreable, IBlobStorageRestoreable, IExternalGC))
+        self._db: Any = None
+        self._closed = False
+        try:
+            self._client = ReplicationClient(
+                FileStorageSink(storage, self._invalidate), where, reactor, options
+            )
+            self._connector = make_connector(self._client)
+            log.info("Opening %s %s", self.getName(), where)
+            self._connector.start()
+        except BaseException:
+            if opened_here:
+                storage.close()
+            raise
+
+    @property
+    def replication_address(self) -> Address:
+        """Where the primary is looked for."""
+        return self._client.address
+
+    @property
+    def progress(self) -> Progress:
+        """What has been received so far."""
+        return self._client.progress
+
+    def registerDB(self, db: Any) -> None:
+        self._db = db
+        self._storage.registerDB(db)
+
+    def _invalidate(self, tid: bytes, oids: list[bytes]) -> None:
+        if self._db is not None:
+            self._db.invalidate(tid, oids)
+
+    def isReadOnly(self) -> bool:
+        return True
+
+    def _read_only(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise ReadOnlyError(f"{self.getName()} is a secondary: write to its primary")
+
+    # With the signatures of ZODB.interfaces, which verifyObject compares.
+
+    def new_oid(self) -> NoReturn:
+        self._read_only()
+
+    def tpc_begin(self, transaction: Any, tid: Any = None, status: str = " ") -> NoReturn:
+        self._read_only()
+
+    def tpc_vote(self, transaction: Any) -> NoReturn:
+        self._read_only()
+
+    def tpc_finish(self, transaction: Any, func: Any = None) -> NoReturn:
+        self._read_only()
+
+    def store(self, oid: Any, serial: Any, data: Any, version: Any, transaction: Any) -> NoReturn:
+        self._read_only()
+
+    def undo(self, transaction_id: Any, transaction: Any) -> NoReturn:
+        self._read_only()
+
+    storeBlob = restore = restoreBlob = deleteObject = copyTransactionsFrom = _read_only
+
+    def close(self) -> None:
+        """Disconnect, give up an unfinished transaction, close the storage."""
+        if self._closed:
+            return
+        self._closed = True
+        log.info("Closing %s %s", self.getName(), self._client.address)
+        try:
+            self._connector.stop()
+        finally:
+            self._storage.close()

@@ -1,0 +1,435 @@
+"""A network in memory: one thread, a clock that stands still, every step by hand.
+
+What tests and demonstrations drive. Nothing moves by itself: `MemoryNetwork.step` does one thing,
+`run` goes on until nothing is left to do, `advance` moves the clock on. A transaction that is
+committed in another thread is noticed at the next step.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable
+from typing import Protocol
+
+from zope.interface import implementer
+
+from ..addresses import Address, parse_address
+from ..errors import ConfigurationError, ListenError
+from ..interfaces import (
+    IConnector,
+    IListener,
+    IPrimarySession,
+    IReplicationClient,
+    IReplicationService,
+    ISecondarySession,
+)
+
+#: Bytes that a receiver takes before it has read them, as a socket's buffer does.
+CAPACITY = 256 * 1024
+
+
+class _Acceptor(Protocol):
+    def accepted(self, end: MemoryEnd) -> None:
+        """A connection has come in."""
+
+
+class _Driver(Protocol):
+    """What owns an end that is not driven by hand."""
+
+    def received(self, data: bytes) -> None: ...
+    def ended(self) -> None: ...
+    def lost(self, reason: str) -> None: ...
+    def turn(self) -> bool:
+        """Do what is to be done now; whether there was anything."""
+
+
+class MemoryNetwork:
+    """Where listeners and connectors meet. Single-threaded.
+
+    :param chunk_size: the most bytes that one step delivers.
+    """
+
+    def __init__(self, *, chunk_size: int = 65_536) -> None:
+        self.chunk_size = chunk_size
+        #: Seconds on the clock.
+        self.now = 0.0
+        self._acceptors: dict[Address, _Acceptor] = {}
+        self._ends: list[MemoryEnd] = []
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = itertools.count(1)
+        self._ports = itertools.count(49_152)
+
+    # -- driving it
+
+    def run(self) -> None:
+        """Go on until nothing is left to do but to wait."""
+        while self.step():
+            pass
+
+    def step(self) -> bool:
+        """Give each end its turn and deliver one chunk each way; whether anything happened."""
+        happened = False
+        for end in list(self._ends):
+            happened |= end.step()
+        return happened
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock on, and do what falls due on the way."""
+        until = self.now + seconds
+        self.run()
+        while self._timers and self._timers[0][0] <= until:
+            self.now, _, due = heapq.heappop(self._timers)
+            due()
+            self.run()
+        self.now = until
+
+    def cut(self) -> None:
+        """Lose every connection at once, with what is on its way."""
+        for end in list(self._ends):
+            end.cut()
+
+    # -- taking part by hand
+
+    def listen(self, address: object) -> MemoryListener:
+        """Listen by hand: connections wait in `MemoryListener.accept`.
+
+        :raises ListenError: something listens there already.
+        """
+        listener = MemoryListener(self, parse_address(address))
+        self.add_acceptor(listener.address, listener)
+        return listener
+
+    def connect(self, address: object) -> MemoryEnd:
+        """Connect by hand.
+
+        :raises ConnectionRefusedError: nothing listens at `address`.
+        """
+        ours, theirs, accept = self._link(parse_address(address))
+        accept(theirs)
+        return ours
+
+    # -- for listeners and connectors
+
+    def _link(self, address: Address) -> tuple[MemoryEnd, MemoryEnd, Callable[[MemoryEnd], None]]:
+        acceptor = self._acceptors.get(address)
+        if acceptor is None:
+            raise ConnectionRefusedError(f"nothing listens at {address}")
+        number = next(self._count)
+        ours, theirs = MemoryEnd(self, f"memory:{number}"), MemoryEnd(self, f"memory:{number}")
+        ours.peer, theirs.peer = theirs, ours
+        self._ends += [ours, theirs]
+        return ours, theirs, acceptor.accepted
+
+    def connect_driver(self, address: Address, driver: Callable[[MemoryEnd], _Driver]) -> None:
+        """Connect, with a driver for this end, before the other end hears of it.
+
+        :raises ConnectionRefusedError: nothing listens at `address`.
+        """
+        ours, theirs, accept = self._link(address)
+        ours.driver = driver(ours)
+        accept(theirs)
+
+    def add_acceptor(self, address: Address, acceptor: _Acceptor) -> None:
+        """:raises ListenError: something listens there already."""
+        if address in self._acceptors:
+            raise ListenError(f"cannot listen on {address}: something listens there already")
+        self._acceptors[address] = acceptor
+
+    def remove_acceptor(self, address: Address) -> None:
+        self._acceptors.pop(address, None)
+
+    def free_port(self) -> int:
+        return next(self._ports)
+
+    def call_later(self, delay: float, function: Callable[[], None]) -> None:
+        """Call `function` once the clock has moved on by `delay` seconds."""
+        heapq.heappush(self._timers, (self.now + delay, next(self._count), function))
+
+    def forget(self, end: MemoryEnd) -> None:
+        if end in self._ends:
+            self._ends.remove(end)
+
+
+class MemoryEnd:
+    """One end of a connection. Without a driver it is driven by hand: `write`, `read`, `close`."""
+
+    def __init__(self, network: MemoryNetwork, name: str) -> None:
+        self.name = name
+        self.network = network
+        self.driver: _Driver | None = None
+        self.peer: MemoryEnd
+        #: Bytes that have arrived and were not read.
+        self.incoming = bytearray()
+        #: Whether the other end has closed, and all that it sent has arrived.
+        self.at_eof = False
+        self._outgoing = bytearray()
+        self._closing = False
+        self._open = True
+
+    @property
+    def drained(self) -> bool:
+        """Whether all that was written has been delivered."""
+        return not self._outgoing
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; after `close` they are dropped, as on a socket."""
+        if self._open and not self._closing:
+            self._outgoing += data
+
+    def read(self, size: int | None = None) -> bytes:
+        """What has arrived, at most `size` bytes of it."""
+        data = bytes(self.incoming[:size])
+        del self.incoming[: len(data)]
+        return data
+
+    def close(self) -> None:
+        """Close once all that was written has been delivered."""
+        self._closing = True
+
+    def cut(self, reason: str = "the connection was lost") -> None:
+        """Lose the connection at both ends, with what is on its way; `reason` is for this end."""
+        self._lose(reason)
+        self.peer._lose("the connection was lost")
+
+    def _lose(self, reason: str) -> None:
+        if self._open:
+            self._open = False
+            self.at_eof = True
+            self._outgoing.clear()
+            self.network.forget(self)
+            if self.driver is not None:
+                self.driver.lost(reason)
+
+    def step(self) -> bool:
+        if not self._open:
+            return False
+        happened = self.driver is not None and self.driver.turn()
+        room = CAPACITY - len(self.peer.incoming)
+        chunk = bytes(self._outgoing[: min(self.network.chunk_size, room)])
+        if chunk:
+            del self._outgoing[: len(chunk)]
+            self.peer._receive(chunk)
+            return True
+        if self._closing and not self._outgoing:
+            self.peer._end()
+            self._lose("closed here")
+            return True
+        return happened
+
+    def _receive(self, data: bytes) -> None:
+        if self.driver is None:
+            self.incoming += data
+        else:
+            self.driver.received(data)
+
+    def _end(self) -> None:
+        if self.driver is not None:
+            self.driver.ended()
+        self._lose("closed by the other end")
+
+
+class MemoryListener:
+    """A listener by hand."""
+
+    def __init__(self, network: MemoryNetwork, address: Address) -> None:
+        self.address = address
+        self._network = network
+        self._waiting: list[MemoryEnd] = []
+
+    def accepted(self, end: MemoryEnd) -> None:
+        self._waiting.append(end)
+
+    def accept(self) -> MemoryEnd | None:
+        """The connection that has waited longest, if there is one."""
+        self._network.run()
+        return self._waiting.pop(0) if self._waiting else None
+
+    def close(self) -> None:
+        """Listen no more; connections stay."""
+        self._network.remove_acceptor(self.address)
+
+
+#: What storages meet in that were given no network.
+default_network = MemoryNetwork()
+
+
+def _network_of(reactor: object) -> MemoryNetwork:
+    if reactor is None:
+        return default_network
+    if not isinstance(reactor, MemoryNetwork):
+        raise ConfigurationError(
+            f"the memory transport runs on a MemoryNetwork, not on {type(reactor).__name__}"
+        )
+    return reactor
+
+
+class _PrimaryDriver:
+    """Drives a primary's session: a batch whenever the one before has been delivered."""
+
+    def __init__(self, listener: Listener, end: MemoryEnd, session: IPrimarySession) -> None:
+        self._listener = listener
+        self._end = end
+        self._session = session
+        # Whether the session may have something: not so between an empty batch and a wake.
+        self._ready = True
+        self._closing = False
+
+    def received(self, data: bytes) -> None:
+        self._session.receive_data(data)
+
+    def ended(self) -> None:
+        self._session.receive_eof()
+
+    def lost(self, reason: str) -> None:
+        self._session.close(reason)
+        self._listener.drivers.discard(self)
+
+    def close(self) -> None:
+        """Close once the secondary has caught up."""
+        self._closing = True
+        self._ready = True
+
+    def abort(self) -> None:
+        self._end.cut("closed here")
+
+    def turn(self) -> bool:
+        if self._session.finished or (self._closing and not self._session.started):
+            self._end.close()
+            return False
+        if not (self._session.started and self._ready and self._end.drained):
+            return False
+        chunks = self._session.produce()
+        if chunks:
+            self._end.write(b"".join(chunks))
+        elif self._closing or self._session.finished:
+            self._end.close()
+        else:
+            self._ready = False
+            self._session.wait(self._wake)
+        return True
+
+    def _wake(self) -> None:
+        self._ready = True
+
+
+@implementer(IListener)
+class Listener:
+    """Accepts connections for a service on a `MemoryNetwork`, which its `reactor` is.
+
+    :raises ConfigurationError: the service has a reactor that is no `MemoryNetwork`.
+    """
+
+    def __init__(self, service: IReplicationService) -> None:
+        self.address = service.address
+        self.drivers: set[_PrimaryDriver] = set()
+        self._service = service
+        self._network = _network_of(service.reactor)
+
+    def start(self) -> None:
+        if not self.address.port:
+            self.address = Address(self.address.host, self._network.free_port())
+        self._network.add_acceptor(self.address, self)
+
+    def accepted(self, end: MemoryEnd) -> None:
+        driver = _PrimaryDriver(self, end, self._service.session(end.name))
+        self.drivers.add(driver)
+        end.driver = driver
+
+    def stop(self, timeout: float) -> None:
+        """As `IListener`; time stands still, so it stops waiting once nothing moves."""
+        self._network.remove_acceptor(self.address)
+        for driver in self.drivers:
+            driver.close()
+        self._network.run()
+        for driver in list(self.drivers):
+            driver.abort()
+
+
+class _SecondaryDriver:
+    """Drives a secondary's session."""
+
+    def __init__(self, connector: Connector, end: MemoryEnd, session: ISecondarySession) -> None:
+        self._connector = connector
+        self._end = end
+        self._session = session
+        self._lost = False
+        end.write(session.greeting())
+
+    def received(self, data: bytes) -> None:
+        self._session.receive_data(data)
+
+    def ended(self) -> None:
+        self._session.receive_eof()
+
+    def lost(self, reason: str) -> None:
+        self._lost = True
+        self._session.close(reason)
+        self._connector.lost()
+
+    def turn(self) -> bool:
+        if self._session.finished:
+            self._end.close()
+        return False
+
+    def keep_alive(self) -> bool:
+        """Whether there is still somebody to say it to."""
+        if not self._lost:
+            self._end.write(self._session.keep_alive())
+        return not self._lost
+
+    def close(self) -> None:
+        self._end.cut("closed here")
+
+
+@implementer(IConnector)
+class Connector:
+    """Keeps a client connected on a `MemoryNetwork`, which its `reactor` is.
+
+    :raises ConfigurationError: the client has a reactor that is no `MemoryNetwork`.
+    """
+
+    def __init__(self, client: IReplicationClient) -> None:
+        self._client = client
+        self._network = _network_of(client.reactor)
+        self._driver: _SecondaryDriver | None = None
+        self._stopped = False
+
+    def start(self) -> None:
+        self._connect()
+
+    def _connect(self) -> None:
+        if self._stopped:
+            return
+        try:
+            self._network.connect_driver(self._client.address, self._drive)
+        except ConnectionRefusedError as error:
+            self._client.connection_failed(str(error))
+            self._retry()
+
+    def _drive(self, end: MemoryEnd) -> _SecondaryDriver:
+        driver = _SecondaryDriver(self, end, self._client.session(end.name))
+        self._driver = driver
+        if self._client.keep_alive_delay:
+            self._keep_alive_later(driver)
+        return driver
+
+    def _keep_alive_later(self, driver: _SecondaryDriver) -> None:
+        def due() -> None:
+            if driver.keep_alive():
+                self._keep_alive_later(driver)
+
+        self._network.call_later(self._client.keep_alive_delay, due)
+
+    def lost(self) -> None:
+        self._driver = None
+        if not self._stopped:
+            self._retry()
+
+    def _retry(self) -> None:
+        self._network.call_later(self._client.retry_delay(), self._connect)
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._driver is not None:
+            self._driver.close()

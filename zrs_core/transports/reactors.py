@@ -1,0 +1,131 @@
+"""Which Twisted reactor a transport runs on, and how to reach it from any thread.
+
+A storage may be given a reactor, by an application that runs one. All others share one that runs
+in a background thread, from the time when the first of them is opened until the last is closed.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.pollreactor import PollReactor
+from twisted.internet.threads import blockingCallFromThread, deferToThreadPool
+from twisted.python.failure import Failure
+from twisted.python.threadable import isInIOThread
+
+Result = TypeVar("Result")
+
+#: Threads that read and apply for all storages on the background reactor. Each is busy for a
+#: batch at a time; the number only bounds how many disks are waited for at once.
+BACKGROUND_WORKERS = 16
+
+
+class Loop:
+    """A reactor in use. Thread-safe."""
+
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+
+    def close(self) -> None:
+        """It is not needed any more."""
+
+    def must_not_wait(self) -> bool:
+        """Whether waiting for the reactor here would wait for ever."""
+        return not self.reactor.running or bool(isInIOThread())  # type: ignore[no-untyped-call]
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """The result of a call in the reactor's thread, waited for if it is a Deferred.
+
+        In that very thread, and before the reactor runs, a Deferred that has not fired is left
+        to go on by itself, and the result is None.
+        """
+        if not self.must_not_wait():
+            return blockingCallFromThread(self.reactor, function, *args)
+        outcome: list[Any] = []
+        maybeDeferred(function, *args).addBoth(outcome.append)
+        if not outcome:
+            return None
+        if isinstance(outcome[0], Failure):
+            outcome[0].raiseException()
+        return outcome[0]
+
+    def in_thread(self, function: Callable[..., Result], *args: Any) -> Deferred[Result]:
+        """Call in a thread that may wait for the disk. To be called in the reactor's thread."""
+        if not self.reactor.running:
+            # It is shutting down, and its threads with it: what is left must be done here.
+            return maybeDeferred(function, *args)
+        return deferToThreadPool(self.reactor, self.reactor.getThreadPool(), function, *args)
+
+
+class _Background:
+    """The background reactor and its thread, while anybody uses them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._reactor: Any = None
+        self._thread: threading.Thread | None = None
+
+    def acquire(self) -> _BackgroundLoop:
+        with self._lock:
+            self._users += 1
+            if self._thread is None:
+                self._start()
+            return _BackgroundLoop(self._reactor, self)
+
+    def _start(self) -> None:
+        reactor: Any = PollReactor()  # type: ignore[no-untyped-call]
+        # The application may run a reactor of its own, whose thread is *the* I/O thread.
+        reactor._registerAsIOThread = False
+        pool = reactor.getThreadPool()
+        # A storage that nobody closed must not keep the process from ending.
+        pool.threadFactory = functools.partial(threading.Thread, daemon=True)
+        pool.adjustPoolsize(0, BACKGROUND_WORKERS)
+        running = threading.Event()
+        reactor.callWhenRunning(running.set)
+        self._reactor = reactor
+        self._thread = threading.Thread(
+            target=reactor.run, args=(False,), name="zrs_core reactor", daemon=True
+        )
+        self._thread.start()
+        running.wait()
+
+    def release(self) -> None:
+        with self._lock:
+            self._users -= 1
+            thread = self._thread
+            # Its own thread cannot wait for its end: then it stays, for the next who needs it.
+            if self._users or thread is None or self.is_current_thread():
+                return
+            self._reactor.callFromThread(self._reactor.stop)
+            thread.join()
+            # A reactor never closes the pipe that wakes it, since it may be run once more.
+            self._reactor.waker.connectionLost(None)
+            self._reactor = self._thread = None
+
+    def is_current_thread(self) -> bool:
+        return threading.current_thread() is self._thread
+
+
+class _BackgroundLoop(Loop):
+    def __init__(self, reactor: Any, background: _Background) -> None:
+        super().__init__(reactor)
+        self._background = background
+
+    def close(self) -> None:
+        self._background.release()
+
+    def must_not_wait(self) -> bool:
+        return self._background.is_current_thread()
+
+
+_background = _Background()
+
+
+def acquire(reactor: object) -> Loop:
+    """The loop of a given reactor, or of the background one for None; to be closed after use."""
+    return _background.acquire() if reactor is None else Loop(reactor)
