@@ -29,6 +29,7 @@ class Connection(ABC, Generic[Received]):
         #: What the peer did wrong, None while it has done nothing wrong.
         self.error: RemoteProtocolError | None = None
         self._eof = False
+        self._finished = False
         self._frames = FrameReader()
         self._machine = Machine()
 
@@ -62,13 +63,13 @@ class Connection(ABC, Generic[Received]):
         """
         if self.error is not None:
             raise self.error
-        begin = self._frames.offset
         try:
             message = self._read_message()
             if message is None and self._eof:
                 self._check_end()
+                self._finished = True
         except RemoteProtocolError as error:
-            error.offset = begin
+            error.offset = self._frames.offset
             error.tid = self._machine.tid
             self.error = error
             self._frames.discard()
@@ -78,7 +79,7 @@ class Connection(ABC, Generic[Received]):
     @property
     def at_eof(self) -> bool:
         """Whether the peer's stream has ended and all of it was read without an error."""
-        return self._eof and self.error is None and not self._frames.waiting
+        return self._finished
 
     @abstractmethod
     def _read_message(self) -> Received | None:

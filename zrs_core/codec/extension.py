@@ -19,11 +19,14 @@ import struct
 from io import BytesIO
 from typing import Final, NamedTuple
 
-from .opcodes import OPAQUE, MemoWrite, Node, Pickle, PickleError, read
+from ..messages import MAX_METADATA_SIZE
+from .opcodes import MAX_DEPTH, OPAQUE, MemoWrite, Node, Pickle, PickleError, read
 
 PROTO: Final = 0x80
 _FRAME_SIZE: Final = 9
 _STOP: Final = b"."
+# T puts two tuples around it.
+_MAX_DEPTH: Final = MAX_DEPTH - 2
 _frame = struct.Struct("<BQ").pack
 _u32 = struct.Struct("<I").pack
 
@@ -61,7 +64,8 @@ def cut_out(message: Pickle, before: Node, close: int) -> bytes:
 
     :param before: the node in front of the extension.
     :param close: where the opcode that ends the tuple stands.
-    :raises PickleError: it needs a value stored before it that cannot be written again.
+    :raises PickleError: it needs values stored before it that cannot be written again, or too
+        many of them.
     """
     begin = before.end
     body = _without_frames(message, begin, close)
@@ -97,12 +101,17 @@ def _memo_prelude(message: Pickle, begin: int, end: int) -> bytes:
             needed.add(index)
     # MEMOIZE numbers by the count of entries, so that all of them must be there.
     counts = any(begin <= offset < end for offset in message.memoizes)
-    prelude = []
+    prelude = bytearray()
     for index, write in outside.items():
         if index in needed or counts:
             value = _write_again(message, write) if index in needed else b"N"
-            prelude.append(value + b"r" + _u32(index) + b"0")
-    return b"".join(prelude)
+            prelude += value + b"r" + _u32(index) + b"0"
+            # One long text may have been stored many times.
+            if len(prelude) > MAX_METADATA_SIZE:
+                raise PickleError(
+                    f"the extension needs more than {MAX_METADATA_SIZE} bytes from outside itself"
+                )
+    return bytes(prelude)
 
 
 def _write_again(message: Pickle, write: MemoWrite) -> bytes:
@@ -139,6 +148,8 @@ def _read_dict(stored: bytes) -> Pickle:
     extension = read(stored)
     if not extension.root.is_dict:
         raise PickleError("it is not the pickle of a dict")
+    if extension.root.depth > _MAX_DEPTH:
+        raise PickleError(f"its values nest deeper than {_MAX_DEPTH}")
     return extension
 
 

@@ -31,12 +31,13 @@ class FrameReader:
     """Cuts a stream of bytes into payloads.
 
     It holds what was fed and not yet taken, and nothing more: what a prefix announces costs no
-    memory before it has arrived. `offset` counts the bytes of all payloads taken, prefixes
-    included. Not thread-safe.
+    memory before it has arrived. `offset` counts the bytes of the stream before the message that
+    the last `take` was about, prefixes included. Not thread-safe.
     """
 
     def __init__(self) -> None:
         self.offset = 0
+        self._taken = 0
         self._buffer = bytearray()
         self._begin = 0
 
@@ -55,13 +56,12 @@ class FrameReader:
         :param limit: the most bytes that this payload may have.
         :raises LimitExceeded: more than `limit` bytes are announced.
         """
+        self.offset = self._taken
         size = self.announced()
         if size is None:
             return None
         if size > limit:
-            raise LimitExceeded(
-                f"a message of {size} bytes, where at most {limit} are allowed", offset=self.offset
-            )
+            raise LimitExceeded(f"a message of {size} bytes, where at most {limit} are allowed")
         begin = self._begin + _PREFIX_SIZE
         end = begin + size
         if len(self._buffer) < end:
@@ -69,7 +69,7 @@ class FrameReader:
         with memoryview(self._buffer) as view:
             payload = bytes(view[begin:end])
         self._begin = end
-        self.offset += _PREFIX_SIZE + size
+        self._taken += _PREFIX_SIZE + size
         return payload
 
     def announced(self) -> int | None:

@@ -134,7 +134,9 @@ def read(data: bytes) -> Pickle:
 
 
 # A text in a protocol-0 pickle of Python 2 is its repr(); repr() of a str makes no other escapes.
-_STRING_BODY = re.compile(rb"(?:[^\\\n]|\\[\\'\"ntr]|\\x[0-9a-fA-F]{2})*").fullmatch
+_BAD_ESCAPE = re.compile(rb"\\(?![\'\"ntr]|x[0-9a-fA-F]{2})").search
+# A name that can be written again as a line: no line break, nothing that UTF-8 has not.
+_NAME = re.compile(rf"[^\n\ud800-\udfff]{{0,{MAX_NAME_SIZE}}}").fullmatch
 _DECIMAL = re.compile(rb"[+-]?[0-9]+").fullmatch
 _FLOAT = re.compile(rb"[+-]?(?:[0-9.]+(?:[eE][+-]?[0-9]+)?|inf|nan)").fullmatch
 
@@ -182,10 +184,6 @@ class _Reader:
             raise PickleError(f"{size - self.pos} bytes follow its STOP")
         if len(self.stack) != 1 or self.marks:
             raise PickleError("it does not leave exactly one value")
-        # An index is the size of the table that whoever loads the pickle will allocate.
-        for write in self.result.memo_writes:
-            if write.index > count:
-                raise PickleError(f"memo index {write.index} is higher than its {count} opcodes")
         self.result.root = self.stack[0]
         return self.result
 
@@ -289,9 +287,6 @@ class _Reader:
     def op_pop_mark(self) -> None:
         self.pop_to_mark()
 
-    def op_dup(self) -> None:
-        self.push_again(self.top())
-
     def push_again(self, node: Node) -> None:
         """A value once more: a leaf is copied; a container is opaque, and makes known values
         doubtful, since it may change after it went into others."""
@@ -362,7 +357,8 @@ class _Reader:
     def op_string_line(self) -> None:
         line = self.line()
         quoted = len(line) >= 2 and line[:1] in (b"'", b'"') and line[:1] == line[-1:]
-        if not quoted or not _STRING_BODY(line[1:-1]):
+        # The escaped backslashes first, so that any other begins an escape.
+        if not quoted or _BAD_ESCAPE(line[1:-1].replace(rb"\\", b".")):
             raise PickleError("a string is not quoted as repr() does")
         self.push_native(codecs.escape_decode(line[1:-1])[0])
 
@@ -413,7 +409,8 @@ class _Reader:
 
     def push_utf8(self, text: bytes) -> None:
         try:
-            self.push(text.decode("utf-8"))
+            # As Python does: an application's texts may hold lone surrogates.
+            self.push(text.decode("utf-8", "surrogatepass"))
         except UnicodeDecodeError as error:
             raise PickleError("a text is not UTF-8") from error
 
@@ -499,7 +496,7 @@ class _Reader:
         )
         if plain:
             node.value.update((key.value, value.value) for key, value in pairs)
-        elif nodes:
+        else:
             self.make_opaque(node)
         self.grow(node, nodes)
 
@@ -538,8 +535,8 @@ class _Reader:
         module = self.pop()
         if not (isinstance(module.value, str) and isinstance(name.value, str)):
             raise PickleError("a global's name is no text")
-        if max(len(module.value), len(name.value)) > MAX_NAME_SIZE:
-            raise PickleError(f"a name has more than {MAX_NAME_SIZE} characters")
+        if not (_NAME(module.value) and _NAME(name.value)):
+            raise PickleError("a global's name is too long, or cannot be a line")
         node = self.push_built(OPAQUE, module.start, [])
         self.push_global(node, module.value, name.value)
 
@@ -553,7 +550,7 @@ class _Reader:
     def op_build(self) -> None:
         state = self.pop()
         node = self.top()
-        node.value = OPAQUE
+        node.value, node.items, node.name = OPAQUE, None, None
         self.grow(node, [state])
 
     def op_newobj(self) -> None:
@@ -622,6 +619,9 @@ class _Reader:
         return int(line)
 
     def put(self, index: int) -> None:
+        # An index is the size of the table that whoever loads the pickle will allocate.
+        if index > MAX_OPCODES:
+            raise PickleError(f"memo index {index} is higher than {MAX_OPCODES}")
         node = self.top()
         self.memo[index] = node
         self.result.memo_writes.append(MemoWrite(self.op, index, node))
@@ -654,7 +654,7 @@ def _known_call(function: tuple[str, str] | None, arguments: Any) -> Any:
     """The bytes that one of the two known calls makes, or OPAQUE for any other call."""
     if function == ("_codecs", "encode"):
         match arguments:
-            case (str() as text, "latin1"):
+            case tuple((str() as text, "latin1")):
                 try:
                     return text.encode("latin-1")
                 except UnicodeEncodeError:
@@ -664,15 +664,15 @@ def _known_call(function: tuple[str, str] | None, arguments: Any) -> Any:
     return OPAQUE
 
 
-# Every opcode of pickle protocols 0 to 5 but STOP, which ends the loop, and NEXT_BUFFER and
-# READONLY_BUFFER, which need data from outside the pickle.
+# Every opcode of pickle protocols 0 to 5 but STOP, which ends the loop, NEXT_BUFFER and
+# READONLY_BUFFER, which need data from outside the pickle, and DUP, which no pickler writes: only
+# with it could an extension use what is beneath it on the stack, and still leave that there.
 _HANDLERS: Final[dict[int, Callable[[_Reader], None]]] = {
     0x80: _Reader.op_proto,
     0x95: _Reader.op_frame,
     ord("("): _Reader.op_mark,
     ord("0"): _Reader.op_pop,
     ord("1"): _Reader.op_pop_mark,
-    ord("2"): _Reader.op_dup,
     ord("N"): _Reader.op_none,
     0x88: _Reader.op_true,
     0x89: _Reader.op_false,

@@ -115,7 +115,7 @@ _BY_START: Final[dict[bytes, _Pattern]] = {
     )
     for pattern in _compile(spelling)
 }
-_START_SIZES: Final = {ord("("): (7, 4), 0x80: (9,)}
+_START_SIZES: Final = {ord("("): (7, 4), 0x80: (8,)}
 
 
 def find(payload: bytes) -> tuple[str, list[bytes | None], int] | None:

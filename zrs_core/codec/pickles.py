@@ -26,7 +26,10 @@ from .opcodes import Node, Pickle, PickleError, read
 
 
 class RecordHeader(NamedTuple):
-    """An S or B whose record is still to come as a data message; `blocks` is None for S."""
+    """An S or B whose record is still to come as a data message; `blocks` is None for S.
+
+    Its fields are checked by `with_data`.
+    """
 
     oid: bytes
     serial: bytes
@@ -52,25 +55,40 @@ def decode(payload: bytes) -> Transaction | RecordHeader | Store | Commit:
     """
     found = patterns.find(payload)
     if found is not None:
-        tag, fields, blocks = found
-        return _from_fields(tag, fields, blocks)
+        return _from_fields(*found)
     message = read(payload)
-    match message.root.value:
-        case ("T" | b"T", tuple()):
-            return _transaction(message)
-        case ("S" | b"S", (oid, serial, version, data_txn)):
-            return _header(oid, serial, version, data_txn, None)
-        case ("S" | b"S", (oid, serial, version, data, data_txn)):
+    match message.root.items:
+        case [tag, Node(items=list(fields), close=close)]:
+            return _from_nodes(message, tag, fields, close)
+    raise PickleError("it is not a pair of a tag and a tuple")
+
+
+def _from_nodes(
+    message: Pickle, tag: Node, fields: list[Node], close: int
+) -> Transaction | RecordHeader | Store | Commit:
+    match (tag.value, *(field.value for field in fields)):
+        case ("T" | b"T", tid, status, user, description, _):
+            if isinstance(status, bytes):
+                status = status.decode("latin-1")
+            return Transaction(tid, status, user, description, _extension(message, fields, close))
+        case ("S" | b"S", oid, serial, version, data_txn):
+            _check_version(version)
+            return RecordHeader(oid, serial, data_txn, None)
+        case ("S" | b"S", oid, serial, version, data, data_txn):
             _check_version(version)
             return Store(oid, serial, b"" if data is None else data, data_txn)
-        case ("B" | b"B", (oid, serial, version, data_txn, blocks)):
-            return _header(oid, serial, version, data_txn, blocks)
-        case ("C" | b"C", (md5,)):
+        case ("B" | b"B", oid, serial, version, data_txn, blocks):
+            _check_version(version)
+            # None would pass as an S.
+            if blocks is None:
+                raise InvalidMessage("blocks must be a number, not None")
+            return RecordHeader(oid, serial, data_txn, blocks)
+        case ("C" | b"C", md5):
             # None would pass as a commit of the older dialect, which has no field at all.
             if md5 is None:
                 raise InvalidMessage("checksum must be 16 bytes, not None")
             return Commit(md5)
-        case ("C" | b"C", ()):
+        case ("C" | b"C",):
             return Commit()
     raise PickleError("it is no T, S, B or C with its fields")
 
@@ -92,30 +110,13 @@ def _check_version(version: object) -> None:
         raise InvalidMessage("version must be empty: ZODB has no versions any more")
 
 
-def _header(oid: Any, serial: Any, version: Any, data_txn: Any, blocks: Any) -> RecordHeader:
-    _check_version(version)
-    header = RecordHeader(oid, serial, data_txn, blocks)
-    # The schema is checked before the record is waited for.
-    header.with_data(b"")
-    return header
-
-
-def _transaction(message: Pickle) -> Transaction:
-    outer: list[Node] = message.root.items or []
-    fields = outer[1].items or []
-    if len(fields) != 5:
-        raise PickleError("a T has five fields")
-    *fixed, last = fields
-    tid, status, user, description = (node.value for node in fixed)
-    if isinstance(status, bytes):
-        status = status.decode("latin-1")
-    if not last.is_dict:
+def _extension(message: Pickle, fields: list[Node], close: int) -> bytes:
+    before, node = fields[-2:]
+    if not node.is_dict:
         raise InvalidMessage("extension must be a dict")
-    if last.value == {} and not message.shares_containers:
-        stored = b""
-    else:
-        stored = extension.cut_out(message, fixed[-1], outer[1].close)
-    return Transaction(tid, status, user, description, stored)
+    if node.value == {} and not message.shares_containers:
+        return b""
+    return extension.cut_out(message, before, close)
 
 
 class Writer(Protocol):

@@ -8,7 +8,6 @@ from ..errors import LocalProtocolError, RemoteProtocolError, UnsupportedProtoco
 from ..messages import (
     NO_TID,
     BlobBlock,
-    Commit,
     Hello,
     KeepAlive,
     PrimaryMessage,
@@ -88,7 +87,7 @@ class PrimaryConnection(Connection[SecondaryMessage]):
                 return [data]
             case Transaction():
                 return [self._writer.transaction(message)]
-            case Commit():
+            case _:
                 return [self._writer.commit(self._checksum.digest())]
 
     def _read_message(self) -> SecondaryMessage | None:

@@ -20,7 +20,6 @@ from ..messages import (
     BlobBlock,
     Commit,
     Hello,
-    KeepAlive,
     PrimaryMessage,
     SecondaryMessage,
     Start,
@@ -96,14 +95,13 @@ class SecondaryConnection(Connection[PrimaryMessage]):
             self._machine.process(Role.SECONDARY, message)
         except IllegalMessage as error:
             raise LocalProtocolError(f"cannot send {type(message).__name__}: {error}") from error
+        payload = b""
         match message:
             case Hello(protocol=word):
                 payload = word.encode("ascii")
             case Start(tid=start):
                 self._checksum = RunningChecksum(start)
                 payload = start
-            case KeepAlive():
-                payload = b""
         return prefix(len(payload)) + payload
 
     def _read_message(self) -> PrimaryMessage | None:

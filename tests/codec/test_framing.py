@@ -1,0 +1,114 @@
+import tracemalloc
+
+import pytest
+
+from zrs_core.codec.framing import MAX_PAYLOAD_SIZE, FrameReader, prefix
+from zrs_core.errors import LimitExceeded
+
+from .helpers import bytewise, framed
+
+
+def read_all(reader, limit=100):
+    payloads = []
+    while (payload := reader.take(limit)) is not None:
+        payloads.append(payload)
+    return payloads
+
+
+def test_a_prefix_is_the_size_in_four_bytes_big_endian():
+    assert prefix(0) == b"\0\0\0\0"
+    assert prefix(0x01020304) == b"\1\2\3\4"
+    assert prefix(MAX_PAYLOAD_SIZE) == b"\xff\xff\xff\xff"
+
+
+@pytest.mark.parametrize("payloads", [[b""], [b"x"], [b"", b"", b""], [b"one", b"", b"three"]])
+def test_payloads_are_the_same_however_they_arrive(payloads):
+    stream = framed(*payloads)
+    whole = FrameReader()
+    whole.feed(stream)
+    assert read_all(whole) == payloads
+    reader, found = FrameReader(), []
+    for byte in bytewise(stream):
+        reader.feed(byte)
+        found += read_all(reader)
+    assert found == payloads
+    assert reader.waiting == whole.waiting == 0
+
+
+def test_a_payload_is_none_until_its_last_byte():
+    reader = FrameReader()
+    *most, last = bytewise(framed(b"payload"))
+    for byte in most:
+        reader.feed(byte)
+        assert reader.take(7) is None
+    reader.feed(last + b"junk")
+    assert reader.take(7) == b"payload"
+    assert reader.waiting == 4
+
+
+def test_the_size_of_the_next_payload_is_known_once_its_prefix_is_there():
+    reader = FrameReader()
+    reader.feed(b"\0\0\1")
+    assert reader.announced() is None
+    reader.feed(b"\0")
+    assert reader.announced() == 256
+
+
+def test_a_payload_above_the_limit_is_refused_before_it_arrives():
+    reader = FrameReader()
+    reader.feed(framed(b"12345678", b"123456789")[:16])
+    assert reader.take(8) == b"12345678"
+    with pytest.raises(LimitExceeded, match="a message of 9 bytes, where at most 8 are allowed"):
+        reader.take(8)
+    assert reader.offset == 12
+
+
+def test_the_offset_is_that_of_the_message_that_was_tried_last():
+    reader = FrameReader()
+    assert reader.offset == 0
+    reader.feed(framed(b"one", b"two") + b"\0\0")
+    reader.take(3)
+    assert reader.offset == 0
+    reader.take(3)
+    assert reader.offset == 7
+    reader.take(3)
+    assert reader.offset == 14
+
+
+def test_discarding_drops_what_waits():
+    reader = FrameReader()
+    reader.feed(framed(b"one") + b"half")
+    reader.take(3)
+    reader.discard()
+    assert reader.waiting == 0
+    reader.feed(framed(b"two"))
+    assert reader.take(3) == b"two"
+
+
+def test_an_announced_size_costs_no_memory():
+    reader = FrameReader()
+    tracemalloc.start()
+    reader.feed(b"\xff\xff\xff\xff" + bytes(1000))
+    assert reader.take(MAX_PAYLOAD_SIZE) is None
+    assert tracemalloc.get_traced_memory()[1] < 100_000
+    tracemalloc.stop()
+
+
+class CountedBuffer(bytearray):
+    """Counts the bytes that stay behind each deletion, at worst all moved by it."""
+
+    def __init__(self):
+        self.moved = 0
+
+    def __delitem__(self, key):
+        super().__delitem__(key)
+        self.moved += len(self)
+
+
+def test_a_burst_of_empty_messages_is_read_in_linear_work():
+    reader = FrameReader()
+    reader._buffer = CountedBuffer()
+    for _ in range(3):
+        reader.feed(bytes(64 * 1024))
+        assert read_all(reader) == [b""] * (16 * 1024)
+    assert reader._buffer.moved == 0
