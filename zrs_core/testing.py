@@ -13,10 +13,20 @@ from .transports.memory import MemoryEnd
 class Peer:
     """Speaks the protocol by hand: the other end of a `Primary`, or of a `Secondary`.
 
-    >>> connection = Peer(network.connect(address))             # doctest: +SKIP
-    >>> connection = Peer(network.listen(address).accept())     # doctest: +SKIP
+    Of a primary, by connecting to it::
+
+        connection = Peer(network.connect(address))
+
+    Of a secondary, by listening before it is opened and accepting after::
+
+        listener = network.listen(address)
+        secondary = Secondary(storage, address, network, transport="memory")
+        connection = Peer(listener.accept())
 
     It moves the network by itself: what it sends arrives, and what it asks for has arrived.
+    `docs/primary.rst` and `docs/secondary.rst` are written with it.
+
+    :raises ConnectionRefusedError: nobody has connected, so that there is nothing to accept.
     """
 
     def __init__(self, end: MemoryEnd | None) -> None:

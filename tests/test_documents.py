@@ -1,0 +1,114 @@
+"""Every document is run: what it shows is what happens.
+
+A document starts in an empty directory, at a time when the next commit falls on 2007-03-21 at
+20:32:57 and each later one a second after the one before, so that the ids in it are always the
+same. It must close what it opens.
+"""
+
+import contextlib
+import doctest
+import gc
+import itertools
+import logging
+import os
+import pathlib
+import sys
+import threading
+import time
+import types
+
+import pytest
+import transaction
+import ZODB.BaseStorage
+
+ROOT = pathlib.Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.rst", *sorted((ROOT / "docs").glob("*.rst"))]
+
+# Where log lines are part of what is shown. Elsewhere threads write them, at any time.
+LOG_SHOWN = {"primary.rst", "secondary.rst", "storages.rst"}
+
+# Wed, 21 Mar 2007 20:32:56 UTC: a storage takes the time once when it is opened.
+FIRST_SECOND = 1174509176
+
+
+class ShownLog(logging.Handler):
+    """Prints each record to what is the standard output then, a doctest's."""
+
+    def emit(self, record):
+        print(f"{record.levelname} {record.name}: {record.getMessage()}", file=sys.stdout)
+
+
+@pytest.fixture
+def log_shown():
+    log, handler = logging.getLogger("zrs_core"), ShownLog(logging.INFO)
+    level, propagate = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    yield handler
+    log.removeHandler(handler)
+    log.setLevel(level)
+    log.propagate = propagate
+
+
+@pytest.fixture
+def still_clock(monkeypatch):
+    """The time that storages make tids of: a second more at each look."""
+    seconds = itertools.count(FIRST_SECOND)
+    clock = types.SimpleNamespace(time=lambda: float(next(seconds)), gmtime=time.gmtime)
+    monkeypatch.setattr(ZODB.BaseStorage, "time", clock)
+
+
+@pytest.fixture
+def nothing_left_open():
+    before = open_things()
+    yield
+    transaction.abort()
+    gc.collect()
+    assert open_things() == before
+
+
+def open_things():
+    """The threads there are, and the files that are open."""
+    files = []
+    if sys.platform == "linux":
+        for number in os.listdir("/proc/self/fd"):
+            try:
+                files.append(os.readlink(f"/proc/self/fd/{number}"))
+            except FileNotFoundError:  # the directory that was being listed
+                continue
+    return {*threading.enumerate()}, sorted(files)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.usefixtures("nothing_left_open", "still_clock")
+def test_document(path, tmp_path, monkeypatch, log_shown):
+    if path.name not in LOG_SHOWN:
+        log_shown.setLevel(logging.CRITICAL)
+    monkeypatch.chdir(tmp_path)
+    document = doctest.DocTestParser().get_doctest(
+        path.read_text(encoding="utf-8"), {"__name__": "__main__"}, path.name, str(path), 0
+    )
+    runner = doctest.DocTestRunner(optionflags=doctest.REPORT_NDIFF, verbose=False)
+    report = []
+    runner.run(document, out=report.append, clear_globs=False)
+    try:
+        assert not runner.failures, "".join(report)
+    finally:
+        if runner.failures:
+            close_all(document.globs)
+        document.globs.clear()
+
+
+def close_all(names):
+    """A document that failed half-way has not come to where it closes what it opened."""
+    for value in reversed(list(names.values())):
+        with contextlib.suppress(Exception):
+            value.close()
+
+
+def test_all_documents_are_listed():
+    index = (ROOT / "docs" / "index.rst").read_text(encoding="utf-8")
+    for path in DOCUMENTS[1:]:
+        if path.name != "index.rst":
+            assert f"`{path.name} <{path.name}>`_" in index
