@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -39,6 +40,10 @@ secondary_log = logging.getLogger("zrs_core.secondary")
 #: Bytes of data in one batch for one secondary: what a primary holds in memory for each at most,
 #: but for a single record that is larger.
 BATCH_SIZE = 256 * 1024
+
+#: Seconds within which a primary closes the connection of a secondary that it refuses. The
+#: protocol has no word for that: the primary closes, and sends nothing.
+REFUSAL_TIME = 2.0
 
 
 class _Log(logging.LoggerAdapter[logging.Logger]):
@@ -185,6 +190,9 @@ class SecondarySession:
         self._log = _Log(secondary_log, peer)
         self._has_turn = False
         self._closed = False
+        self._start = NO_TID
+        self._greeted_at: float | None = None
+        self._silent = True
         self._log.info("Connected")
 
     def greeting(self) -> bytes:
@@ -196,6 +204,8 @@ class SecondarySession:
         sink = self._client.sink
         word = ZRS_2_1.word if sink.blobs else ZRS_2_0.word
         start = sink.last_tid()
+        self._start = start
+        self._greeted_at = time.monotonic()
         self._log.info("start %s", describe_tid(start))
         return self._connection.send(Hello(word)) + self._connection.send(Start(start))
 
@@ -205,8 +215,10 @@ class SecondarySession:
     def receive_data(self, data: bytes) -> None:
         if self.finished or self._closed:
             return
+        self._silent = False
         progress = self._client.progress
         progress.bytes += len(data)
+        progress.refusals = 0
         self._connection.receive_data(data)
         self._apply()
 
@@ -214,7 +226,21 @@ class SecondarySession:
         self._connection.receive_eof()
         if not self.finished:
             self._apply()
+            self._check_refusal()
         self.finished = True
+
+    def _check_refusal(self) -> None:
+        if not self._silent or self._greeted_at is None:
+            return
+        if time.monotonic() - self._greeted_at > REFUSAL_TIME:
+            self._client.progress.refusals = 0
+            return
+        self._client.progress.refusals += 1
+        self._log.warning(
+            "the primary closed the connection without sending anything after start %s; "
+            "its log tells why",
+            describe_tid(self._start),
+        )
 
     def _apply(self) -> None:
         sink = self._client.sink
@@ -240,6 +266,7 @@ class SecondarySession:
         self._closed = self.finished = True
         self._log.info("Disconnected (%s)", reason)
         if self._has_turn:
+            self._client.progress.unfinished = False
             try:
                 self._client.sink.abort()
             except Exception:  # noqa: BLE001
@@ -253,12 +280,17 @@ class SecondarySession:
 class Progress:
     """What a client has received, for people to watch.
 
-    `connected` tells whether there is a session; `bytes` and `transactions` count since the
-    client was made; `tid` is the last transaction applied. Written by one thread, read by any.
+    `connected` tells whether there is a session, `connections` how many there were; `bytes` and
+    `transactions` count since the client was made; `tid` is the last transaction applied, and
+    `unfinished` tells whether another one has begun. `refusals` counts the sessions in a row that
+    the primary ended soon, without having sent a byte. Written by one thread, read by any.
     """
 
     def __init__(self, tid: bytes) -> None:
         self.connected = False
+        self.connections = 0
+        self.refusals = 0
+        self.unfinished = False
         self.bytes = 0
         self.transactions = 0
         self.tid = tid
@@ -335,26 +367,37 @@ class ReplicationClient:
         self.turn = threading.Lock()
         self._backoff = Backoff(*options.reconnect_bounds())
         self._tid = NO_TID
+        # A session may still be applying when the next one begins.
+        self._open_sessions = 0
+        self._sessions_lock = threading.Lock()
 
     def session(self, peer: str) -> SecondarySession:
-        self.progress.connected = True
+        self.progress.connections += 1
+        self._count_session(1)
         return SecondarySession(self, peer)
 
     def applied(self, message: PrimaryMessage) -> None:
         """A session has applied `message`."""
         if isinstance(message, Transaction):
             self._tid = message.tid
+            self.progress.unfinished = True
         elif isinstance(message, Commit):
             self.progress.tid = self._tid
             self.progress.transactions += 1
+            self.progress.unfinished = False
             if self._backoff.failures:
                 self._backoff.succeeded()
 
     def disconnected(self, reason: str) -> None:
         """A session has lost its connection."""
-        self.progress.connected = False
+        self._count_session(-1)
         self.progress.last_error = reason
         self._backoff.failed()
+
+    def _count_session(self, change: int) -> None:
+        with self._sessions_lock:
+            self._open_sessions += change
+            self.progress.connected = self._open_sessions > 0
 
     def connection_failed(self, reason: str) -> None:
         # Once is news; the attempts after it are not.

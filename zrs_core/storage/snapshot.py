@@ -1,0 +1,171 @@
+"""Reads a database from its files, as far as it is committed, whoever else has them open.
+
+Nothing is locked and nothing is written. Another process may write to the files meanwhile: what
+it has not finished is not seen. It may even pack: the file that was opened stays as it was.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+from ZODB.blob import FilesystemHelper
+
+from ..errors import UnsuitableStorage
+from ..messages import NO_TID
+from .blobs import is_blob_record
+from .committed import FIRST, CommittedFile, DamagedFile
+from .opening import check_path
+
+# A transaction's tid, length and status; its lengths of user, description and extension follow.
+_BEGIN: Final = struct.Struct(">8sQc")
+_HEADER_SIZE: Final = _BEGIN.size + 6
+_NUMBER: Final = struct.Struct(">Q")
+_COPY_SIZE: Final = 1024 * 1024
+
+
+def open_snapshot(path: str | os.PathLike[str]) -> CommittedFile:
+    """The FileStorage file at `path`, its `end` behind the last complete transaction.
+
+    :raises UnsuitableStorage: there is none.
+    :raises DamagedFile: it is damaged before its end.
+    """
+    path = check_existing(path)
+    try:
+        file = CommittedFile(path)
+    except OSError as error:
+        raise UnsuitableStorage(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        for _ in new_transactions(file):
+            pass
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def check_existing(path: str | os.PathLike[str]) -> str:
+    """`path` as a text, if there is a FileStorage.
+
+    :raises UnsuitableStorage: there is none.
+    """
+    path = os.fspath(path)
+    check_path(path)
+    if not os.path.exists(path):
+        raise UnsuitableStorage(f"there is no FileStorage at {path}")
+    return path
+
+
+def check_existing_blobs(directory: str | os.PathLike[str] | None) -> None:
+    """:raises UnsuitableStorage: `directory` is given and is none."""
+    if directory is not None and not os.path.isdir(directory):
+        raise UnsuitableStorage(
+            f"there is no directory of blobs at {os.fspath(directory)}: give the one that "
+            "belongs to the FileStorage"
+        )
+
+
+def new_transactions(file: CommittedFile) -> Iterator[bytes]:
+    """The tids of the complete transactions beyond `file.end`, which moves on behind each.
+
+    :raises DamagedFile: there is something else than transactions.
+    """
+    size = file.stat().st_size
+    pos = file.end
+    last = file.last_tid()
+    while True:
+        file.end = size
+        try:
+            begin = _begin(file, pos, last)
+        finally:
+            file.end = pos
+        if begin is None:
+            return
+        last, pos = begin
+        file.end = pos
+        yield last
+
+
+def _begin(file: CommittedFile, pos: int, last: bytes) -> tuple[bytes, int] | None:
+    """The tid of the transaction at `pos` and where the next begins; None for no complete one."""
+    if pos + _HEADER_SIZE > file.end:
+        return None
+    tid, length, status = _BEGIN.unpack(file.peek(pos, _BEGIN.size))
+    end = pos + length
+    # Voted and not finished, or still being written.
+    if status == b"c" or end + _NUMBER.size > file.end:
+        return None
+    # Space that was given out and never written, which is what a power loss can leave.
+    if (tid, length, status) == (NO_TID, 0, b"\0"):
+        return None
+    if (
+        status not in (b" ", b"p", b"u")
+        or length < _HEADER_SIZE
+        or tid <= last
+        or _NUMBER.unpack(file.peek(end, _NUMBER.size)) != (length,)
+    ):
+        raise DamagedFile(f"{file.path} is damaged: there is no transaction at {pos}")
+    return tid, end + _NUMBER.size
+
+
+class BlobFiles:
+    """The files of a blob directory, by object and transaction."""
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self._helper = FilesystemHelper(os.fspath(directory))
+
+    def path(self, oid: bytes, tid: bytes) -> str:
+        """Where the blob of a record is, if there is one."""
+        path: str = self._helper.getBlobFilename(oid, tid)
+        return path
+
+    def create(self) -> None:
+        """Make the directory."""
+        self._helper.create()
+
+    def make_room(self, oid: bytes) -> None:
+        """Make the directory that an object's blobs lie in."""
+        self._helper.getPathForOID(oid, create=True)
+
+
+def copy_database(
+    source: str | os.PathLike[str],
+    source_blobs: str | os.PathLike[str] | None,
+    target: str | os.PathLike[str],
+    target_blobs: str | os.PathLike[str],
+) -> None:
+    """Copy the complete transactions of a FileStorage, and their blobs, to where nothing is yet.
+
+    :raises UnsuitableStorage: there is no FileStorage at `source`.
+    :raises DamagedFile: it is damaged.
+    """
+    check_existing_blobs(source_blobs)
+    file = open_snapshot(source)
+    try:
+        with open(target, "xb") as copy:
+            pos = 0
+            # An empty file is a FileStorage too, without even the magic.
+            end = min(file.end, file.stat().st_size)
+            while pos < end:
+                pos += copy.write(file.read(pos, min(_COPY_SIZE, end - pos)))
+        if source_blobs is not None:
+            _copy_blobs(file, BlobFiles(source_blobs), BlobFiles(target_blobs))
+    finally:
+        file.close()
+
+
+def _copy_blobs(file: CommittedFile, source: BlobFiles, target: BlobFiles) -> None:
+    target.create()
+    pos = FIRST
+    while pos < file.end:
+        header = file.header(pos)
+        for record in () if header.status == "u" else file.records(header):
+            if is_blob_record(record.data):
+                path = source.path(record.oid, record.tid)
+                if os.path.exists(path):
+                    target.make_room(record.oid)
+                    shutil.copyfile(path, target.path(record.oid, record.tid))
+        pos = header.next
