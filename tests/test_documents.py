@@ -20,6 +20,7 @@ import types
 import pytest
 import transaction
 import ZODB.BaseStorage
+from zope.component import getGlobalSiteManager
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.rst", *sorted((ROOT / "docs").glob("*.rst"))]
@@ -60,28 +61,38 @@ def still_clock(monkeypatch):
 
 
 @pytest.fixture
-def nothing_left_open():
-    before = open_things()
+def registry_as_before():
+    """Transports that a document registers are for that document."""
+    registry = getGlobalSiteManager()
+    before = {*registry.registeredAdapters()}
+    yield
+    for each in {*registry.registeredAdapters()} - before:
+        registry.unregisterAdapter(each.factory, each.required, each.provided, each.name)
+
+
+@pytest.fixture
+def nothing_left_open(tmp_path):
+    before = open_things(tmp_path)
     yield
     transaction.abort()
     gc.collect()
-    assert open_things() == before
+    assert open_things(tmp_path) == before
 
 
-def open_things():
-    """The threads there are, and the files that are open."""
+def open_things(directory):
+    """The threads there are, and the sockets and the files in `directory` that are open."""
     files = []
     if sys.platform == "linux":
         for number in os.listdir("/proc/self/fd"):
-            try:
+            with contextlib.suppress(FileNotFoundError):  # the directory that was being listed
                 files.append(os.readlink(f"/proc/self/fd/{number}"))
-            except FileNotFoundError:  # the directory that was being listed
-                continue
-    return {*threading.enumerate()}, sorted(files)
+    return {*threading.enumerate()}, sorted(
+        each for each in files if each.startswith((str(directory), "socket:"))
+    )
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-@pytest.mark.usefixtures("nothing_left_open", "still_clock")
+@pytest.mark.usefixtures("nothing_left_open", "registry_as_before", "still_clock")
 def test_document(path, tmp_path, monkeypatch, log_shown):
     if path.name not in LOG_SHOWN:
         log_shown.setLevel(logging.CRITICAL)
