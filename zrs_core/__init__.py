@@ -3,10 +3,26 @@
 `Primary` and `Secondary` are storages; `zrs_core.codec` is the protocol without any I/O.
 """
 
-from importlib.metadata import version as _version
+from __future__ import annotations
 
-from .storage.primary import Primary
-from .storage.secondary import Secondary
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .storage.primary import Primary
+    from .storage.secondary import Secondary
+
+    __version__: str
 
 __all__ = ["Primary", "Secondary", "__version__"]
-__version__ = _version("zrs-core")
+
+_HOMES = {"Primary": ".storage.primary", "Secondary": ".storage.secondary"}
+
+
+def __getattr__(name: str) -> Any:
+    # Only when they are asked for: who uses the codec alone does not want ZODB loaded.
+    if name == "__version__":
+        return _import_module("importlib.metadata").version("zrs-core")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(_import_module(_HOMES[name], __name__), name)

@@ -1,0 +1,101 @@
+"""Imports go one way, and nobody imports what is not used."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import zrs_core
+
+ROOT = Path(zrs_core.__file__).parent
+
+# What a part of the package may import from the rest of it.
+BASIS = {"errors", "messages", "addresses", "tids", "backoff", "interfaces"}
+ALLOWED = {
+    "errors": set(),
+    "messages": {"errors"},
+    "addresses": {"errors"},
+    "tids": set(),
+    "backoff": set(),
+    "interfaces": {"addresses", "messages"},
+    "codec": {"errors", "messages"},
+    "sessions": BASIS | {"codec"},
+    "transports": {"errors", "addresses", "interfaces"},
+    "storage": BASIS,
+    "storage.primary": BASIS | {"storage", "sessions", "transports"},
+    "storage.secondary": BASIS | {"storage", "sessions", "transports"},
+}
+THIRD_PARTIES = {
+    "codec": set(),
+    "messages": set(),
+    "errors": set(),
+    "addresses": set(),
+    "backoff": set(),
+    "tids": {"persistent"},
+    "interfaces": {"zope"},
+    "sessions": {"zope"},
+    "storage": {"ZODB", "zope", "zc"},
+    "transports": {"twisted", "zope"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    """The absolute names of the modules that a file imports."""
+    here = ("zrs_core", *path.relative_to(ROOT).with_suffix("").parts)
+    if here[-1] == "__init__":
+        here = (*here[:-1], "")
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(here[: -node.level]) if node.level else ""
+            module = ".".join(filter(None, (base, node.module or "")))
+            if node.level and not node.module:
+                found |= {f"{module}.{alias.name}" for alias in node.names}
+            else:
+                found.add(module)
+    return found
+
+
+def modules(part: str) -> list[Path]:
+    path = ROOT.joinpath(*part.split("."))
+    return sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+
+
+@pytest.mark.parametrize("part", ALLOWED)
+def test_imports_go_one_way(part):
+    for path in modules(part):
+        own = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        allowed = ALLOWED.get(own, ALLOWED[part]) | {part.split(".")[0]}
+        for name in imports(path):
+            if name.startswith("zrs_core."):
+                assert name.split(".")[1] in allowed, f"{own} imports {name}"
+
+
+@pytest.mark.parametrize("part", THIRD_PARTIES)
+def test_each_part_knows_only_its_own_world(part):
+    for path in modules(part):
+        for name in imports(path):
+            top = name.split(".")[0]
+            if top not in sys.stdlib_module_names and top != "zrs_core":
+                assert top in THIRD_PARTIES[part], f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import zrs_core", ["ZODB", "twisted", "click", "rich"]),
+        ("import zrs_core; zrs_core.Primary, zrs_core.Secondary", ["twisted", "click", "rich"]),
+        ("import zrs_core.transports.memory", ["twisted"]),
+        ("import zrs_core.codec", ["ZODB", "persistent", "twisted", "socket", "asyncio"]),
+    ],
+)
+def test_importing_brings_nothing_heavy(statement, absent):
+    check = f"{statement}; import sys; print([name for name in {absent!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

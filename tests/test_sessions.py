@@ -1,0 +1,393 @@
+"""Sessions, driven as a transport drives them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from zrs_core.addresses import Address
+from zrs_core.codec import PrimaryConnection, SecondaryConnection
+from zrs_core.errors import ConfigurationError, Diverged, TidTooHigh
+from zrs_core.interfaces import (
+    IPrimarySession,
+    IReplicationClient,
+    IReplicationService,
+    ISecondarySession,
+    ITransactionReader,
+    ITransactionSink,
+    ITransactionSource,
+)
+from zrs_core.messages import NO_TID, Commit, Hello, Start, Store, Transaction
+from zrs_core.sessions import (
+    ClientOptions,
+    ReplicationClient,
+    ReplicationService,
+    ServiceOptions,
+)
+
+ADDRESS = Address("localhost", 8100)
+TID = b"\0" * 7 + b"\1"
+WHOLE = [Transaction(TID), Store(b"\0" * 8, TID, b"record"), Commit()]
+
+
+@implementer(ITransactionSource, ITransactionReader)
+class Source:
+    """A source and its reader in one: gives each batch of a list, then nothing."""
+
+    blobs = True
+
+    def __init__(self, *batches, error=None):
+        self.batches = list(batches)
+        self.error = error
+        self.started = []
+        self.waiting = []
+        self.closed = 0
+
+    def open(self, start):
+        self.started.append(start)
+        if isinstance(self.error, (TidTooHigh, Diverged)):
+            raise self.error
+        return self
+
+    def read(self, budget):
+        if self.batches:
+            return self.batches.pop(0)
+        if self.error:
+            raise self.error
+        return []
+
+    def wait(self, wake):
+        self.waiting.append(wake)
+
+    def close(self):
+        self.closed += 1
+
+
+@implementer(ITransactionSink)
+class Sink:
+    """A sink that remembers, and fails at the messages of a type."""
+
+    blobs = True
+
+    def __init__(self, failing=(), abort_error=None):
+        self.applied = []
+        self.aborts = 0
+        self._failing = failing
+        self._abort_error = abort_error
+
+    def last_tid(self):
+        return max((m.tid for m in self.applied if isinstance(m, Transaction)), default=NO_TID)
+
+    def apply(self, message):
+        if isinstance(message, self._failing):
+            raise OSError("No space left on device")
+        self.applied.append(message)
+
+    def abort(self):
+        self.aborts += 1
+        if self._abort_error:
+            raise self._abort_error
+
+
+@pytest.fixture(autouse=True)
+def _log_level(caplog):
+    caplog.set_level(logging.DEBUG, "zrs_core")
+
+
+def primary_session(source):
+    return ReplicationService(source, ADDRESS).session("peer")
+
+
+def greeting(word="zrs2.1", start=NO_TID):
+    connection = SecondaryConnection()
+    return connection.send(Hello(word)) + connection.send(Start(start))
+
+
+def started_session(source, start=NO_TID):
+    session = primary_session(source)
+    session.receive_data(greeting(start=start))
+    return session
+
+
+def client(sink, **options):
+    return ReplicationClient(sink, ADDRESS, None, ClientOptions(**options))
+
+
+def greeted_session(sink, **options):
+    session = client(sink, **options).session("peer")
+    session.greeting()
+    return session
+
+
+def stream(messages, start=NO_TID):
+    connection = PrimaryConnection()
+    connection.receive_data(greeting(start=start))
+    list(connection.messages())
+    return b"".join(connection.send(message) for message in messages)
+
+
+class TestPrimarySession:
+    def test_the_interfaces_are_provided(self):
+        assert verifyObject(IReplicationService, ReplicationService(Source(), ADDRESS))
+        assert verifyObject(IPrimarySession, primary_session(Source()))
+
+    def test_nothing_is_produced_before_the_start(self):
+        source = Source(WHOLE)
+        session = primary_session(source)
+        assert not session.started
+        assert session.produce() == []
+        assert source.started == []
+
+    def test_batches_are_produced_from_the_start_on(self, caplog):
+        source = Source(WHOLE[:2], WHOLE[2:])
+        session = started_session(source, start=NO_TID)
+        assert session.started
+        batches = [session.produce(), session.produce(), session.produce()]
+        assert source.started == [NO_TID]
+        assert b"".join(batches[0] + batches[1]) == stream(WHOLE)
+        assert batches[2] == []
+        assert caplog.messages == [
+            "peer: Connected",
+            "peer: start 0x0000000000000000 (1900-01-01 00:00:00.000000)",
+        ]
+
+    def test_waiting_is_the_readers(self):
+        source = Source()
+        session = started_session(source)
+        session.wait(None)
+        assert source.waiting == []
+        session.produce()
+        session.wait("wake")
+        assert source.waiting == ["wake"]
+        session.close("gone")
+        session.wait("wake")
+        assert source.waiting == ["wake"]
+
+    def test_keep_alive_messages_are_noticed_quietly(self, caplog):
+        session = started_session(Source())
+        session.receive_data(b"\0" * 4)
+        assert caplog.records[-1].levelname == "DEBUG"
+        assert not session.finished
+
+    @pytest.mark.parametrize(
+        ("data", "reason"),
+        [
+            (b"\0\0\0\x06zrs9.9", "Invalid protocol 'zrs9.9'"),
+            (b"\0\0\0\x06zrs2.0", "Invalid protocol 'zrs2.0'. Require >= 2.1"),
+            (b"\0\0\0\x06zrs2.1\0\0\0\x01x", "Invalid transaction id, b'x'"),
+            (greeting() + b"\0\0\0\x01x", "Too many messages"),
+            (b"GET / HTTP/1.1", "a message of 1195725856 bytes, where at most 8 are allowed"),
+        ],
+    )
+    def test_a_peer_that_breaks_the_protocol_is_refused_in_one_line(self, data, reason, caplog):
+        session = primary_session(Source())
+        session.receive_data(data)
+        assert session.finished
+        errors = [r for r in caplog.records if r.levelno >= logging.ERROR]
+        assert [r.getMessage() for r in errors] == [f"peer: {reason}"]
+        assert caplog.messages[-1] == "peer: Closed"
+        session.receive_data(data * 100)
+        assert [r for r in caplog.records if r.levelno >= logging.ERROR] == errors
+
+    @pytest.mark.parametrize("error", [TidTooHigh(TID, NO_TID), Diverged(TID, None, None)])
+    def test_a_start_that_cannot_be_served_is_refused(self, error, caplog):
+        session = started_session(Source(error=error), start=TID)
+        assert session.produce() == []
+        assert session.finished
+        assert f"peer: {error}" in caplog.messages
+        assert session.produce() == []
+
+    def test_a_source_that_fails_ends_the_session(self, caplog):
+        session = started_session(Source(WHOLE[:1], error=OSError("Input/output error")))
+        assert session.produce()
+        assert session.produce() == []
+        assert session.finished
+        assert "peer: cannot go on sending: Input/output error" in caplog.messages
+
+    def test_the_end_of_the_peers_stream_ends_the_session(self):
+        session = started_session(Source())
+        session.receive_eof()
+        assert session.finished
+        assert session.produce() == []
+
+    def test_closing_closes_the_reader_once(self, caplog):
+        source = Source(WHOLE)
+        session = started_session(source)
+        session.produce()
+        session.close("gone")
+        session.close("gone")
+        assert source.closed == 1
+        assert caplog.messages.count("peer: Disconnected (gone)") == 1
+        assert session.produce() == []
+
+
+class TestSecondarySession:
+    def test_the_interfaces_are_provided(self):
+        assert verifyObject(IReplicationClient, client(Sink()))
+        assert verifyObject(ISecondarySession, client(Sink()).session("peer"))
+
+    def test_it_greets_with_its_word_and_its_start(self):
+        assert client(Sink()).session("peer").greeting() == greeting("zrs2.1")
+        sink = Sink()
+        sink.blobs = False
+        sink.applied = list(WHOLE)
+        assert client(sink).session("peer").greeting() == greeting("zrs2.0", TID)
+
+    def test_what_comes_is_applied(self):
+        sink = Sink()
+        session = greeted_session(sink)
+        data = stream(WHOLE)
+        session.receive_data(data[:50])
+        session.receive_data(data[50:])
+        assert sink.applied == WHOLE
+        assert not session.finished
+
+    def test_progress_is_counted(self):
+        replication = client(Sink())
+        assert not replication.progress.connected
+        session = replication.session("peer")
+        session.greeting()
+        assert replication.progress.connected
+        data = stream(WHOLE)
+        session.receive_data(data)
+        progress = replication.progress
+        assert (progress.bytes, progress.transactions, progress.tid) == (len(data), 1, TID)
+        session.close("gone")
+        assert not progress.connected
+        assert progress.last_error == "gone"
+
+    def test_it_can_say_that_it_is_there(self):
+        assert greeted_session(Sink()).keep_alive() == b"\0" * 4
+
+    def test_a_broken_stream_ends_it(self, caplog):
+        sink = Sink()
+        session = greeted_session(sink)
+        session.receive_data(stream(WHOLE) + b"\0\0\0\1x")
+        assert session.finished
+        assert sink.applied == WHOLE
+        assert any(r.levelname == "ERROR" and "byte" in r.getMessage() for r in caplog.records)
+        session.receive_data(b"more")
+        session.receive_eof()
+
+    def test_an_end_in_mid_transaction_ends_it_with_an_error(self, caplog):
+        sink = Sink()
+        session = greeted_session(sink)
+        session.receive_data(stream(WHOLE[:2]))
+        session.receive_eof()
+        session.close("gone")
+        assert sink.aborts == 1
+        assert "ended in the middle of a transaction" in caplog.text
+
+    def test_an_end_between_transactions_is_no_error(self, caplog):
+        session = greeted_session(Sink())
+        session.receive_data(stream(WHOLE))
+        session.receive_eof()
+        assert session.finished
+        assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
+
+    def test_a_sink_that_fails_ends_it(self, caplog):
+        sink = Sink(failing=Store)
+        session = greeted_session(sink)
+        session.receive_data(stream(WHOLE))
+        assert session.finished
+        assert sink.applied == WHOLE[:1]
+        assert "peer: cannot apply what was received: No space left on device" in caplog.messages
+
+    def test_closing_aborts_once(self, caplog):
+        sink = Sink()
+        session = greeted_session(sink)
+        session.receive_data(stream(WHOLE[:1]))
+        session.close("gone")
+        session.close("gone")
+        assert sink.aborts == 1
+        session.receive_data(stream(WHOLE))
+        assert len(sink.applied) == 1
+        assert caplog.messages.count("peer: Disconnected (gone)") == 1
+
+    def test_a_failing_abort_does_not_keep_the_next_session_waiting(self, caplog):
+        replication = client(Sink(abort_error=OSError("disk")))
+        first = replication.session("first")
+        first.greeting()
+        first.close("gone")
+        assert "first: cannot clean up after an unfinished transaction" in caplog.messages
+        assert replication.session("second").greeting()
+
+    def test_a_session_that_was_closed_first_greets_nobody(self):
+        replication = client(Sink())
+        session = replication.session("peer")
+        session.close("gone")
+        assert session.greeting() == b""
+        assert replication.session("next").greeting()
+
+    def test_sessions_take_turns(self):
+        sink = Sink()
+        replication = client(sink)
+        first = replication.session("first")
+        first.greeting()
+        first.receive_data(stream(WHOLE[:1]))
+        greeted = []
+        second = replication.session("second")
+        waiting = threading.Thread(target=lambda: greeted.append(second.greeting()))
+        waiting.start()
+        assert greeted == []
+        assert sink.aborts == 0
+        first.close("gone")
+        waiting.join()
+        assert sink.aborts == 1
+        assert len(greeted) == 1
+        second.close("gone")
+
+
+class TestRetrying:
+    def test_only_the_first_failure_is_news(self, caplog):
+        replication = client(Sink(), reconnect_delay=5)
+        for _ in range(3):
+            replication.connection_failed("refused")
+        assert [record.levelname for record in caplog.records] == ["WARNING", "DEBUG", "DEBUG"]
+        assert "localhost:8100: cannot connect (refused)" in caplog.text
+        assert replication.retry_delay() == 5
+
+    def test_delays_grow_until_a_transaction_is_applied(self):
+        replication = client(Sink(), reconnect_delay=(1, 100))
+        for _ in range(6):
+            replication.connection_failed("refused")
+        assert replication.retry_delay() > 20
+        session = replication.session("peer")
+        session.greeting()
+        assert replication.retry_delay() > 20
+        session.receive_data(stream(WHOLE))
+        assert replication.retry_delay() < 2
+
+    def test_a_session_that_brought_nothing_counts_as_a_failure(self):
+        replication = client(Sink(), reconnect_delay=(1, 100))
+        for _ in range(6):
+            session = replication.session("peer")
+            session.greeting()
+            session.close("refused")
+        assert replication.retry_delay() > 20
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        ("wrong", "named"),
+        [
+            ({"checksums": "maybe"}, "'require', 'verify', 'ignore'"),
+            ({"keep_alive_delay": -1}, "keep_alive_delay must be 0 or more seconds, not -1"),
+            ({"keep_alive_delay": float("nan")}, "keep_alive_delay"),
+            ({"reconnect_delay": 0}, "reconnect_delay"),
+            ({"reconnect_delay": -1}, "reconnect_delay"),
+            ({"reconnect_delay": (5, 1)}, "(5, 1)"),
+        ],
+    )
+    def test_wrong_ones_are_named(self, wrong, named):
+        with pytest.raises(ConfigurationError) as caught:
+            ClientOptions(**wrong)
+        assert named in str(caught.value)
+
+    def test_a_wrong_pickle_protocol_is_named(self):
+        with pytest.raises(ConfigurationError, match="must be 1 or 3, not 2"):
+            ServiceOptions(pickle_protocol=2)
