@@ -1,0 +1,145 @@
+"""`zrs primary` and `zrs secondary`: a storage that replicates until it is told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+
+from rich.console import Console
+
+from ..errors import ConfigurationError
+from ..messages import NO_TID
+from ..sessions import Progress
+from ..storage.primary import Primary
+from ..storage.secondary import Secondary
+from ..storage.snapshot import check_existing, check_existing_blobs
+from .output import Misconfigured, count, describe_last, logging_to, say, size
+from .progress import CatchUp, Meter, view
+from .signals import StopSignals
+
+#: Seconds between two looks at what a secondary has received.
+_INTERVAL = 0.1
+
+#: So many refusals at the very beginning are taken for an answer.
+_REFUSALS = 2
+
+
+def serve_primary(
+    console: Console, path: str, *, listen: str, blobs: str | None, transport: str
+) -> None:
+    """Serve the FileStorage at `path` until SIGINT or SIGTERM.
+
+    :raises ConfigurationError: as `Primary`; and where nothing is at `path`.
+    :raises ListenError: the address cannot be listened on.
+    """
+    _check_transport(transport)
+    # A primary that nobody could ever write to is a mistyped path.
+    check_existing(path)
+    check_existing_blobs(blobs)
+    with StopSignals() as stop, logging_to(console, logging.WARNING) as handler:
+        with contextlib.closing(Primary(path, listen, blob_dir=blobs, transport=transport)) as it:
+            # First of all lines, for those who wait for it to learn the port.
+            say(console, f"Serving {path} on {it.replication_address}")
+            handler.setLevel(logging.INFO)
+            stop.wait()
+    say(console, f"Stopped serving {path}")
+
+
+def follow_primary(
+    console: Console,
+    address: str,
+    path: str,
+    *,
+    blobs: str | None,
+    transport: str,
+    reconnect_delay: tuple[float, float],
+    until_caught_up: bool,
+    quiet: float,
+) -> None:
+    """Replicate into `path` until SIGINT or SIGTERM, or until it has caught up.
+
+    :raises ConfigurationError: as `Secondary`.
+    :raises Misconfigured: the primary refuses the storage.
+    """
+    _check_transport(transport)
+    with StopSignals() as stop, logging_to(console, logging.INFO):
+        secondary = Secondary(
+            path,
+            address,
+            blob_dir=blobs,
+            transport=transport,
+            reconnect_delay=reconnect_delay,
+        )
+        with contextlib.closing(secondary):
+            progress = secondary.progress
+            begin, first = time.monotonic(), progress.tid
+            caught_up = CatchUp(progress, quiet)
+            if not _catch_up(console, stop, secondary, caught_up, path, blobs):
+                return
+            seconds = time.monotonic() - begin
+            new = "up to date" if progress.tid == first else _received(progress, seconds)
+            say(console, f"Caught up: {new}; last is {describe_last(progress.tid)}")
+            if not until_caught_up:
+                _follow(console, stop, progress, caught_up)
+    if not until_caught_up:
+        say(console, f"Stopped replicating into {path}")
+
+
+def _check_transport(name: str) -> None:
+    if name == "memory":
+        raise ConfigurationError(
+            "the transport 'memory' works within one process alone: give another one, "
+            "such as 'twisted-tcp'"
+        )
+
+
+def _catch_up(
+    console: Console,
+    stop: StopSignals,
+    secondary: Secondary,
+    caught_up: CatchUp,
+    path: str,
+    blobs: str | None,
+) -> bool:
+    """Show progress until it has caught up; False if it was stopped before."""
+    progress = secondary.progress
+    meter = Meter(progress)
+    with view(console, str(secondary.replication_address)) as shown:
+        while not stop.wait(_INTERVAL):
+            if progress.refusals >= _REFUSALS and progress.refusals == progress.connections:
+                raise Misconfigured(_refusal(secondary, path, blobs))
+            if caught_up.done():
+                return True
+            shown.show(meter.sample(), progress.connected)
+    return False
+
+
+def _follow(console: Console, stop: StopSignals, progress: Progress, caught_up: CatchUp) -> None:
+    """Say when it has caught up again after the connection was lost; the log says the rest."""
+    connections = progress.connections
+    while not stop.wait(_INTERVAL):
+        if progress.connections != connections and caught_up.done():
+            connections = progress.connections
+            say(console, f"Caught up again; last is {describe_last(progress.tid)}")
+
+
+def _received(progress: Progress, seconds: float) -> str:
+    rate = size(progress.bytes / seconds)
+    transactions = count(progress.transactions, "transaction")
+    return f"received {transactions}, {size(progress.bytes)} in {seconds:.1f} s ({rate}/s)"
+
+
+def _refusal(secondary: Secondary, path: str, blobs: str | None) -> str:
+    tid = secondary.progress.tid
+    name = os.fspath(path)
+    text = f"the primary at {secondary.replication_address} refuses {name} ("
+    text += "it is empty" if tid == NO_TID else f"its last transaction is {describe_last(tid)}"
+    text += "): it closed the connection without sending anything, and its log tells why. "
+    text += "Check the address"
+    if tid != NO_TID:
+        text += "; if this file holds other data, replicate into an empty one"
+    if blobs is None:
+        text += "; a primary with blobs needs --blobs DIR"
+    return text

@@ -1,0 +1,41 @@
+"""Waiting for SIGINT or SIGTERM."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from types import FrameType
+from typing import Any
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopSignals:
+    """While this context is entered, the signals ask to stop; the second one ends the process.
+
+    To be used in the main thread.
+    """
+
+    def __enter__(self) -> StopSignals:
+        # A pipe, since an Event must not be set by a handler that interrupts its wait.
+        self._read, self._write = os.pipe()
+        self._before: dict[signal.Signals, Any] = {
+            number: signal.signal(number, self._asked) for number in _SIGNALS
+        }
+        return self
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        os.write(self._write, b"!")
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for a signal, for `timeout` seconds at most; whether one has come."""
+        return bool(select.select([self._read], [], [], timeout)[0])
+
+    def __exit__(self, *exc_info: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        os.close(self._read)
+        os.close(self._write)
