@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from zope.interface import implementer
 
@@ -46,7 +47,14 @@ BATCH_SIZE = 256 * 1024
 REFUSAL_TIME = 2.0
 
 
-class _Log(logging.LoggerAdapter[logging.Logger]):
+if TYPE_CHECKING:
+    _Adapter = logging.LoggerAdapter[logging.Logger]
+else:
+    # It takes no parameter before Python 3.11.
+    _Adapter = logging.LoggerAdapter
+
+
+class _Log(_Adapter):
     """Puts the peer in front of each message."""
 
     def __init__(self, logger: logging.Logger, peer: str) -> None:
