@@ -165,7 +165,10 @@ class IListener(Interface):
         """
 
     def stop(timeout: float) -> None:
-        """Accept no more, let each secondary catch up for `timeout` seconds at most, disconnect."""
+        """Accept no more, let each secondary catch up for `timeout` seconds at most, disconnect.
+
+        May be called again.
+        """
 
 
 class IConnector(Interface):
@@ -175,4 +178,4 @@ class IConnector(Interface):
         """Begin to connect, and to connect again whenever that fails or the connection is lost."""
 
     def stop() -> None:
-        """Disconnect and stay so; returns when the last session is closed."""
+        """Disconnect and stay so; returns when the last session is closed. May be called again."""

@@ -250,11 +250,12 @@ class TestSecondary:
         self, open_primary, open_secondary, database, network
     ):
         secondary = open_secondary()
-        with pytest.raises(ReadOnlyError):
+        with pytest.raises(ReadOnlyError, match="has no data yet"):
             ZODB.DB(secondary)
         primary = open_primary()
         database(primary)
         network.advance(1)
+        network.run()
         connection = database(secondary).open()
         assert dict(connection.root()) == {}
 

@@ -62,7 +62,8 @@ class Connection(ABC, Generic[Received]):
         :raises RemoteProtocolError: as `messages`.
         """
         if self.error is not None:
-            raise self.error
+            # As new: a traceback that grew with each try would keep what it refers to.
+            raise self.error.with_traceback(None)
         try:
             message = self._read_message()
             if message is None and self._eof:

@@ -38,7 +38,7 @@ from .pickles import RecordHeader, decode
 #: spelling of Python 3 peers, and the rest is small.
 MAX_PICKLE_SIZE: Final = 2**20
 
-#: Bytes in a record. ZODB sets no bound itself; a pickle of this size takes minutes to load.
+#: Bytes in a record. ZODB sets no bound itself, but it holds a record in memory as a whole.
 MAX_RECORD_SIZE: Final = 2**30
 
 

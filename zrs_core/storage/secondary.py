@@ -11,6 +11,7 @@ from ZODB.POSException import ReadOnlyError
 
 from .. import transports
 from ..addresses import Address, parse_address
+from ..messages import NO_TID
 from ..sessions import ClientOptions, Progress, ReplicationClient
 from .filestorage import FileStorageSink
 from .opening import open_storage
@@ -95,6 +96,12 @@ class Secondary(StorageProxy):
         return True
 
     def _read_only(self, *args: Any, **kwargs: Any) -> NoReturn:
+        if self._client.progress.tid == NO_TID:
+            # What writes here is a database that looks for its root object and does not find it.
+            raise ReadOnlyError(
+                f"{self.getName()} is a secondary and has no data yet: wait for its first "
+                "transaction"
+            )
         raise ReadOnlyError(f"{self.getName()} is a secondary: write to its primary")
 
     # With the signatures of ZODB.interfaces, which verifyObject compares.

@@ -57,7 +57,8 @@ class MemoryNetwork:
         self._acceptors: dict[Address, _Acceptor] = {}
         self._ends: list[MemoryEnd] = []
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._count = itertools.count(1)
+        self._connections = itertools.count(1)
+        self._timer_order = itertools.count()
         self._ports = itertools.count(49_152)
 
     # -- driving it
@@ -75,13 +76,11 @@ class MemoryNetwork:
         return happened
 
     def advance(self, seconds: float) -> None:
-        """Move the clock on, and do what falls due on the way."""
+        """Move the clock on and do what falls due on the way; nothing is delivered meanwhile."""
         until = self.now + seconds
-        self.run()
         while self._timers and self._timers[0][0] <= until:
             self.now, _, due = heapq.heappop(self._timers)
             due()
-            self.run()
         self.now = until
 
     def cut(self) -> None:
@@ -115,7 +114,7 @@ class MemoryNetwork:
         acceptor = self._acceptors.get(address)
         if acceptor is None:
             raise ConnectionRefusedError(f"nothing listens at {address}")
-        number = next(self._count)
+        number = next(self._connections)
         ours, theirs = MemoryEnd(self, f"memory:{number}"), MemoryEnd(self, f"memory:{number}")
         ours.peer, theirs.peer = theirs, ours
         self._ends += [ours, theirs]
@@ -144,7 +143,7 @@ class MemoryNetwork:
 
     def call_later(self, delay: float, function: Callable[[], None]) -> None:
         """Call `function` once the clock has moved on by `delay` seconds."""
-        heapq.heappush(self._timers, (self.now + delay, next(self._count), function))
+        heapq.heappush(self._timers, (self.now + delay, next(self._timer_order), function))
 
     def forget(self, end: MemoryEnd) -> None:
         if end in self._ends:

@@ -53,6 +53,10 @@ class Loop:
             outcome[0].raiseException()
         return outcome[0]
 
+    def wake(self, function: Callable[[], object]) -> None:
+        """Call in the reactor's thread, from any other and without waiting; not after the end."""
+        self.reactor.callFromThread(function)
+
     def in_thread(self, function: Callable[..., Result], *args: Any) -> Deferred[Result]:
         """Call in a thread that may wait for the disk. To be called in the reactor's thread."""
         if not self.reactor.running:
@@ -66,6 +70,9 @@ class _Background:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        # Guards the pipe that wakes the reactor: whoever wakes it may come when it is closed, and
+        # its descriptors may be somebody else's by then.
+        self._wake_lock = threading.Lock()
         self._users = 0
         self._reactor: Any = None
         self._thread: threading.Thread | None = None
@@ -103,9 +110,15 @@ class _Background:
                 return
             self._reactor.callFromThread(self._reactor.stop)
             thread.join()
-            # A reactor never closes the pipe that wakes it, since it may be run once more.
-            self._reactor.waker.connectionLost(None)
-            self._reactor = self._thread = None
+            with self._wake_lock:
+                # A reactor does not close that pipe itself.
+                self._reactor.waker.connectionLost(None)
+                self._reactor = self._thread = None
+
+    def wake(self, reactor: Any, function: Callable[[], object]) -> None:
+        with self._wake_lock:
+            if reactor is self._reactor:
+                reactor.callFromThread(function)
 
     def is_current_thread(self) -> bool:
         return threading.current_thread() is self._thread
@@ -121,6 +134,9 @@ class _BackgroundLoop(Loop):
 
     def must_not_wait(self) -> bool:
         return self._background.is_current_thread()
+
+    def wake(self, function: Callable[[], object]) -> None:
+        self._background.wake(self.reactor, function)
 
 
 _background = _Background()

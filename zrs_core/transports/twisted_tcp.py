@@ -7,14 +7,26 @@ read brought, at a time.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Generator
 from typing import Any, cast
 
 from twisted.application.internet import ClientService
 from twisted.internet import address as twisted_address
-from twisted.internet.defer import Deferred, DeferredList, DeferredLock, maybeDeferred
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ServerEndpoint, TCP6ServerEndpoint
-from twisted.internet.error import CannotListenError
+from twisted.internet.defer import (
+    Deferred,
+    DeferredList,
+    DeferredLock,
+    inlineCallbacks,
+    maybeDeferred,
+)
+from twisted.internet.endpoints import (
+    TCP4ClientEndpoint,
+    TCP4ServerEndpoint,
+    TCP6ClientEndpoint,
+    TCP6ServerEndpoint,
+)
+from twisted.internet.error import CannotListenError, ConnectError
 from twisted.internet.interfaces import IPullProducer
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
@@ -124,7 +136,7 @@ class _PrimaryConnection(_Connection):
             self._session.wait(self._wake)
 
     def _wake(self) -> None:
-        self.loop.reactor.callFromThread(self.resumeProducing)
+        self.loop.wake(self.resumeProducing)
 
     def finish(self) -> None:
         """Close once the secondary has caught up."""
@@ -162,6 +174,7 @@ class Listener:
         self._connections: set[_PrimaryConnection] = set()
         self._loop: Loop
         self._port: Any = None
+        self._stopped = False
 
     def start(self) -> None:
         self._loop = acquire(self._service.reactor)
@@ -190,8 +203,10 @@ class Listener:
         return connection
 
     def stop(self, timeout: float) -> None:
-        self._loop.call(self._stop, timeout)
-        self._loop.close()
+        if not self._stopped:
+            self._stopped = True
+            self._loop.call(self._stop, timeout)
+            self._loop.close()
 
     def _stop(self, timeout: float) -> Deferred[Any]:
         waits: list[Deferred[Any]] = [maybeDeferred(self._port.stopListening)]
@@ -268,16 +283,15 @@ class Connector:
         self._loop: Loop
         self._service: ClientService
         self._connection: _SecondaryConnection | None = None
+        self._stopped = False
 
     def start(self) -> None:
         self._loop = acquire(self._client.reactor)
         self._loop.call(self._start)
 
     def _start(self) -> None:
-        host, port = self._client.address
-        endpoint = HostnameEndpoint(self._loop.reactor, host or "localhost", port)
         self._service = ClientService(
-            cast(Any, _Reported(endpoint, self._client)),
+            cast(Any, _ClientEndpoint(self._loop, self._client)),
             _Factory(self._connect),
             # The client counts failures itself: a connection that was refused at once is one too.
             retryPolicy=lambda _: self._client.retry_delay(),
@@ -290,8 +304,10 @@ class Connector:
         return self._connection
 
     def stop(self) -> None:
-        self._loop.call(self._stop)
-        self._loop.close()
+        if not self._stopped:
+            self._stopped = True
+            self._loop.call(self._stop)
+            self._loop.close()
 
     def _stop(self) -> Deferred[Any]:
         waits: list[Deferred[Any]] = []
@@ -302,20 +318,42 @@ class Connector:
         return DeferredList(waits)
 
 
-class _Reported:
-    """An endpoint whose failures the client hears of."""
+class _ClientEndpoint:
+    """Where a client connects to: its name is looked up anew each time, and it hears of failures.
 
-    def __init__(self, endpoint: Any, client: IReplicationClient) -> None:
-        self._endpoint = endpoint
+    Twisted's HostnameEndpoint would do, but it imports the global reactor, which an application
+    may want to choose itself.
+    """
+
+    def __init__(self, loop: Loop, client: IReplicationClient) -> None:
+        self._loop = loop
         self._client = client
 
-    def connect(self, factory: Factory) -> Deferred[Any]:
-        connecting: Deferred[Any] = self._endpoint.connect(factory)
-        return connecting.addErrback(self._failed)
+    @inlineCallbacks
+    def connect(self, factory: Factory) -> Generator[Deferred[Any], Any, Any]:
+        try:
+            for endpoint in (yield self._loop.in_thread(self._look_up)):
+                try:
+                    return (yield endpoint.connect(factory))
+                except ConnectError as error:
+                    failure = error
+            raise failure
+        except (ConnectError, OSError) as error:
+            self._client.connection_failed(str(error))
+            raise
 
-    def _failed(self, failure: Failure) -> Failure:
-        self._client.connection_failed(failure.getErrorMessage())
-        return failure
+    def _look_up(self) -> list[Any]:
+        host, port = self._client.address
+        kinds: dict[int, Any] = {
+            socket.AF_INET: TCP4ClientEndpoint,
+            socket.AF_INET6: TCP6ClientEndpoint,
+        }
+        found = socket.getaddrinfo(host or "localhost", port, type=socket.SOCK_STREAM)
+        return [
+            kinds[family](self._loop.reactor, where[0], port)
+            for family, _, _, _, where in found
+            if family in kinds
+        ]
 
 
 class _Factory(Factory):

@@ -1,0 +1,399 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+import transaction
+from ZODB.blob import Blob
+from zope.interface.verify import verifyObject
+
+from zrs_core import Primary, Secondary
+from zrs_core.addresses import Address
+from zrs_core.errors import ConfigurationError, ListenError
+from zrs_core.interfaces import IConnector, IListener
+from zrs_core.sessions import ClientOptions, ReplicationClient, ReplicationService
+from zrs_core.testing import Peer
+from zrs_core.transports.memory import (
+    CAPACITY,
+    Connector,
+    Listener,
+    MemoryNetwork,
+    default_network,
+)
+
+from ..databases import contents, open_file_storage, temporary_files, traffic
+from ..test_sessions import WHOLE, Sink, Source, greeting, stream
+
+ADDRESS = Address("", 8000)
+
+
+@pytest.fixture
+def network():
+    return MemoryNetwork()
+
+
+def listen(network, source, address=ADDRESS):
+    listener = Listener(ReplicationService(source, address, network))
+    listener.start()
+    return listener
+
+
+def connect(network, sink, **options):
+    options = ClientOptions(**{"reconnect_delay": 10, **options})
+    connector = Connector(ReplicationClient(sink, ADDRESS, network, options))
+    connector.start()
+    return connector
+
+
+class TestByHand:
+    def test_what_one_end_writes_the_other_reads(self, network):
+        listener = network.listen(ADDRESS)
+        ours = network.connect(("", 8000))
+        ours.write(b"over ")
+        ours.write(b"there")
+        theirs = listener.accept()
+        assert theirs.read(3) == b"ove"
+        assert theirs.read() == b"r there"
+        assert theirs.read() == b""
+
+    def test_nothing_moves_by_itself(self, network):
+        listener = network.listen(ADDRESS)
+        ours = network.connect(ADDRESS)
+        theirs = listener.accept()
+        ours.write(b"x")
+        assert theirs.read() == b""
+        assert not ours.drained
+        assert network.step()
+        assert ours.drained
+        assert theirs.read() == b"x"
+        assert not network.step()
+
+    def test_a_step_delivers_a_chunk(self):
+        network = MemoryNetwork(chunk_size=2)
+        listener = network.listen(ADDRESS)
+        ours = network.connect(ADDRESS)
+        theirs = listener.accept()
+        ours.write(b"12345")
+        for expected in (b"12", b"34", b"5"):
+            network.step()
+            assert theirs.read() == expected
+
+    def test_a_receiver_that_does_not_read_takes_no_more(self, network):
+        listener = network.listen(ADDRESS)
+        ours = network.connect(ADDRESS)
+        theirs = listener.accept()
+        ours.write(b"x" * (CAPACITY + 1000))
+        network.run()
+        assert len(theirs.incoming) == CAPACITY
+        theirs.read()
+        network.run()
+        assert len(theirs.incoming) == 1000
+
+    def test_closing_sends_what_was_written(self, network):
+        listener = network.listen(ADDRESS)
+        ours = network.connect(ADDRESS)
+        theirs = listener.accept()
+        ours.write(b"last words")
+        ours.close()
+        ours.write(b"too late")
+        assert not theirs.at_eof
+        network.run()
+        assert theirs.read() == b"last words"
+        assert theirs.at_eof
+
+    def test_a_cut_loses_what_is_on_its_way(self, network):
+        listener = network.listen(ADDRESS)
+        ours = network.connect(ADDRESS)
+        theirs = listener.accept()
+        ours.write(b"lost")
+        network.cut()
+        network.run()
+        assert theirs.read() == b""
+        assert theirs.at_eof
+        assert ours.at_eof
+        assert not network.step()
+        assert not ours.step()
+
+    def test_nobody_listens(self, network):
+        with pytest.raises(ConnectionRefusedError, match="nothing listens at :8000"):
+            network.connect(ADDRESS)
+        listener = network.listen(ADDRESS)
+        with pytest.raises(ListenError, match="something listens there already"):
+            network.listen(ADDRESS)
+        assert listener.accept() is None
+        listener.close()
+        with pytest.raises(ConnectionRefusedError):
+            network.connect(ADDRESS)
+
+    def test_the_clock_stands_still_until_it_is_moved(self, network):
+        due = []
+        network.call_later(5, lambda: due.append(network.now))
+        network.call_later(2, lambda: due.append(network.now))
+        network.run()
+        assert due == []
+        network.advance(4)
+        assert due == [2]
+        network.advance(4)
+        assert (due, network.now) == ([2, 5], 8)
+
+
+class TestListener:
+    def test_the_interface_is_provided(self, network):
+        assert verifyObject(IListener, listen(network, Source()))
+
+    def test_a_secondary_is_served(self, network):
+        listen(network, Source(WHOLE[:1], WHOLE[1:]))
+        peer = network.connect(ADDRESS)
+        peer.write(greeting())
+        network.run()
+        assert peer.read() == stream(WHOLE)
+
+    def test_a_batch_is_made_when_the_one_before_has_gone(self, network):
+        batch = [WHOLE[0]]
+        source = Source(batch, *([WHOLE[1]] for _ in range(20_000)))
+        listen(network, source)
+        peer = network.connect(ADDRESS)
+        peer.write(greeting())
+        network.run()
+        left = len(source.batches)
+        assert left > 10_000
+        assert len(peer.incoming) <= CAPACITY
+        network.run()
+        assert len(source.batches) == left
+
+    def test_a_peer_that_does_not_read_keeps_nobody_waiting(self, network):
+        source = Source(*([WHOLE[0]] + [WHOLE[1]] * 9000 for _ in range(1)))
+        listen(network, source)
+        lazy, eager = network.connect(ADDRESS), network.connect(ADDRESS)
+        lazy.write(greeting())
+        network.run()
+        source.batches.append(WHOLE)
+        eager.write(greeting())
+        network.run()
+        assert eager.read() == stream(WHOLE)
+
+    def test_what_is_committed_later_follows_when_it_wakes(self, network):
+        source = Source()
+        listen(network, source)
+        peer = network.connect(ADDRESS)
+        peer.write(greeting())
+        network.run()
+        source.batches.append(WHOLE)
+        network.run()
+        assert peer.read() == b""
+        source.waiting.pop()()
+        network.run()
+        assert peer.read() == stream(WHOLE)
+
+    def test_a_refused_peer_is_closed_and_the_others_go_on(self, network):
+        listen(network, Source(WHOLE))
+        refused, other = network.connect(ADDRESS), network.connect(ADDRESS)
+        refused.write(b"GET / HTTP/1.1\r\n")
+        other.write(greeting())
+        network.run()
+        assert refused.at_eof
+        assert other.read() == stream(WHOLE)
+        assert not other.at_eof
+
+    def test_a_peer_that_leaves_frees_its_session(self, network):
+        source = Source()
+        listener = listen(network, source)
+        peer = network.connect(ADDRESS)
+        peer.write(greeting())
+        network.run()
+        peer.close()
+        network.run()
+        assert source.closed == 1
+        assert listener.drivers == set()
+
+    def test_stopping_lets_them_catch_up(self, network):
+        source = Source()
+        listener = listen(network, source)
+        peer, silent = network.connect(ADDRESS), network.connect(ADDRESS)
+        peer.write(greeting())
+        network.run()
+        source.batches.append(WHOLE)
+        listener.stop(0)
+        assert peer.read() == stream(WHOLE)
+        assert peer.at_eof
+        assert silent.at_eof
+        with pytest.raises(ConnectionRefusedError):
+            network.connect(ADDRESS)
+
+    def test_stopping_does_not_wait_for_those_who_do_not_read(self, network):
+        source = Source(WHOLE[:1] + [WHOLE[1]] * 9000)
+        listener = listen(network, source)
+        peer = network.connect(ADDRESS)
+        peer.write(greeting())
+        listener.stop(0)
+        assert peer.at_eof
+        assert listener.drivers == set()
+
+    def test_a_start_that_fails_is_closed(self, network):
+        listen(network, Source(error=OSError("disk")))
+        peer = network.connect(ADDRESS)
+        peer.write(greeting())
+        network.run()
+        assert peer.at_eof
+
+    def test_port_0_is_any_free_port(self, network):
+        addresses = {listen(network, Source(), Address("", 0)).address for _ in range(3)}
+        assert len(addresses) == 3
+        assert Address("", 0) not in addresses
+
+    def test_it_runs_on_a_memory_network_alone(self):
+        with pytest.raises(ConfigurationError, match="runs on a MemoryNetwork, not on str"):
+            Listener(ReplicationService(Source(), ADDRESS, "reactor"))
+        service = ReplicationService(Source(), ADDRESS)
+        assert Listener(service)._network is default_network
+
+
+class TestConnector:
+    def test_the_interface_is_provided(self, network):
+        network.listen(ADDRESS)
+        assert verifyObject(IConnector, connect(network, Sink()))
+
+    def test_it_greets_and_applies(self, network):
+        listener = network.listen(ADDRESS)
+        sink = Sink()
+        connect(network, sink)
+        peer = listener.accept()
+        assert peer.read() == greeting()
+        peer.write(stream(WHOLE))
+        network.run()
+        assert sink.applied == WHOLE
+
+    def test_it_tries_until_somebody_listens(self, network, caplog):
+        connect(network, Sink())
+        network.advance(25)
+        listener = network.listen(ADDRESS)
+        assert listener.accept() is None
+        network.advance(5)
+        assert listener.accept().read() == greeting()
+        assert caplog.text.count("cannot connect") == 1
+
+    @pytest.mark.parametrize("how", ["cut", "close"])
+    def test_it_comes_again_when_the_connection_is_lost(self, how, network):
+        listener = network.listen(ADDRESS)
+        connect(network, Sink())
+        for _ in range(3):
+            peer = listener.accept()
+            assert peer.read() == greeting()
+            getattr(peer, how)()
+            assert listener.accept() is None
+            network.advance(10)
+
+    def test_it_comes_again_after_a_broken_stream(self, network):
+        listener = network.listen(ADDRESS)
+        connect(network, Sink())
+        peer = listener.accept()
+        peer.write(b"\0\0\0\1x")
+        network.run()
+        assert peer.at_eof
+        network.advance(10)
+        assert listener.accept().read() == greeting()
+
+    def test_it_says_that_it_is_there(self, network):
+        listener = network.listen(ADDRESS)
+        connect(network, Sink(), keep_alive_delay=3)
+        peer = listener.accept()
+        network.advance(10)
+        network.run()
+        assert peer.read() == greeting() + b"\0" * 12
+        peer.cut()
+        network.advance(9)
+        assert network.now == 19
+
+    def test_it_stays_away_once_stopped(self, network):
+        listener = network.listen(ADDRESS)
+        connector = connect(network, Sink())
+        peer = listener.accept()
+        connector.stop()
+        connector.stop()
+        network.advance(1000)
+        assert peer.at_eof
+        assert listener.accept() is None
+
+    def test_it_gives_up_trying_once_stopped(self, network):
+        connector = connect(network, Sink())
+        connector.stop()
+        listener = network.listen(ADDRESS)
+        network.advance(1000)
+        assert listener.accept() is None
+
+
+class TestPeer:
+    def test_nobody_has_connected(self):
+        with pytest.raises(ConnectionRefusedError, match="nobody has connected"):
+            Peer(None)
+
+    def test_nothing_has_come(self, network):
+        network.listen(ADDRESS)
+        peer = Peer(network.connect(ADDRESS))
+        assert not peer.have_data()
+        with pytest.raises(EOFError, match="no message has come"):
+            peer.read()
+
+    def test_messages_are_read_whole_pickled_or_raw(self, network):
+        listener = network.listen(ADDRESS)
+        peer, other = Peer(network.connect(ADDRESS)), Peer(listener.accept())
+        peer.send(("C", (b"digest",)))
+        peer.send(b"raw")
+        peer.send(b"")
+        assert other.read() == ("C", (b"digest",))
+        assert other.read(raw=True) == b"raw"
+        assert other.have_data()
+        assert other.read(raw=True) == b""
+        assert not other.have_data()
+        other.close()
+        assert peer.closed
+
+
+def small_changes(commits):
+    db = commits._db
+    with db.transaction() as connection:
+        connection.root()["blob"] = Blob(b"0123456789")
+        connection.root()["empty"] = Blob(b"")
+    with db.transaction() as connection:
+        del connection.root()["blob"]
+    db.undo(db.undoLog(0, 1)[0]["id"])
+    transaction.commit()
+
+
+def all_kinds(commits):
+    commits.commit(40)
+
+
+@pytest.mark.parametrize(
+    ("chunk_size", "change", "least"), [(1, small_changes, 800), (4096, all_kinds, 40)]
+)
+def test_a_cut_anywhere_is_survived(chunk_size, change, least, tmp_path, caplog):
+    caplog.set_level(logging.CRITICAL)
+    network = MemoryNetwork(chunk_size=chunk_size)
+    primary = Primary(open_file_storage(tmp_path / "primary"), ADDRESS, network, transport="memory")
+    secondary = Secondary(
+        open_file_storage(tmp_path / "secondary"),
+        ADDRESS,
+        network,
+        transport="memory",
+        reconnect_delay=1,
+    )
+    with traffic(primary) as commits:
+        change(commits)
+        expected = contents(primary)
+        steps = cuts = 0
+        held = []
+        while len(held) < len(expected):
+            # One step further each time nothing whole has come, so that the cut moves through
+            # every place of every transaction.
+            for _ in range(steps):
+                network.step()
+            network.cut()
+            cuts += 1
+            assert temporary_files(tmp_path / "secondary" / "blobs") == []
+            before, held = held, contents(secondary)
+            steps = 1 if len(held) > len(before) else steps + 1
+            assert held == expected[: len(held)]
+            network.advance(1)
+        assert cuts > least
+        secondary.close()

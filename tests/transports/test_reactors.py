@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.pollreactor import PollReactor
+
+from zrs_core.transports.reactors import acquire
+
+
+@pytest.fixture
+def reactor():
+    """A reactor that runs in a thread, as an application's would."""
+    reactor = PollReactor()
+    running = threading.Event()
+    reactor.callWhenRunning(running.set)
+    thread = threading.Thread(target=reactor.run, args=(False,))
+    thread.start()
+    running.wait()
+    yield reactor
+    reactor.callFromThread(reactor.stop)
+    thread.join()
+    reactor.waker.connectionLost(None)
+
+
+def raising():
+    raise ValueError("no")
+
+
+def test_the_background_reactor_is_shared_and_ends_with_its_last_user():
+    threads = threading.active_count()
+    files = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        first, second = acquire(None), acquire(None)
+        assert first.reactor is second.reactor
+        assert first.call(threading.current_thread).name == "zrs_core reactor"
+        first.close()
+        assert second.call(lambda: succeed(7)) == 7
+        second.close()
+        assert threading.active_count() == threads
+        assert len(os.listdir("/proc/self/fd")) == files
+
+
+def test_its_threads_end_with_it():
+    loop = acquire(None)
+    threads = set(threading.enumerate())
+    done = threading.Event()
+    loop.call(lambda: loop.in_thread(done.wait) and None)
+    worker = set(threading.enumerate()) - threads
+    assert all(each.daemon for each in worker)
+    done.set()
+    loop.close()
+    for each in worker:
+        each.join()
+
+
+def test_in_its_own_thread_it_does_not_wait_for_itself():
+    loop = acquire(None)
+    never = Deferred()
+    assert loop.call(lambda: loop.call(lambda: never)) is None
+    assert loop.call(lambda: loop.call(lambda: succeed(1))) == 1
+    extra = acquire(None)
+    loop.call(loop.close)
+    extra.close()
+
+
+def test_its_last_user_may_leave_in_its_own_thread():
+    loop = acquire(None)
+    reactor = loop.reactor
+    loop.call(loop.close)
+    again = acquire(None)
+    assert again.reactor is reactor
+    again.close()
+
+
+def test_errors_come_out_where_the_call_was_made(reactor):
+    loop = acquire(reactor)
+    with pytest.raises(ValueError, match="no"):
+        loop.call(raising)
+    with pytest.raises(ValueError, match="no"):
+        loop.call(lambda: loop.call(lambda: fail(ValueError("no"))))
+    loop.close()
+
+
+def test_a_given_reactor_is_used_and_left_running(reactor):
+    loop = acquire(reactor)
+    assert loop.reactor is reactor
+    assert loop.call(lambda: succeed(1)) == 1
+    loop.close()
+    assert reactor.running
+
+
+def test_a_given_reactor_need_not_run_yet():
+    reactor = PollReactor()
+    loop = acquire(reactor)
+    assert loop.call(lambda: succeed(1)) == 1
+    assert loop.call(Deferred) is None
+    results = []
+    loop.in_thread(threading.current_thread).addCallback(results.append)
+    assert results == [threading.current_thread()]
+    reactor.waker.connectionLost(None)
+
+
+def test_it_may_be_woken_when_it_has_ended():
+    loop = acquire(None)
+    woken = threading.Event()
+    loop.wake(woken.set)
+    assert woken.wait(60)
+    loop.close()
+    loop.wake(pytest.fail)
+    again = acquire(None)
+    loop.wake(pytest.fail)
+    again.call(lambda: None)
+    again.close()
+
+
+def test_a_given_reactor_is_woken(reactor):
+    woken = threading.Event()
+    acquire(reactor).wake(woken.set)
+    assert woken.wait(60)
