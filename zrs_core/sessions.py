@@ -375,11 +375,14 @@ class ReplicationClient:
         self.turn = threading.Lock()
         self._backoff = Backoff(*options.reconnect_bounds())
         self._tid = NO_TID
+        # Whether the last attempt to connect failed.
+        self._unreachable = False
         # A session may still be applying when the next one begins.
         self._open_sessions = 0
         self._sessions_lock = threading.Lock()
 
     def session(self, peer: str) -> SecondarySession:
+        self._unreachable = False
         self.progress.connections += 1
         self._count_session(1)
         return SecondarySession(self, peer)
@@ -409,7 +412,8 @@ class ReplicationClient:
 
     def connection_failed(self, reason: str) -> None:
         # Once is news; the attempts after it are not.
-        level = logging.DEBUG if self._backoff.failures else logging.WARNING
+        level = logging.DEBUG if self._unreachable else logging.WARNING
+        self._unreachable = True
         self.progress.last_error = reason
         self._backoff.failed()
         secondary_log.log(level, "%s: cannot connect (%s); will keep trying", self.address, reason)

@@ -76,15 +76,13 @@ def follow_primary(
             progress = secondary.progress
             begin, first = time.monotonic(), progress.tid
             caught_up = CatchUp(progress, quiet)
-            if not _catch_up(console, stop, secondary, caught_up, path, blobs):
-                return
-            seconds = time.monotonic() - begin
-            new = "up to date" if progress.tid == first else _received(progress, seconds)
-            say(console, f"Caught up: {new}; last is {describe_last(progress.tid)}")
-            if not until_caught_up:
-                _follow(console, stop, progress, caught_up)
-    if not until_caught_up:
-        say(console, f"Stopped replicating into {path}")
+            if _catch_up(console, stop, secondary, caught_up, path, blobs):
+                seconds = time.monotonic() - begin
+                new = "up to date" if progress.tid == first else _received(progress, seconds)
+                say(console, f"Caught up: {new}; last is {describe_last(progress.tid)}")
+                if not until_caught_up:
+                    _follow(console, stop, progress, caught_up)
+    say(console, f"Stopped replicating into {path}")
 
 
 def _check_transport(name: str) -> None:

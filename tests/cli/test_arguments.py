@@ -1,0 +1,190 @@
+"""Arguments that cannot work: one line, exit status 2, nothing written."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from tests.cli.conftest import make_database, snapshot_of
+from tests.databases import open_file_storage
+from zrs_core import __version__
+from zrs_core.cli.command import zrs
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch):
+    """The output of a failed call in an empty directory, where nothing may appear."""
+    directory = tmp_path / "empty"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+
+    def call(*arguments, status=2, stdout=""):
+        result = CliRunner().invoke(zrs, [str(each) for each in arguments])
+        assert result.exit_code == status
+        assert isinstance(result.exception, SystemExit)
+        assert list(directory.iterdir()) == []
+        assert result.stdout == stdout
+        [line] = result.stderr.splitlines()
+        return line
+
+    return call
+
+
+@pytest.mark.parametrize("address", ["localhost", "localhost:http", "localhost:99999", "::1:80"])
+@pytest.mark.parametrize(
+    "command", ["secondary {} Data.fs --blobs blobs", "primary {data} --listen {}"]
+)
+def test_an_address_that_does_not_parse(invoke, tmp_path, command, address):
+    if "{data}" in command:
+        make_database(tmp_path / "database", commits=1)
+    arguments = command.format(address, data=tmp_path / "database" / "Data.fs").split()
+    line = invoke(*arguments)
+    assert line.startswith(f"zrs: invalid address '{address}': ")
+
+
+@pytest.mark.parametrize("transport", ["pigeon", ""])
+def test_a_transport_that_does_not_exist(invoke, tmp_path, transport):
+    expected = f"zrs: unknown transport {transport!r}; the known ones are "
+    arguments = ("secondary", "localhost:1", "Data.fs", "--blobs", "blobs")
+    assert invoke(*arguments, "--transport", transport).startswith(expected)
+    make_database(tmp_path / "database", commits=1)
+    before = snapshot_of(tmp_path / "database")
+    arguments = ("primary", tmp_path / "database" / "Data.fs", "--listen", ":0")
+    assert invoke(*arguments, "--transport", transport).startswith(expected)
+    assert snapshot_of(tmp_path / "database") == before
+
+
+def test_the_transport_of_one_process(invoke, tmp_path):
+    expected = "zrs: the transport 'memory' works within one process alone"
+    for arguments in (
+        ("secondary", "localhost:1", "Data.fs"),
+        ("primary", "Data.fs", "--listen", ":0"),
+    ):
+        assert invoke(*arguments, "--transport", "memory").startswith(expected)
+
+
+@pytest.mark.parametrize(
+    "command", ["secondary localhost:1 {}", "primary {} --listen :0", "demo --source {}"]
+)
+def test_a_path_that_is_no_file_storage(invoke, tmp_path, command):
+    text = tmp_path / "text"
+    text.write_text("no database")
+    line = invoke(*command.format(text).split())
+    assert line.startswith(f"zrs: {text} is not a FileStorage: it begins with b'no d'")
+    line = invoke(*command.format(tmp_path).split())
+    assert line == f"zrs: {tmp_path} is a directory: the path of a FileStorage is needed"
+    line = invoke(*command.format("nowhere/Data.fs").split())
+    assert line.startswith("zrs: nowhere/Data.fs cannot be made: there is no directory ")
+    assert text.read_text() == "no database"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("text")] == ["text"]
+
+
+@pytest.mark.parametrize("command", ["primary {} --listen :0", "demo --source {}"])
+def test_a_source_that_is_not_there(invoke, command):
+    assert invoke(*command.format("Data.fs").split()) == "zrs: there is no FileStorage at Data.fs"
+
+
+@pytest.mark.parametrize("command", ["primary {} --listen :0", "demo --source {}"])
+def test_blobs_that_are_not_there(invoke, tmp_path, command):
+    make_database(tmp_path / "database", commits=1, blobs=False)
+    arguments = command.format(tmp_path / "database" / "Data.fs").split()
+    line = invoke(*arguments, "--blobs", "blobs")
+    assert line.startswith("zrs: there is no directory of blobs at blobs")
+
+
+def test_blobs_that_are_no_directory(invoke, tmp_path):
+    (tmp_path / "file").touch()
+    line = invoke("secondary", "localhost:1", "Data.fs", "--blobs", tmp_path / "file")
+    assert line == f"zrs: {tmp_path / 'file'} is no directory, so no blob_dir either"
+
+
+@pytest.mark.parametrize("command", ["primary {} --listen :0", "secondary localhost:1 {}"])
+def test_a_database_in_use(invoke, database, command):
+    storage = open_file_storage(database)
+    try:
+        line = invoke(*command.format(database / "Data.fs").split())
+    finally:
+        storage.close()
+    assert line == f"zrs: {database / 'Data.fs'} is in use: another process has it open"
+
+
+def test_a_port_in_use(invoke, database):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        line = invoke("primary", database / "Data.fs", "--listen", address)
+    assert line.startswith(f"zrs: cannot listen on {address}: ")
+    assert "in use" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("primary", "Missing argument 'DATA.fs'. See 'zrs primary --help'."),
+        ("primary Data.fs", "Missing option '--listen'. See 'zrs primary --help'."),
+        ("secondary localhost:1", "Missing argument 'DATA.fs'. See 'zrs secondary --help'."),
+        (
+            "secondary localhost:1 Data.fs --reconnect-delay soon",
+            "Invalid value for '--reconnect-delay': 'soon' is neither a number of seconds nor two "
+            "of them, as in '0.5,60'. See 'zrs secondary --help'.",
+        ),
+        (
+            "secondary localhost:1 Data.fs --reconnect-delay 2,1",
+            "reconnect_delay must be a number of seconds above 0, or a shorter and a longer one, "
+            "not (2.0, 1.0)",
+        ),
+        ("demo --blobs blobs", "--blobs belongs to --source: give both. See 'zrs demo --help'."),
+        ("replicate", "No such command 'replicate'. See 'zrs --help'."),
+    ],
+)
+def test_arguments_that_are_not_understood(invoke, arguments, expected):
+    assert invoke(*arguments.split()) == f"zrs: {expected}"
+
+
+def test_a_quiet_time_of_nothing(invoke):
+    line = invoke("secondary", "localhost:1", "Data.fs", "--quiet", "0")
+    assert line.startswith("zrs: Invalid value for '--quiet': ")
+
+
+def test_other_failures_have_another_status(invoke, database):
+    path = database / "Data.fs"
+    with path.open("r+b") as file:
+        file.seek(4)
+        file.write(b"\1" * 8)
+        file.seek(20)
+        file.write(b"\xff")
+    line = invoke("demo", "--source", path, status=1, stdout=f"Copying {path}\n")
+    assert line == f"zrs: {path} is damaged: there is no transaction at 4"
+
+
+@pytest.mark.parametrize("command", ["", "primary", "secondary", "demo"])
+def test_help_tells_the_exit_statuses(command):
+    result = CliRunner().invoke(zrs, [*command.split(), "--help"])
+    assert result.exit_code == 0
+    text = " ".join(result.output.split())
+    assert "Exit status: 0 when done or stopped by SIGINT or SIGTERM, 1 when it ran" in text
+
+
+def test_version():
+    assert CliRunner().invoke(zrs, ["--version"]).output == f"zrs, version {__version__}\n"
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_without_the_extra(missing):
+    code = f"import sys; sys.modules[{missing!r}] = None\nfrom zrs_core.cli import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        f'zrs: {missing} is missing, which comes with the extra cli: pip install "zrs-core[cli]"\n'
+    )
+
+
+def test_another_module_that_is_missing_is_a_mistake_of_its_own():
+    code = "import sys; sys.modules['ZODB'] = None\nfrom zrs_core.cli import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "ModuleNotFoundError" in done.stderr

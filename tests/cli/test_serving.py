@@ -1,0 +1,267 @@
+"""`zrs primary` and `zrs secondary`, each in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import re
+import signal
+import socket
+import threading
+
+import pytest
+
+from tests.cli.conftest import make_database, snapshot_of
+from tests.conditions import wait_for
+from tests.databases import blob_files, open_file_storage, stored, traffic
+from zrs_core import Primary
+from zrs_core.storage.compare import compare
+from zrs_core.storage.snapshot import open_snapshot
+from zrs_core.tids import describe_tid
+
+
+def serve(zrs, database, *arguments, listen="127.0.0.1:0"):
+    """A running primary and its address."""
+    data, blobs = database / "Data.fs", database / "blobs"
+    primary = zrs("primary", data, "--listen", listen, "--blobs", blobs, *arguments)
+    line = primary.wait_for("Serving ")
+    assert line.startswith(f"Serving {data} on 127.0.0.1:")
+    return primary, line.rpartition(" ")[2]
+
+
+def last_tid(path):
+    file = open_snapshot(path)
+    try:
+        return file.last_tid()
+    finally:
+        file.close()
+
+
+def is_equal(one, other):
+    return compare(
+        one / "Data.fs",
+        other / "Data.fs",
+        primary_blobs=one / "blobs",
+        secondary_blobs=other / "blobs",
+    ).equal
+
+
+def test_until_caught_up(zrs, tmp_path, database):
+    primary, address = serve(zrs, database)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    arguments = ("secondary", address, copy / "Data.fs", "--blobs", copy / "blobs")
+    arguments += ("--until-caught-up", "--quiet", "0.5")
+    secondary = zrs(*arguments)
+    assert secondary.finish() == 0
+    assert secondary.err == ""
+    tid = describe_tid(last_tid(copy / "Data.fs"))
+    # And the root object's transaction.
+    pattern = rf"Caught up: received 31 transactions, .* in .* s \(.*/s\); last is {re.escape(tid)}"
+    assert re.search(pattern, secondary.out)
+    assert f"{address}: Connected" in secondary.out
+    assert is_equal(database, copy)
+
+    again = zrs(*arguments)
+    assert again.finish() == 0
+    assert f"Caught up: up to date; last is {tid}\n" in again.out
+
+    assert primary.stop() == 0
+    assert primary.err == ""
+    lines = [line.partition(" ")[2] for line in primary.out.splitlines()]
+    assert len([line for line in lines if line.endswith(": Connected")]) == 2
+    assert [line for line in lines if line.endswith(f": start {tid}")]
+    assert primary.out.endswith(f"Stopped serving {database / 'Data.fs'}\n")
+    assert is_equal(database, copy)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_it(zrs, tmp_path, database, number):
+    primary, address = serve(zrs, database)
+    secondary = zrs("secondary", address, tmp_path / "Copy.fs", "--blobs", tmp_path / "copied")
+    secondary.wait_for("Connected")
+    for each in (secondary, primary):
+        each.process.send_signal(number)
+        assert each.finish() == 0
+        assert each.err == ""
+    # Both have let go of their files.
+    for path in (database / "Data.fs", tmp_path / "Copy.fs"):
+        open_file_storage(path.parent).close()
+    assert secondary.out.endswith(f"Stopped replicating into {tmp_path / 'Copy.fs'}\n")
+
+
+def test_a_line_for_each_change_of_state(zrs, tmp_path, database):
+    primary, address = serve(zrs, database)
+    arguments = ("--blobs", tmp_path / "copied", "--quiet", "0.3", "--reconnect-delay", "0.1,0.2")
+    secondary = zrs("secondary", address, tmp_path / "Copy.fs", *arguments)
+    secondary.wait_for("Caught up: received 31 transactions")
+    assert primary.stop() == 0
+    secondary.wait_for("Disconnected")
+    secondary.wait_for("cannot connect")
+    # A transaction is committed while nobody serves it.
+    with traffic(open_file_storage(database), seed=1) as commit:
+        commit.commit()
+    primary, _ = serve(zrs, database, listen=address)
+    secondary.wait_for("Connected", times=2)
+    tid = describe_tid(last_tid(database / "Data.fs"))
+    secondary.wait_for(f"Caught up again; last is {tid}")
+    assert secondary.stop() == 0
+    assert secondary.out.count("cannot connect") == 1
+    primary.wait_for("Disconnected")
+    assert primary.stop() == 0
+
+
+def test_it_waits_for_a_primary_that_is_not_there_yet(zrs, tmp_path, database):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    arguments = ("--until-caught-up", "--quiet", "0.3", "--reconnect-delay", "0.1")
+    secondary = zrs(
+        "secondary", address, tmp_path / "Copy.fs", "--blobs", tmp_path / "copied", *arguments
+    )
+    secondary.wait_for("cannot connect")
+    serve(zrs, database, listen=address)
+    assert secondary.finish() == 0
+    assert "Caught up: received 31 transactions" in secondary.out
+
+
+def test_a_stop_before_it_has_caught_up(zrs, tmp_path):
+    # Listens and never answers, so that it counts as caught up only after very long.
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        secondary = zrs("secondary", address, tmp_path / "Copy.fs", "--quiet", "1000")
+        secondary.wait_for("start ")
+        assert secondary.stop() == 0
+    assert "Caught up" not in secondary.out
+
+
+def refused(zrs, address, path, *arguments):
+    """The line on the standard error output of a refused secondary."""
+    before = snapshot_of(path)
+    secondary = zrs("secondary", address, path / "Data.fs", "--reconnect-delay", "0.1", *arguments)
+    assert secondary.finish() == 2
+    assert "Traceback" not in secondary.out
+    after = snapshot_of(path)
+    # FileStorage writes its index anew when it is closed; its lock and temporary files stay.
+    for name in ("Data.fs.index", "Data.fs.lock", "Data.fs.tmp"):
+        before.pop(name, None)
+        after.pop(name, None)
+    assert after == before
+    assert secondary.out.count("the primary closed the connection without sending anything") == 2
+    [line] = secondary.err.splitlines()
+    assert line.startswith(f"zrs: the primary at {address} refuses {path / 'Data.fs'} (")
+    return line
+
+
+@pytest.mark.parametrize("newer", [True, False])
+def test_a_secondary_that_holds_other_data(zrs, tmp_path, newer):
+    names = ["primary", "other"] if newer else ["other", "primary"]
+    for seed, name in enumerate(names):
+        make_database(tmp_path / name, 10, seed)
+    primary, address = serve(zrs, tmp_path / "primary")
+    other = tmp_path / "other"
+    line = refused(zrs, address, other, "--blobs", other / "blobs")
+    tid = describe_tid(last_tid(other / "Data.fs"))
+    assert f"(its last transaction is {tid}): " in line
+    assert "Check the address; if this file holds other data, replicate into an empty one" in line
+    assert "--blobs" not in line
+    primary.wait_for("ERROR")
+    assert primary.stop() == 0
+
+
+def test_a_secondary_without_blobs(zrs, tmp_path, database):
+    _, address = serve(zrs, database)
+    with socket.create_server(("127.0.0.1", 0)):
+        copy = tmp_path / "copy"
+        copy.mkdir()
+        secondary = zrs("secondary", address, copy / "Data.fs", "--reconnect-delay", "0.1")
+        assert secondary.finish() == 2
+    [line] = secondary.err.splitlines()
+    assert "(it is empty): " in line
+    assert line.endswith("Check the address; a primary with blobs needs --blobs DIR")
+    assert (copy / "Data.fs").read_bytes() in (b"", b"FS30")
+    assert not (copy / "blobs").exists()
+
+
+def test_a_refusal_after_it_has_received_something_is_waited_out(zrs, tmp_path, database):
+    """It may be what is between, or the primary, that has a bad moment: it goes on."""
+    primary, address = serve(zrs, database)
+    arguments = ("--blobs", tmp_path / "copied", "--quiet", "0.3", "--reconnect-delay", "0.1")
+    secondary = zrs("secondary", address, tmp_path / "Copy.fs", *arguments)
+    secondary.wait_for("Caught up")
+    assert primary.stop() == 0
+    host, port = address.split(":")
+    with closing_at_once(host, int(port)):
+        secondary.wait_for("without sending anything", times=3)
+    serve(zrs, database, listen=address)
+    secondary.wait_for("Caught up again")
+    assert secondary.stop() == 0
+
+
+@contextlib.contextmanager
+def closing_at_once(host, port):
+    """Accepts connections and closes them once the greeting has come."""
+    server = socket.create_server((host, port))
+
+    def run():
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(100)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        server.close()
+
+
+def test_live_commits_arrive(zrs, tmp_path, database):
+    storage = Primary(str(database / "Data.fs"), "127.0.0.1:0", blob_dir=str(database / "blobs"))
+    with traffic(storage, seed=1) as commit:
+        copy = tmp_path / "copy"
+        copy.mkdir()
+        arguments = (storage.replication_address, copy / "Data.fs", "--blobs", copy / "blobs")
+        secondary = zrs("secondary", *arguments)
+        commit.commit(20)
+
+        def arrived():
+            assert secondary.process.poll() is None
+            path = copy / "Data.fs"
+            return path.exists() and last_tid(path) == storage.lastTransaction()
+
+        wait_for(arrived, "all transactions")
+        assert secondary.stop() == 0
+    assert is_equal(database, copy)
+    assert stored(copy) == stored(database)
+    assert blob_files(copy / "blobs") == blob_files(database / "blobs")
+
+
+def test_a_bar_on_a_terminal(zrs, tmp_path, database):
+    _, address = serve(zrs, database)
+    ours, theirs = pty.openpty()
+    try:
+        secondary = zrs(
+            *("secondary", address, tmp_path / "Copy.fs", "--blobs", tmp_path / "copied"),
+            *("--until-caught-up", "--quiet", "0.5"),
+            stdout=theirs,
+        )
+    finally:
+        os.close(theirs)
+    printed = b""
+    with contextlib.suppress(OSError):
+        # A terminal ends with EIO.
+        while part := os.read(ours, 65_536):
+            printed += part
+    os.close(ours)
+    assert secondary.finish() == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", printed.decode())
+    assert f"Catching up with {address}" in text
+    assert re.search(r"31 transactions, [0-9.]+ [kM]B, [0-9.]+ [kM]?B(ytes)?/s, at 20", text)
+    assert "Caught up: received 31 transactions" in text

@@ -1,0 +1,102 @@
+"""A primary that refuses a secondary closes without a word; the secondary's end tells that."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from tests.test_sessions import WHOLE, Sink, client, greeted_session, stream
+from zrs_core import sessions
+from zrs_core.messages import NO_TID
+
+
+@pytest.fixture(autouse=True)
+def _log_level(caplog):
+    caplog.set_level(logging.INFO, "zrs_core")
+
+
+def test_a_close_without_a_byte_is_a_refusal(caplog):
+    session = greeted_session(Sink())
+    progress = session._client.progress
+    session.receive_eof()
+    session.receive_eof()
+    session.close("Connection was closed cleanly.")
+    assert progress.refusals == 1
+    [record] = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert record.getMessage() == (
+        "peer: the primary closed the connection without sending anything after start "
+        f"0x{NO_TID.hex()} (1900-01-01 00:00:00.000000); its log tells why"
+    )
+
+
+def test_refusals_are_counted_in_a_row():
+    it = client(Sink())
+    for number in (1, 2):
+        session = it.session("localhost")
+        session.greeting()
+        session.receive_eof()
+        session.close("closed")
+        assert (it.progress.refusals, it.progress.connections) == (number, number)
+    session = it.session("localhost")
+    session.greeting()
+    session.receive_data(stream(WHOLE)[:1])
+    assert it.progress.refusals == 0
+    session.receive_eof()
+    assert it.progress.refusals == 0
+    session.close("closed")
+
+
+def test_a_connection_that_lasted_was_no_refusal(monkeypatch, caplog):
+    it = client(Sink())
+    it.progress.refusals = 1
+    session = it.session("localhost")
+    session.greeting()
+    monkeypatch.setattr(sessions, "REFUSAL_TIME", -1.0)
+    session.receive_eof()
+    session.close("closed")
+    assert it.progress.refusals == 0
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+
+
+def test_a_close_from_this_side_is_no_refusal():
+    session = greeted_session(Sink())
+    session.close("closed here")
+    assert session._client.progress.refusals == 0
+
+
+def test_connected_while_any_session_is():
+    it = client(Sink())
+    first, second = it.session("localhost"), it.session("localhost")
+    first.close("lost")
+    assert it.progress.connected
+    second.close("lost")
+    assert not it.progress.connected
+
+
+def test_unfinished_in_the_middle_of_a_transaction():
+    session = greeted_session(Sink())
+    progress = session._client.progress
+    data = stream(WHOLE)
+    session.receive_data(data[:-10])
+    assert progress.unfinished
+    session.receive_data(data[-10:])
+    assert not progress.unfinished
+    session.close("lost")
+
+    session = greeted_session(Sink())
+    session.receive_data(data[:-10])
+    session.close("lost")
+    assert not session._client.progress.unfinished
+
+
+def test_a_primary_that_is_gone_is_news_once_after_each_connection(caplog):
+    it = client(Sink())
+    for _ in range(2):
+        session = it.session("peer")
+        session.close("lost")
+        for _ in range(3):
+            it.connection_failed("refused")
+    warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 2
+    assert all("cannot connect (refused)" in record.getMessage() for record in warnings)
