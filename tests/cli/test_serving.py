@@ -171,11 +171,10 @@ def test_a_secondary_that_holds_other_data(zrs, tmp_path, newer):
 
 def test_a_secondary_without_blobs(zrs, tmp_path, database):
     _, address = serve(zrs, database)
-    with socket.create_server(("127.0.0.1", 0)):
-        copy = tmp_path / "copy"
-        copy.mkdir()
-        secondary = zrs("secondary", address, copy / "Data.fs", "--reconnect-delay", "0.1")
-        assert secondary.finish() == 2
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    secondary = zrs("secondary", address, copy / "Data.fs", "--reconnect-delay", "0.1")
+    assert secondary.finish() == 2
     [line] = secondary.err.splitlines()
     assert "(it is empty): " in line
     assert line.endswith("Check the address; a primary with blobs needs --blobs DIR")

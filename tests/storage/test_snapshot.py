@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage import FileStorage
@@ -82,6 +84,21 @@ def test_zeros_behind_the_end_are_no_transaction(data):
     with data.open("ab") as file:
         file.write(b"\0" * 5_000)
     assert end_of(data) == size
+
+
+def test_an_end_that_is_cut_off_meanwhile(data):
+    whole = data.stat().st_size
+
+    class Shrinking(CommittedFile):
+        def stat(self):
+            # At first there is a voted transaction, of which nothing is there to be read.
+            here, self.looked = super().stat(), getattr(self, "looked", 0) + 1
+            return os.stat_result([*here[:6], whole + 100, *here[7:]]) if self.looked == 1 else here
+
+    file = Shrinking(str(data))
+    assert list(new_transactions(file))
+    assert file.end == whole
+    file.close()
 
 
 @pytest.mark.parametrize(

@@ -206,11 +206,12 @@ def _table(moved: _Moved, result: Comparison) -> Table:
     table = Table(title="What was moved", show_header=False)
     table.add_column()
     table.add_column(justify="right")
+    missing = ("Blobs missing on both sides", f"{result.missing_blobs:,}")
     for name, value in (
         ("Transactions", f"{result.transactions:,}"),
         ("Records", f"{result.records:,}"),
         ("Blobs", f"{result.blobs:,}"),
-        ("Blobs missing on both sides", f"{result.missing_blobs:,}"),
+        *([missing] if result.missing_blobs else []),
         ("Bytes of records and blobs", size(result.bytes)),
         ("Bytes through the network", size(moved.bytes)),
         ("Seconds", f"{moved.seconds:.1f}"),
@@ -220,8 +221,7 @@ def _table(moved: _Moved, result: Comparison) -> Table:
         ("Cuts of the connection", f"{moved.cuts:,}"),
         ("Both sides", "equal" if result.equal else _different(result)),
     ):
-        if value != "0" or name != "Blobs missing on both sides":
-            table.add_row(name, value)
+        table.add_row(name, value)
     return table
 
 

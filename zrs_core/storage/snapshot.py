@@ -80,6 +80,11 @@ def new_transactions(file: CommittedFile) -> Iterator[bytes]:
         file.end = size
         try:
             begin = _begin(file, pos, last)
+        except DamagedFile:
+            # A transaction that is aborted after its vote is cut off the file.
+            if file.stat().st_size >= size:
+                raise
+            return
         finally:
             file.end = pos
         if begin is None:

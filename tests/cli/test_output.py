@@ -1,0 +1,128 @@
+"""Lines, log lines and errors; signals."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import re
+import signal
+
+import click
+import pytest
+from rich.console import Console
+from ZODB.POSException import POSKeyError
+
+from zrs_core.cli.output import (
+    Failed,
+    Misconfigured,
+    count,
+    describe_last,
+    errors_in_a_line,
+    logging_to,
+    say,
+    size,
+)
+from zrs_core.cli.signals import StopSignals
+from zrs_core.errors import ConfigurationError, Diverged, ListenError
+from zrs_core.messages import NO_TID
+
+
+@pytest.fixture
+def console():
+    return Console(file=io.StringIO(), width=40)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ConfigurationError("why"), Misconfigured),
+        (ListenError("why"), Misconfigured),
+        (click.UsageError("why"), Misconfigured),
+        (Diverged(NO_TID, None, None), Failed),
+        (POSKeyError(b"\0" * 8), Failed),
+        (OSError(28, "No space left on device"), Failed),
+    ],
+)
+def test_errors_that_a_person_can_cause(error, kind):
+    with pytest.raises(Failed) as caught:
+        with errors_in_a_line():
+            raise error
+    assert type(caught.value) is kind
+    assert caught.value.exit_code == {Misconfigured: 2, Failed: 1}[kind]
+    file = io.StringIO()
+    caught.value.show(file)
+    [line] = file.getvalue().splitlines()
+    assert line.startswith("zrs: ")
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), KeyError("a mistake")])
+def test_other_errors(error):
+    with pytest.raises(type(error)):
+        with errors_in_a_line():
+            raise error
+
+
+def test_a_line_is_printed_as_it_is(console):
+    line = "[bold]long :smile: " + "x" * 100 + " https://example.org 1.2.3.4"
+    say(console, line)
+    assert console.file.getvalue() == f"{line}\n"
+
+
+def test_words():
+    assert count(1, "cut") == "1 cut"
+    assert count(1_234, "cut") == "1,234 cuts"
+    assert size(1_234_567) == "1.2 MB"
+    assert describe_last(NO_TID) == "no transaction yet"
+    assert describe_last(b"\3" + b"\0" * 7).startswith("0x0300000000000000 (")
+
+
+def test_log_lines(console):
+    log = logging.getLogger("zrs_core.primary")
+    ours, root = logging.getLogger("zrs_core"), logging.getLogger()
+    before = (ours.level, list(root.handlers))
+    with logging_to(console, logging.INFO):
+        log.info("peer: %s", "Connected")
+        log.debug("nothing")
+        log.error("trouble")
+        logging.getLogger("elsewhere").warning("strange")
+        logging.getLogger("zc.lockfile").error("Error locking file")
+    log.info("later")
+    assert (ours.level, list(root.handlers)) == before
+    lines = console.file.getvalue().splitlines()
+    assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines)
+    assert [line[9:] for line in lines] == ["peer: Connected", "ERROR trouble", "WARNING strange"]
+
+
+def test_tracebacks_only_of_what_a_person_cannot_cause(console):
+    log = logging.getLogger("zrs_core.secondary")
+    with logging_to(console, logging.INFO):
+        for error in (OSError(28, "No space left"), ZeroDivisionError("a mistake")):
+            try:
+                raise error
+            except (OSError, ZeroDivisionError):
+                log.exception("cannot go on")
+    lines = console.file.getvalue().splitlines()
+    assert [line[9:] for line in lines[:2]] == ["ERROR cannot go on"] * 2
+    assert lines[2] == "Traceback (most recent call last):"
+    assert lines[-1] == "ZeroDivisionError: a mistake"
+
+
+def test_a_console_that_is_closed(console, capsys):
+    console.file.close()
+    with logging_to(console, logging.INFO):
+        logging.getLogger("zrs_core.primary").info("Connected")
+    assert "Logging error" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_ask_to_stop(number):
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    with StopSignals() as stop:
+        assert not stop.wait(0)
+        os.kill(os.getpid(), number)
+        assert stop.wait()
+        assert stop.wait(0)
+        # The second one ends the process.
+        assert signal.getsignal(number) is signal.SIG_DFL
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
