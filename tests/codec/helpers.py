@@ -34,7 +34,8 @@ def primary(word="zrs2.1", start=NO_TID, **options):
     """A primary's end that has heard a hello and may speak."""
     connection = PrimaryConnection(**options)
     connection.receive_data(framed(word.encode(), start))
-    assert list(connection.messages()) == [Hello(word), Start(start)]
+    heard = list(connection.messages())
+    assert heard == [Hello(word), Start(start)]
     return connection
 
 
