@@ -9,7 +9,7 @@ demo: $(VENV)/.cli
 	$(BIN)/zrs demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -q --cov --cov-report=term
+	$(BIN)/python -m pytest -q --numprocesses=auto --cov --cov-report=term
 
 # The codec, each module by its own test file alone: 100 % of its branches.
 coverage: $(VENV)/.test

@@ -115,7 +115,7 @@ def test_an_error_comes_after_the_messages_before_it_and_stays():
     assert messages == MESSAGES
     assert type(error) is RemoteProtocolError
     assert connection.error is error
-    assert error.reason == "opcode 0x6e is unknown or not allowed"
+    assert error.reason == "bad pickle: opcode 0x6e is unknown or not allowed"
     assert (error.offset, error.tid) == (len(STREAM), None)
     assert isinstance(error.__cause__, ValueError)
 

@@ -1,6 +1,7 @@
 import datetime
 import decimal
 import pickle
+from collections import OrderedDict
 
 import pytest
 
@@ -223,3 +224,13 @@ def test_an_extension_that_holds_itself_is_carried_in_protocol_1_too():
 def test_the_texts_of_python_2_stay_what_they_are_for_protocol_1():
     stored = python2_pickle({b"key": b"\xff"})
     assert for_protocol_1(stored) == stored[:-1]
+
+
+class Mapping(OrderedDict):
+    """A dict that only executing its pickle could make."""
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_an_extension_that_may_be_a_dict_is_let_out_and_in(protocol):
+    stored = pickle.dumps(Mapping(key=1), protocol)
+    assert pickle.loads(extension_of(around(splice(stored)))) == Mapping(key=1)

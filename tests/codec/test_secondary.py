@@ -189,13 +189,13 @@ BETWEEN = "from the primary, which is between transactions"
 
 #: word, payloads (the last one is at fault), error, reason
 REFUSED = [
-    ("zrs2.1", [b""], RemoteProtocolError, "it ends without STOP"),
-    ("zrs2.1", [t(), b""], RemoteProtocolError, "it ends without STOP"),
+    ("zrs2.1", [b""], RemoteProtocolError, "bad pickle: it ends without STOP"),
+    ("zrs2.1", [t(), b""], RemoteProtocolError, "bad pickle: it ends without STOP"),
     (
         "zrs2.1",
         [b"Nr\0\0\0\x08."],
         RemoteProtocolError,
-        "memo index 134217728 is higher than 85535",
+        "bad pickle: memo index 134217728 is higher than 85535",
     ),
     (
         "zrs2.1",
@@ -203,8 +203,13 @@ REFUSED = [
         RemoteProtocolError,
         "checksum must be bytes, not _Opaque",
     ),
-    ("zrs2.1", [b"(" * 2**20], RemoteProtocolError, "it has more than 85535 opcodes"),
-    ("zrs2.1", [b"N" + b"\x85" * 70 + b"."], RemoteProtocolError, "its values nest deeper than 64"),
+    ("zrs2.1", [b"(" * 2**20], RemoteProtocolError, "bad pickle: it has more than 85535 opcodes"),
+    (
+        "zrs2.1",
+        [b"N" + b"\x85" * 70 + b"."],
+        RemoteProtocolError,
+        "bad pickle: its values nest deeper than 64",
+    ),
     ("zrs2.1", [c()], RemoteProtocolError, f"a Commit {BETWEEN}"),
     ("zrs2.1", [c(bytes(16))], RemoteProtocolError, f"a Commit {BETWEEN}"),
     ("zrs2.1", [s()], RemoteProtocolError, f"a Store {BETWEEN}"),

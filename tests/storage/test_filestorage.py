@@ -363,10 +363,20 @@ class TestSource:
         with pytest.raises(InvalidMessage):
             read_all(reader)
 
-    def test_a_storage_without_blobs_sends_none(self, tmp_path):
+    def test_a_storage_opened_without_its_blobs_misses_them(self, tmp_path, caplog):
+        storage = open_file_storage(tmp_path / "db")
+        db = ZODB.DB(storage)
+        with db.transaction() as connection:
+            connection.root()["blob"] = Blob(b"x")
+        db.close()
         storage = open_file_storage(tmp_path / "db", blobs=False)
         source = FileStorageSource(storage)
         assert not source.blobs
+        reader = source.open(z64)
+        assert not [m for m in read_all(reader) if isinstance(m, StoreBlob)]
+        reader.close()
+        assert source.missing_blobs == 1
+        assert "opened without a blob directory" in caplog.text
         storage.close()
 
     def test_who_waits_is_woken_once(self, commits, source, open_reader):

@@ -146,7 +146,7 @@ def splice(stored: bytes) -> Spliced:
 
 def _read_dict(stored: bytes) -> Pickle:
     extension = read(stored)
-    if not extension.root.is_dict:
+    if not extension.root.may_be_dict:
         raise PickleError("it is not the pickle of a dict")
     if extension.root.depth > _MAX_DEPTH:
         raise PickleError(f"its values nest deeper than {_MAX_DEPTH}")

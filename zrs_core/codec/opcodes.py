@@ -58,11 +58,11 @@ class Node:
 
     `start` and `end` are its place: from its first opcode to behind its last one, memo opcodes
     that follow it included. A tuple has `items`, its nodes, and `close`, where the opcode that
-    built it stands. `name` is (module, name) of a global. `is_dict` tells a dict, plain or not.
+    built it stands. `name` is (module, name) of a global.
     `depth` is 1 for a value that holds no other.
     """
 
-    __slots__ = ("close", "depth", "end", "is_dict", "items", "name", "start", "value")
+    __slots__ = ("close", "depth", "end", "items", "name", "start", "value")
 
     def __init__(self, value: Any, start: int, end: int, depth: int = 1) -> None:
         self.value = value
@@ -72,7 +72,11 @@ class Node:
         self.items: list[Node] | None = None
         self.close = 0
         self.name: tuple[str, str] | None = None
-        self.is_dict = False
+
+    @property
+    def may_be_dict(self) -> bool:
+        """Whether the value is a dict, or something opaque: a subclass's instance, say."""
+        return self.value is OPAQUE or isinstance(self.value, dict)
 
 
 class MemoWrite:
@@ -465,12 +469,11 @@ class _Reader:
         self.grow(node, items)
 
     def op_empty_dict(self) -> None:
-        self.push({}).is_dict = True
+        self.push({})
 
     def op_dict(self) -> None:
         nodes, start = self.pop_to_mark()
         node = self.push_built({}, start, nodes)
-        node.is_dict = True
         self.update(node, nodes)
 
     def op_setitem(self) -> None:

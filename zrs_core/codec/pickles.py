@@ -112,7 +112,7 @@ def _check_version(version: object) -> None:
 
 def _extension(message: Pickle, fields: list[Node], close: int) -> bytes:
     before, node = fields[-2:]
-    if not node.is_dict:
+    if not node.may_be_dict:
         raise InvalidMessage("extension must be a dict")
     if node.value == {} and not message.shares_containers:
         return b""

@@ -109,8 +109,10 @@ class SecondaryConnection(Connection[PrimaryMessage]):
             message = self._parse()
             if message is not None:
                 self._machine.process(Role.PRIMARY, message)
-        except (IllegalMessage, InvalidMessage, PickleError) as error:
+        except (IllegalMessage, InvalidMessage) as error:
             raise RemoteProtocolError(str(error)) from error
+        except PickleError as error:
+            raise RemoteProtocolError(f"bad pickle: {error}") from error
         return message
 
     def _parse(self) -> PrimaryMessage | None:

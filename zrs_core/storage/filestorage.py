@@ -6,6 +6,7 @@ that it takes for its last.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -127,18 +128,22 @@ class FileStorageSource:
 
         :raises OSError: it is there and cannot be read.
         """
-        try:
-            return open(self._storage.loadBlob(record.oid, record.tid), "rb")
-        except (POSKeyError, FileNotFoundError):
-            self.missing_blobs += 1
-            log.error(
-                "%s: the blob of object 0x%s in transaction 0x%s is missing; its record is "
-                "replicated without it",
-                self._path,
-                record.oid.hex(),
-                record.tid.hex(),
-            )
-            return None
+        why = "is missing"
+        if self.blobs:
+            with contextlib.suppress(POSKeyError, FileNotFoundError):
+                return open(self._storage.loadBlob(record.oid, record.tid), "rb")
+        else:
+            why = "cannot be found, since the storage was opened without a blob directory"
+        self.missing_blobs += 1
+        log.error(
+            "%s: the blob of object 0x%s in transaction 0x%s %s; its record is replicated "
+            "without it",
+            self._storage.getName(),
+            record.oid.hex(),
+            record.tid.hex(),
+            why,
+        )
+        return None
 
     def add_waiting(self, wake: Callable[[], None]) -> None:
         with self._lock:
@@ -235,7 +240,7 @@ class FileStorageReader:
         yield _begin(header)
         # The records of an undone transaction are void, for FileStorage too.
         for record in () if header.status == "u" else file.records(header):
-            if self._source.blobs and is_blob_record(record.data):
+            if is_blob_record(record.data):
                 blob = self._source.open_blob(record)
                 if blob is not None:
                     with blob:
