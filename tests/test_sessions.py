@@ -11,7 +11,7 @@ from zope.interface.verify import verifyObject
 
 from zrs_core.addresses import Address
 from zrs_core.codec import PrimaryConnection, SecondaryConnection
-from zrs_core.errors import ConfigurationError, Diverged, TidTooHigh
+from zrs_core.errors import Diverged, TidTooHigh
 from zrs_core.interfaces import (
     IPrimarySession,
     IReplicationClient,
@@ -22,12 +22,8 @@ from zrs_core.interfaces import (
     ITransactionSource,
 )
 from zrs_core.messages import NO_TID, Commit, Hello, Start, Store, Transaction
-from zrs_core.sessions import (
-    ClientOptions,
-    ReplicationClient,
-    ReplicationService,
-    ServiceOptions,
-)
+from zrs_core.options import ClientOptions
+from zrs_core.sessions import ReplicationClient, ReplicationService
 
 ADDRESS = Address("localhost", 8100)
 TID = b"\0" * 7 + b"\1"
@@ -369,25 +365,3 @@ class TestRetrying:
             session.greeting()
             session.close("refused")
         assert replication.retry_delay() > 20
-
-
-class TestOptions:
-    @pytest.mark.parametrize(
-        ("wrong", "named"),
-        [
-            ({"checksums": "maybe"}, "'require', 'verify', 'ignore'"),
-            ({"keep_alive_delay": -1}, "keep_alive_delay must be 0 or more seconds, not -1"),
-            ({"keep_alive_delay": float("nan")}, "keep_alive_delay"),
-            ({"reconnect_delay": 0}, "reconnect_delay"),
-            ({"reconnect_delay": -1}, "reconnect_delay"),
-            ({"reconnect_delay": (5, 1)}, "(5, 1)"),
-        ],
-    )
-    def test_wrong_ones_are_named(self, wrong, named):
-        with pytest.raises(ConfigurationError) as caught:
-            ClientOptions(**wrong)
-        assert named in str(caught.value)
-
-    def test_a_wrong_pickle_protocol_is_named(self):
-        with pytest.raises(ConfigurationError, match="must be 1 or 3, not 2"):
-            ServiceOptions(pickle_protocol=2)

@@ -12,7 +12,7 @@ from rich.console import Console
 from zrs_core.cli import progress as module
 from zrs_core.cli.progress import CatchUp, Meter, Sample, view
 from zrs_core.messages import NO_TID
-from zrs_core.sessions import Progress
+from zrs_core.progress import Progress
 
 
 def tid_at(when: float) -> bytes:

@@ -11,7 +11,8 @@ from zrs_core import Primary, Secondary
 from zrs_core.addresses import Address
 from zrs_core.errors import ConfigurationError, ListenError
 from zrs_core.interfaces import IConnector, IListener
-from zrs_core.sessions import ClientOptions, ReplicationClient, ReplicationService
+from zrs_core.options import ClientOptions
+from zrs_core.sessions import ReplicationClient, ReplicationService
 from zrs_core.testing import Peer
 from zrs_core.transports.memory import (
     CAPACITY,

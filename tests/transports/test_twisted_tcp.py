@@ -13,7 +13,8 @@ from zrs_core import Primary, Secondary
 from zrs_core.addresses import Address
 from zrs_core.errors import ListenError
 from zrs_core.interfaces import IConnector, IListener
-from zrs_core.sessions import BATCH_SIZE, ClientOptions, ReplicationClient, ReplicationService
+from zrs_core.options import ClientOptions
+from zrs_core.sessions import BATCH_SIZE, ReplicationClient, ReplicationService
 from zrs_core.transports.twisted_tcp import Connector, Listener
 
 from ..conditions import wait_for

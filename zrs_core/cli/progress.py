@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from ..messages import NO_TID
-from ..sessions import Progress as ReplicationProgress
+from ..progress import Progress as ReplicationProgress
 from .output import count, say, size
 
 #: Seconds that the rate is taken over.

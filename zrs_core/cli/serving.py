@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ..errors import ConfigurationError
 from ..messages import NO_TID
-from ..sessions import Progress
+from ..progress import Progress
 from ..storage.primary import Primary
 from ..storage.secondary import Secondary
 from ..storage.snapshot import check_existing, check_existing_blobs

@@ -9,7 +9,8 @@ from typing import Any
 
 from .. import transports
 from ..addresses import Address, parse_address
-from ..sessions import ReplicationService, ServiceOptions
+from ..options import ServiceOptions
+from ..sessions import ReplicationService
 from .filestorage import FileStorageSource
 from .opening import open_storage
 from .proxy import StorageProxy

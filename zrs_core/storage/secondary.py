@@ -12,7 +12,9 @@ from ZODB.POSException import ReadOnlyError
 from .. import transports
 from ..addresses import Address, parse_address
 from ..messages import NO_TID
-from ..sessions import ClientOptions, Progress, ReplicationClient
+from ..options import ClientOptions
+from ..progress import Progress
+from ..sessions import ReplicationClient
 from .filestorage import FileStorageSink
 from .opening import open_storage
 from .proxy import StorageProxy
