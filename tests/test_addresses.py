@@ -1,6 +1,6 @@
 import pytest
 
-from zrs_core.addresses import Address, parse_address
+from zrs_core.addresses import TCPAddress, parse_address
 from zrs_core.errors import InvalidAddress
 
 
@@ -12,8 +12,10 @@ from zrs_core.errors import InvalidAddress
         ("[::1]:8100", "::1", 8100),
         ("10.0.0.1:0", "10.0.0.1", 0),
         (("", 8000), "", 8000),
+        ("8100", "", 8100),
+        (8100, "", 8100),
         (["zodb.example.org", 65535], "zodb.example.org", 65535),
-        (Address("::1", 1), "::1", 1),
+        (TCPAddress("::1", 1), "::1", 1),
     ],
 )
 def test_an_address_is_read_as_people_write_it(written, host, port):
@@ -38,7 +40,8 @@ def test_an_address_is_read_as_people_write_it(written, host, port):
         ("localhost", 65536),
         (None, 8100),
         ("localhost",),
-        8100,
+        -1,
+        True,
         None,
     ],
 )

@@ -21,15 +21,17 @@ ALLOWED = {
     "addresses": {"errors"},
     "tids": set(),
     "backoff": set(),
-    "interfaces": {"addresses", "messages"},
+    "tls": {"addresses", "errors"},
+    "interfaces": {"addresses", "messages", "tls"},
     "codec": {"errors", "messages"},
-    "options": {"errors", "codec"},
+    "options": {"errors", "codec", "tls"},
     "progress": set(),
     "sessions": BASIS | {"codec", "options", "progress"},
-    "transports": {"errors", "addresses", "interfaces"},
+    "transports": {"errors", "addresses", "interfaces", "tls"},
     "storage": BASIS,
-    "storage.primary": BASIS | {"storage", "options", "sessions", "transports"},
-    "storage.secondary": BASIS | {"storage", "options", "progress", "sessions", "transports"},
+    "storage.primary": BASIS | {"storage", "options", "sessions", "tls", "transports"},
+    "storage.secondary": BASIS
+    | {"storage", "options", "progress", "sessions", "tls", "transports"},
 }
 THIRD_PARTIES = {
     "codec": set(),
@@ -43,7 +45,8 @@ THIRD_PARTIES = {
     "progress": set(),
     "sessions": {"zope"},
     "storage": {"ZODB", "zope", "zc"},
-    "transports": {"twisted", "zope"},
+    "tls": set(),
+    "transports": {"twisted", "zope", "OpenSSL", "cryptography", "service_identity"},
 }
 
 
@@ -96,6 +99,8 @@ def test_each_part_knows_only_its_own_world(part):
         ("import zrs_core", ["ZODB", "twisted", "click", "rich"]),
         ("import zrs_core; zrs_core.Primary, zrs_core.Secondary", ["twisted", "click", "rich"]),
         ("import zrs_core.transports.memory", ["twisted"]),
+        ("import zrs_core.transports.socket_thread", ["twisted", "OpenSSL"]),
+        ("import zrs_core.transports.twisted_tcp", ["twisted.internet.reactor"]),
         ("import zrs_core.codec", ["ZODB", "persistent", "twisted", "socket", "asyncio"]),
     ],
 )

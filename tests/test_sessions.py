@@ -9,7 +9,7 @@ import pytest
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from zrs_core.addresses import Address
+from zrs_core.addresses import TCPAddress
 from zrs_core.codec import PrimaryConnection, SecondaryConnection
 from zrs_core.errors import Diverged, TidTooHigh
 from zrs_core.interfaces import (
@@ -25,7 +25,7 @@ from zrs_core.messages import NO_TID, Commit, Hello, Start, Store, Transaction
 from zrs_core.options import ClientOptions
 from zrs_core.sessions import ReplicationClient, ReplicationService
 
-ADDRESS = Address("localhost", 8100)
+ADDRESS = TCPAddress("localhost", 8100)
 TID = b"\0" * 7 + b"\1"
 WHOLE = [Transaction(TID), Store(b"\0" * 8, TID, b"record"), Commit()]
 

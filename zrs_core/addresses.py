@@ -1,15 +1,19 @@
-"""Network addresses, as people write them."""
+"""Addresses to listen on and to connect to, as people write them."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import os
+from typing import NamedTuple, TypeAlias
 
 from .errors import InvalidAddress
 
-_FORMS = "an address is 'host:port', ':port', '[v6]:port' or a pair (host, port)"
+_FORMS = (
+    "an address is 'host:port', ':port', 'port', '[v6]:port', a pair (host, port), "
+    "or the path of a Unix socket with a '/' in it"
+)
 
 
-class Address(NamedTuple):
+class TCPAddress(NamedTuple):
     """A host (a name or a number; empty for all interfaces, or this machine) and a TCP port."""
 
     host: str
@@ -20,32 +24,65 @@ class Address(NamedTuple):
         return f"{host}:{self.port}"
 
 
+class UnixAddress(NamedTuple):
+    """The path of a Unix socket."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+
+Address: TypeAlias = TCPAddress | UnixAddress
+
+
 def parse_address(address: object) -> Address:
-    """The `Address` in a text such as `host:port`, `:port` or `[::1]:port`, or in a pair.
+    """The address in a text such as `host:port` or `/run/zrs.sock`, in a port or in a pair.
 
     :raises InvalidAddress: it is none of these, or the port is not 0 to 65535.
     """
+    if isinstance(address, UnixAddress):
+        return address
+    if isinstance(address, os.PathLike):
+        address = os.fspath(address)
+    if isinstance(address, str) and "/" in address:
+        return UnixAddress(address)
     if isinstance(address, str):
         host, port = _split(address)
+    elif isinstance(address, int):
+        host, port = "", address
     elif isinstance(address, (tuple, list)) and len(address) == 2:
         host, port = address
     else:
         raise InvalidAddress(f"invalid address {address!r}: {_FORMS}")
     if not isinstance(host, str) or not isinstance(port, int) or isinstance(port, bool):
         raise InvalidAddress(f"invalid address {address!r}: {_FORMS}")
+    if not _is_host(host):
+        raise InvalidAddress(f"invalid address {address!r}: {host!r} is no name of a host")
     if not 0 <= port <= 65535:
         raise InvalidAddress(f"invalid address {address!r}: a port is a number from 0 to 65535")
-    return Address(host, port)
+    return TCPAddress(host, port)
 
 
 def _split(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
+    host, _, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
         raise InvalidAddress(
             f"invalid address {text!r}: an IPv6 address stands in brackets, as in '[::1]:8100'"
         )
-    if not colon or not (port.isascii() and port.isdigit()) or len(port) > 5:
+    if not (port.isascii() and port.isdigit()) or len(port) > 5:
         raise InvalidAddress(f"invalid address {text!r}: {_FORMS}")
     return host, int(port)
+
+
+def _is_host(host: str) -> bool:
+    if any(character in host for character in "\0[] "):
+        return False
+    try:
+        # What cannot be written so cannot be looked up either.
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True

@@ -20,6 +20,7 @@
         UnsuitableStorage
       ListenError               an address that could not be listened on
       MissingBlobSupport        a blob was sent to a storage that keeps none
+      WrittenToByOthers         a secondary's storage has transactions of other origin
 """
 
 from __future__ import annotations
@@ -158,3 +159,7 @@ class ListenError(ReplicationError, OSError):
 
 class MissingBlobSupport(ReplicationError):
     """A blob arrived for a storage that keeps no blobs."""
+
+
+class WrittenToByOthers(ReplicationError):
+    """A secondary's storage has a transaction that did not come by its replication."""

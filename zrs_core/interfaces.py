@@ -18,6 +18,7 @@ from zope.interface import Attribute, Interface
 
 from .addresses import Address
 from .messages import PrimaryMessage
+from .tls import TLSOptions
 
 
 class ITransactionReader(Interface):
@@ -117,7 +118,12 @@ class ISecondarySession(ISession):
     """
 
     def greeting() -> bytes:
-        """What to send first: the protocol word and the start."""
+        """What to send first: the protocol word and the start.
+
+        To be called when the session before this one is closed: it may still have been applying.
+
+        :raises RuntimeError: it is not closed.
+        """
 
     def keep_alive() -> bytes:
         """What to send every `keep_alive_delay` seconds."""
@@ -128,9 +134,17 @@ class IReplicationService(Interface):
 
     address: Address = Attribute("Where to listen.")
     reactor: object = Attribute("What the transport is to run on; None for its own default.")
+    tls: TLSOptions | None = Attribute("How to encrypt and whom to let in; None for plain text.")
+    peer_timeout: float = Attribute(
+        "Seconds after which a peer that has vanished without a word must be noticed."
+    )
+    socket_mode: int = Attribute("The permissions of a Unix socket that is listened on.")
 
     def session(peer: str) -> IPrimarySession:
         """A session for a new connection; `peer` names the other end in the log."""
+
+    def refused(peer: str, reason: str) -> None:
+        """A connection got no session, since its TLS handshake failed; `reason` is for the log."""
 
 
 class IReplicationClient(Interface):
@@ -141,6 +155,10 @@ class IReplicationClient(Interface):
 
     address: Address = Attribute("Where to connect to.")
     reactor: object = Attribute("What the transport is to run on; None for its own default.")
+    tls: TLSOptions | None = Attribute("How to encrypt and whom to trust; None for plain text.")
+    peer_timeout: float = Attribute(
+        "Seconds after which a peer that has vanished without a word must be noticed."
+    )
     keep_alive_delay: float = Attribute("Seconds between keep-alive messages; 0 for none.")
 
     def session(peer: str) -> ISecondarySession:
@@ -176,6 +194,9 @@ class IConnector(Interface):
 
     def start() -> None:
         """Begin to connect, and to connect again whenever that fails or the connection is lost."""
+
+    def reconnect() -> None:
+        """The client's address has changed: leave the connection, if any, for one to it."""
 
     def stop() -> None:
         """Disconnect and stay so; returns when the last session is closed. May be called again."""

@@ -17,6 +17,9 @@ from .errors import InvalidMessage
 #: The id of no transaction: what a secondary that holds nothing starts from.
 NO_TID = b"\0" * 8
 
+#: The highest tid: the time stamps of those above it are no times any more (ZODB.utils.maxtid).
+MAX_TID = b"\x7f" + b"\xff" * 7
+
 #: Bytes in each block of a blob but the last, which holds 1 to this many.
 BLOB_BLOCK_SIZE = 65_536
 
@@ -106,6 +109,8 @@ class Transaction:
 
     def __post_init__(self) -> None:
         _check_id("tid", self.tid)
+        if self.tid > MAX_TID:
+            raise InvalidMessage(f"tid 0x{self.tid.hex()} is above the highest, 0x{MAX_TID.hex()}")
         if self.status not in STATUSES:
             raise InvalidMessage(f"status must be ' ', 'p' or 'u', not {_shorten(self.status)}")
         _check_metadata("user", self.user)

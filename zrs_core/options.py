@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from .codec.pickles import WRITERS
-from .codec.secondary import ChecksumPolicy
+from .codec.secondary import MAX_RECORD_SIZE, ChecksumPolicy
 from .errors import ConfigurationError
+from .tls import TLSOptions
+
+#: Bytes in a record at most.
+DEFAULT_MAX_RECORD_SIZE = MAX_RECORD_SIZE
+
+#: Seconds after which a peer that has vanished without a word is noticed.
+DEFAULT_PEER_TIMEOUT = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceOptions:
-    """How a service replicates: `pickle_protocol` is 3, or 1 for secondaries on Python 2.
+    """How a service replicates.
 
-    :raises ConfigurationError: another pickle protocol.
+    `pickle_protocol` is 3, or 1 for secondaries on Python 2; `tls` encrypts the connections, None
+    for plain text; `peer_timeout` is the time in seconds after which a secondary that has
+    vanished without a word is noticed; `socket_mode` are the permissions of a Unix socket.
+
+    :raises ConfigurationError: a value that is none of these.
     """
 
     pickle_protocol: int = 3
+    tls: TLSOptions | None = None
+    peer_timeout: float = DEFAULT_PEER_TIMEOUT
+    socket_mode: int = 0o600
 
     def __post_init__(self) -> None:
-        if self.pickle_protocol not in WRITERS:
+        _check_peer_timeout(self.peer_timeout)
+        if self.tls is not None:
+            self.tls.check_primary()
+        if not isinstance(self.pickle_protocol, int) or self.pickle_protocol not in WRITERS:
             raise ConfigurationError(
                 f"pickle_protocol must be 1 or 3, not {self.pickle_protocol!r}"
             )
@@ -32,7 +50,9 @@ class ClientOptions:
     `checksums` is a `ChecksumPolicy` or its name (or, as in ZRS 2, True to verify and False to
     ignore), `keep_alive_delay` the seconds between keep-alive messages, 0 for none,
     `reconnect_delay` the shortest and the longest time between attempts to connect in seconds,
-    or one number for both.
+    or one number for both. `tls` encrypts the connection, None for plain text; `peer_timeout` is
+    the time in seconds after which a primary that has vanished without a word is noticed;
+    `max_record_size` the most bytes in a record.
 
     :raises ConfigurationError: a value that is none of these.
     """
@@ -40,18 +60,21 @@ class ClientOptions:
     checksums: ChecksumPolicy | str | bool = ChecksumPolicy.VERIFY
     keep_alive_delay: float = 0
     reconnect_delay: float | tuple[float, float] = (0.5, 60.0)
+    tls: TLSOptions | None = None
+    peer_timeout: float = DEFAULT_PEER_TIMEOUT
+    max_record_size: int = DEFAULT_MAX_RECORD_SIZE
 
     def __post_init__(self) -> None:
+        _check_peer_timeout(self.peer_timeout)
         self.policy()
-        first, longest = self.reconnect_bounds()
-        if not 0 < first <= longest:
-            raise ConfigurationError(
-                "reconnect_delay must be a number of seconds above 0, or a shorter and a longer "
-                f"one, not {self.reconnect_delay!r}"
-            )
-        if not self.keep_alive_delay >= 0:
+        self.reconnect_bounds()
+        if not _is_number(self.keep_alive_delay) or self.keep_alive_delay < 0:
             raise ConfigurationError(
                 f"keep_alive_delay must be 0 or more seconds, not {self.keep_alive_delay!r}"
+            )
+        if not isinstance(self.max_record_size, int) or self.max_record_size < 1:
+            raise ConfigurationError(
+                f"max_record_size must be a number of bytes, not {self.max_record_size!r}"
             )
 
     def policy(self) -> ChecksumPolicy:
@@ -68,6 +91,21 @@ class ClientOptions:
 
     def reconnect_bounds(self) -> tuple[float, float]:
         """`reconnect_delay` as two bounds."""
-        if isinstance(self.reconnect_delay, tuple):
-            return self.reconnect_delay
-        return self.reconnect_delay, self.reconnect_delay
+        delay = self.reconnect_delay
+        bounds = delay if isinstance(delay, (tuple, list)) else (delay, delay)
+        if len(bounds) != 2 or not all(map(_is_number, bounds)) or not 0 < bounds[0] <= bounds[1]:
+            raise ConfigurationError(
+                "reconnect_delay must be a number of seconds above 0, or a shorter and a longer "
+                f"one, not {delay!r}"
+            )
+        return bounds[0], bounds[1]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _check_peer_timeout(seconds: float) -> None:
+    # The system counts its probes in whole seconds.
+    if not _is_number(seconds) or seconds < 2:
+        raise ConfigurationError(f"peer_timeout must be 2 or more seconds, not {seconds!r}")

@@ -41,6 +41,10 @@ secondary_log = logging.getLogger("zrs_core.secondary")
 #: but for a single record that is larger.
 BATCH_SIZE = 256 * 1024
 
+# How the first record of a peer that speaks TLS begins; as a length it would be far above any limit.
+_TLS_HANDSHAKE = b"\x16\x03"
+_TLS_ALERT = b"\x15\x03"
+
 #: Seconds within which a primary closes the connection of a secondary that it refuses. The
 #: protocol has no word for that: the primary closes, and sends nothing.
 REFUSAL_TIME = 2.0
@@ -100,7 +104,10 @@ class PrimarySession:
                     case KeepAlive():
                         self._log.debug("keep-alive")
         except RemoteProtocolError as error:
-            self._finish(error.reason)
+            if data.startswith(_TLS_HANDSHAKE):
+                self._finish("the peer speaks TLS, and this primary does not")
+            else:
+                self._finish(error.reason)
 
     def receive_eof(self) -> None:
         # A secondary that will say no more (it never does so in half) is a secondary that left.
@@ -158,13 +165,20 @@ class ReplicationService:
         reactor: object = None,
         options: ServiceOptions | None = None,
     ) -> None:
+        options = options or ServiceOptions()
         self.address = address
         self.reactor = reactor
+        self.tls = options.tls
+        self.peer_timeout = options.peer_timeout
+        self.socket_mode = options.socket_mode
         self._source = source
-        self._pickle_protocol = (options or ServiceOptions()).pickle_protocol
+        self._pickle_protocol = options.pickle_protocol
 
     def session(self, peer: str) -> PrimarySession:
         return PrimarySession(self._source, peer, pickle_protocol=self._pickle_protocol)
+
+    def refused(self, peer: str, reason: str) -> None:
+        primary_log.error("%s: refused (%s)", peer, reason)
 
 
 @implementer(ISecondarySession)
@@ -177,7 +191,9 @@ class SecondarySession:
     def __init__(self, client: ReplicationClient, peer: str) -> None:
         self.finished = False
         self._client = client
-        self._connection = SecondaryConnection(checksums=client.checksums)
+        self._connection = SecondaryConnection(
+            checksums=client.checksums, max_record_size=client.max_record_size
+        )
         self._log = _Log(secondary_log, peer)
         self._has_turn = False
         self._closed = False
@@ -189,8 +205,8 @@ class SecondarySession:
     def greeting(self) -> bytes:
         if self._closed:
             return b""
-        # The session before this one may still be applying what it had received.
-        self._client.turn.acquire()
+        if not self._client.turn.acquire(blocking=False):
+            raise RuntimeError("the session before this one is not closed yet")
         self._has_turn = True
         sink = self._client.sink
         word = ZRS_2_1.word if sink.blobs else ZRS_2_0.word
@@ -205,6 +221,9 @@ class SecondarySession:
 
     def receive_data(self, data: bytes) -> None:
         if self.finished or self._closed:
+            return
+        if self._silent and data.startswith(_TLS_ALERT):
+            self._finish("the primary speaks TLS, and this secondary does not")
             return
         self._silent = False
         progress = self._client.progress
@@ -270,7 +289,10 @@ class SecondarySession:
 
 @implementer(IReplicationClient)
 class ReplicationClient:
-    """What a connector connects for."""
+    """What a connector connects for.
+
+    :param committed: called after each transaction that has been applied.
+    """
 
     def __init__(
         self,
@@ -278,11 +300,16 @@ class ReplicationClient:
         address: Address,
         reactor: object = None,
         options: ClientOptions | None = None,
+        committed: Callable[[], object] = lambda: None,
     ) -> None:
         options = options or ClientOptions()
         self.sink = sink
+        self._committed = committed
+        self.max_record_size = options.max_record_size
         self.address = address
         self.reactor = reactor
+        self.tls = options.tls
+        self.peer_timeout = options.peer_timeout
         self.checksums = options.policy()
         self.keep_alive_delay = options.keep_alive_delay
         self.progress = Progress(sink.last_tid())
@@ -313,6 +340,7 @@ class ReplicationClient:
             self.progress.unfinished = False
             if self._backoff.failures:
                 self._backoff.succeeded()
+            self._committed()
 
     def disconnected(self, reason: str) -> None:
         """A session has lost its connection."""

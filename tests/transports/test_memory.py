@@ -8,7 +8,7 @@ from ZODB.blob import Blob
 from zope.interface.verify import verifyObject
 
 from zrs_core import Primary, Secondary
-from zrs_core.addresses import Address
+from zrs_core.addresses import TCPAddress
 from zrs_core.errors import ConfigurationError, ListenError
 from zrs_core.interfaces import IConnector, IListener
 from zrs_core.options import ClientOptions
@@ -25,7 +25,7 @@ from zrs_core.transports.memory import (
 from ..databases import contents, open_file_storage, temporary_files, traffic
 from ..test_sessions import WHOLE, Sink, Source, greeting, stream
 
-ADDRESS = Address("", 8000)
+ADDRESS = TCPAddress("", 8000)
 
 
 @pytest.fixture
@@ -238,9 +238,9 @@ class TestListener:
         assert peer.at_eof
 
     def test_port_0_is_any_free_port(self, network):
-        addresses = {listen(network, Source(), Address("", 0)).address for _ in range(3)}
+        addresses = {listen(network, Source(), TCPAddress("", 0)).address for _ in range(3)}
         assert len(addresses) == 3
-        assert Address("", 0) not in addresses
+        assert TCPAddress("", 0) not in addresses
 
     def test_it_runs_on_a_memory_network_alone(self):
         with pytest.raises(ConfigurationError, match="runs on a MemoryNetwork, not on str"):

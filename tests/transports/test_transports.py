@@ -29,7 +29,7 @@ def test_an_unknown_name_lists_the_known_ones(find):
     with pytest.raises(UnknownTransport) as caught:
         find("pigeon")
     assert str(caught.value) == (
-        "unknown transport 'pigeon'; the known ones are memory, twisted-tcp"
+        "unknown transport 'pigeon'; the known ones are memory, socket-thread, twisted-tcp"
     )
 
 
@@ -37,12 +37,12 @@ def test_a_transport_from_outside_is_found_too():
     registry = getGlobalSiteManager()
     transports.register("pigeon", memory.Listener, memory.Connector)
     try:
-        assert transports.names() == ["memory", "pigeon", "twisted-tcp"]
+        assert transports.names() == ["memory", "pigeon", "socket-thread", "twisted-tcp"]
         assert transports.listener_factory("pigeon") is memory.Listener
     finally:
         registry.unregisterAdapter(memory.Listener, (IReplicationService,), IListener, "pigeon")
         registry.unregisterAdapter(memory.Connector, (IReplicationClient,), IConnector, "pigeon")
-    assert transports.names() == ["memory", "twisted-tcp"]
+    assert transports.names() == ["memory", "socket-thread", "twisted-tcp"]
 
 
 def test_what_was_registered_first_stays():

@@ -10,7 +10,7 @@ from ZODB.blob import Blob
 from zope.interface.verify import verifyObject
 
 from zrs_core import Primary, Secondary
-from zrs_core.addresses import Address
+from zrs_core.addresses import TCPAddress
 from zrs_core.errors import ListenError
 from zrs_core.interfaces import IConnector, IListener
 from zrs_core.options import ClientOptions
@@ -22,7 +22,7 @@ from ..databases import contents, open_file_storage, traffic
 from ..test_sessions import WHOLE, Sink, Source, greeting, stream
 from .test_reactors import reactor  # noqa: F401
 
-LOOPBACK = Address("127.0.0.1", 0)
+LOOPBACK = TCPAddress("127.0.0.1", 0)
 TIMEOUT = 60
 
 
@@ -86,7 +86,7 @@ def connect(server):
     connectors = []
 
     def start(sink, **options):
-        address = Address(*server.getsockname())
+        address = TCPAddress(*server.getsockname())
         options = ClientOptions(**{"reconnect_delay": 0.01, **options})
         connector = Connector(ReplicationClient(sink, address, None, options))
         connector.start()
@@ -123,7 +123,7 @@ class TestListener:
         assert receive(peer, len(stream(WHOLE))) == stream(WHOLE)
 
     def test_it_serves_ipv6_too(self, listen, dial):
-        peer = dial(listen(Source(WHOLE), Address("::1", 0)))
+        peer = dial(listen(Source(WHOLE), TCPAddress("::1", 0)))
         peer.sendall(greeting())
         assert receive(peer, len(stream(WHOLE))) == stream(WHOLE)
 
@@ -143,7 +143,7 @@ class TestListener:
         other.sendall(greeting())
         refused.sendall(b"\0\0\0\x06zrs9.9")
         assert refused.recv(1) == b""
-        name = str(Address(*refused.getsockname()))
+        name = str(TCPAddress(*refused.getsockname()))
         assert f"{name}: Invalid protocol 'zrs9.9'" in caplog.messages
         wait_for(lambda: source.waiting, "the session to wait")
         source.batches.append(WHOLE)
@@ -224,7 +224,7 @@ class TestListener:
 
     def test_an_address_of_another_machine_is_an_error(self, listen):
         with pytest.raises(ListenError, match=r"cannot listen on 192\.0\.2\.1:1: "):
-            listen(Source(), Address("192.0.2.1", 1))
+            listen(Source(), TCPAddress("192.0.2.1", 1))
 
 
 def Primary_address(primary):
@@ -277,7 +277,7 @@ class TestConnector:
 
     def test_it_comes_again_when_nobody_listens(self, connect, caplog):
         with socket.create_server(("127.0.0.1", 0)) as listening:
-            address = Address(*listening.getsockname())
+            address = TCPAddress(*listening.getsockname())
         connector = Connector(
             ReplicationClient(Sink(), address, None, ClientOptions(reconnect_delay=0.01))
         )
@@ -333,7 +333,7 @@ class TestConnector:
         assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
 
     def test_stopping_while_nobody_listens(self, server):
-        address = Address(*server.getsockname())
+        address = TCPAddress(*server.getsockname())
         server.close()
         options = ClientOptions(reconnect_delay=60)
         connector = Connector(ReplicationClient(Sink(), address, None, options))

@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from ZODB import DB
 
+from ..addresses import TCPAddress
 from ..storage.compare import Comparison, compare
 from ..storage.primary import Primary
 from ..storage.snapshot import check_existing, check_existing_blobs, copy_database
@@ -128,8 +130,8 @@ class _Demo:
             there = sum(each.stat().st_size for each in self._ours.rglob("*") if each.is_file())
             self._say(f"The primary has {count(own.transactions, 'transaction')}, {size(there)}")
             cut_at = [int((there + _LIVE_BYTES) * part) for part in _CUTS]
-            host, port = primary.replication_address
-            proxy = stack.enter_context(CuttingProxy((host, port), cut_at, self._cut))
+            listening = cast(TCPAddress, primary.replication_address)
+            proxy = stack.enter_context(CuttingProxy(listening, cut_at, self._cut))
             host, port = proxy.address
             secondary = stack.enter_context(SecondaryProcess(f"{host}:{port}", self._theirs))
             self._say("A secondary in another process replicates it through a proxy")

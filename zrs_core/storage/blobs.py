@@ -19,6 +19,15 @@ _BLOB_CLASS = re.compile(
 ).match
 
 
+# Every record that ZODB itself writes begins with PROTO, GLOBAL or MARK.
+_PICKLE_STARTS = (b"\x80", b"c", b"(")
+
+
+def looks_like_pickle(data: bytes) -> bool:
+    """Whether `data` may be a record as ZODB writes it, rather than a transformed one."""
+    return data.startswith(_PICKLE_STARTS)
+
+
 def is_blob_record(data: bytes) -> bool:
     """Whether `data`, a record as ZODB writes it, is that of a blob."""
     return _BLOB_CLASS(data) is not None

@@ -38,7 +38,31 @@ FIRST: Final = len(MAGIC)
 _TRANSACTION: Final = struct.Struct(">8sQcHHH")
 _RECORD: Final = struct.Struct(">8s8sQQHQ")
 _NUMBER: Final = struct.Struct(">Q")
+_FINISHED: Final = (b" ", b"p", b"u")
 _WINDOW_SIZE: Final = 128 * 1024
+
+
+def begins_with_transaction(path: str) -> bool:
+    """Whether a transaction follows the magic of a file, finished or not, or nothing at all.
+
+    :raises OSError: the file cannot be read.
+    """
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        file.seek(FIRST)
+        begin = file.read(_TRANSACTION.size)
+        if not begin.strip(b"\0"):
+            return True
+        if len(begin) < _TRANSACTION.size:
+            return False
+        _, length, status, *sizes = _TRANSACTION.unpack(begin)
+        if status == b"c":
+            return True
+        end = FIRST + length
+        if status not in _FINISHED or length < _TRANSACTION.size + sum(sizes) or end > size:
+            return False
+        file.seek(end)
+        return file.read(_NUMBER.size) == _NUMBER.pack(length)
 
 
 class DamagedFile(ReplicationError):
@@ -143,7 +167,7 @@ class CommittedFile:
         texts = pos + _TRANSACTION.size
         records = texts + sum(sizes)
         end = pos + length
-        if status not in (b" ", b"p", b"u") or records > end or end + _NUMBER.size > self.end:
+        if status not in _FINISHED or records > end or end + _NUMBER.size > self.end:
             raise self._damaged(f"there is no transaction at {pos}")
         if _NUMBER.unpack(self.peek(end, _NUMBER.size)) != (length,):
             raise self._damaged(f"the transaction at {pos} has two different lengths")

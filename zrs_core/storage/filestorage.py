@@ -14,11 +14,13 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import IO, Any
 
+from ZODB.blob import BlobStorage
+from ZODB.FileStorage import FileStorage
 from ZODB.interfaces import IBlobStorage
 from ZODB.POSException import POSKeyError
 from zope.interface import implementer
 
-from ..errors import Diverged, TidTooHigh
+from ..errors import Diverged, TidTooHigh, WrittenToByOthers
 from ..interfaces import ITransactionReader, ITransactionSource
 from ..messages import (
     BLOB_BLOCK_SIZE,
@@ -31,8 +33,8 @@ from ..messages import (
     Transaction,
 )
 from ..tids import describe_tid
-from .blobs import is_blob_record
-from .committed import FIRST, MAGIC, CommittedFile, Header, Record
+from .blobs import is_blob_record, looks_like_pickle
+from .committed import FIRST, CommittedFile, Header, Record
 from .generic import RestoringSink
 
 log = logging.getLogger("zrs_core.storage")
@@ -46,25 +48,29 @@ _RENAME_TIMEOUT = 5.0
 
 
 def is_file_storage(storage: Any) -> bool:
-    """Whether `storage` is a FileStorage, or passes for one as a BlobStorage around one does."""
-    path = _path_of(storage)
-    if path is None or not callable(getattr(storage, "getSize", None)):
-        return False
-    try:
-        with open(path, "rb") as file:
-            # A new FileStorage writes its magic with its first transaction.
-            return file.read(FIRST) in (b"", MAGIC)
-    except OSError:
-        return False
+    """Whether `storage` is a FileStorage, or a BlobStorage around one.
+
+    Others that pass for one, since they have its attributes, will not do: records are read from
+    its file, where a wrapper may have put something else than it gives out.
+    """
+    return isinstance(_file_storage(storage), FileStorage)
 
 
-def _path_of(storage: Any) -> str | None:
-    path = getattr(storage, "_file_name", None)
-    if path is None:
-        # Its name is the path as it was given: right as long as the directory has not changed.
-        name = storage.getName()
-        path = os.path.abspath(name) if isinstance(name, str) else None
-    return path
+def _path_of(storage: Any) -> str:
+    path: str | None = getattr(_file_storage(storage), "_file_name", None)
+    # Its name is the path as it was given: right as long as the directory has not changed.
+    return path or os.path.abspath(storage.getName())
+
+
+def _file_storage(storage: Any) -> Any:
+    """The FileStorage itself, also when a BlobStorage is around it."""
+    if isinstance(storage, BlobStorage):
+        return getattr(storage, "_BlobStorage__storage", storage)
+    return storage
+
+
+def _as_it_is(data: bytes) -> bytes:
+    return data
 
 
 @implementer(ITransactionSource)
@@ -79,8 +85,12 @@ class FileStorageSource:
         self.blobs: bool = IBlobStorage.providedBy(storage)
         #: Blob records sent without their blob, since its file was missing.
         self.missing_blobs = 0
+        #: The last tid when the storage was last packed, as far as is known.
+        self.packed_to = NO_TID
+        #: Makes a record what ZODB has written, where a wrapper above stores it transformed.
+        self.untransform: Callable[[bytes], bytes] = _as_it_is
         self._storage = storage
-        self._path = _path_of(storage) or ""
+        self._path = _path_of(storage)
         self._lock = threading.Lock()
         self._waiting: list[Callable[[], None]] = []
 
@@ -105,11 +115,10 @@ class FileStorageSource:
                     raise
                 time.sleep(0.001)
                 continue
-            # In the order of these two lines lies that a pack cannot harm: either the file had
-            # its whole packed content, and nothing more, when its size was taken, or getSize()
-            # is already that of the packed file.
-            size = file.stat().st_size
-            file.end = min(size, self.committed_size())
+            # A pack gives the new file its name first and sets getSize() after that. In this order
+            # it cannot harm: either the file had its whole packed content, and nothing more,
+            # when its size was taken, or getSize() is already its own.
+            file.end = min(file.stat().st_size, self.committed_size())
             if not file.was_replaced():
                 return file
             file.close()
@@ -122,6 +131,23 @@ class FileStorageSource:
         """The storage's last tid, also when a pack has removed that transaction."""
         tid: bytes = self._storage.lastTransaction()
         return tid
+
+    def is_blob(self, record: Record) -> bool:
+        """Whether a record is that of a blob, also if it is stored transformed."""
+        if is_blob_record(record.data):
+            return True
+        if not record.data or looks_like_pickle(record.data):
+            return False
+        return is_blob_record(self.untransform(record.data)) or self._has_blob_file(record)
+
+    def _has_blob_file(self, record: Record) -> bool:
+        if not self.blobs:
+            return False
+        try:
+            self._storage.loadBlob(record.oid, record.tid)
+        except POSKeyError:
+            return False
+        return True
 
     def open_blob(self, record: Record) -> IO[bytes] | None:
         """The blob of a record, or None if its file is missing.
@@ -197,7 +223,8 @@ class FileStorageReader:
             raise TidTooHigh(start, max(last, before.tid if before else NO_TID))
         # What a pack has removed lies before a transaction that is marked as packed: a pack
         # marks all that it leaves up to its time, and it always leaves the root object's.
-        if after.status != "p":
+        packed = before is not None and before.status == "p" and start <= self._source.packed_to
+        if after.status != "p" and not packed:
             raise Diverged(start, before.tid if before else None, after.tid)
 
     def read(self, budget: int) -> list[PrimaryMessage]:
@@ -220,12 +247,12 @@ class FileStorageReader:
 
     def _has_more(self) -> bool:
         if self._pos >= self._file.end:
-            # First the size: if the file still has its name after that, the size is its own.
-            size = self._source.committed_size()
+            # In this order, as in open_file().
+            end = min(self._file.stat().st_size, self._source.committed_size())
             if self._file.was_replaced():
                 self._follow_pack()
             else:
-                self._file.end = size
+                self._file.end = end
         return self._pos < self._file.end
 
     def _follow_pack(self) -> None:
@@ -240,7 +267,7 @@ class FileStorageReader:
         yield _begin(header)
         # The records of an undone transaction are void, for FileStorage too.
         for record in () if header.status == "u" else file.records(header):
-            if is_blob_record(record.data):
+            if self._source.is_blob(record):
                 blob = self._source.open_blob(record)
                 if blob is not None:
                     with blob:
@@ -313,6 +340,13 @@ class FileStorageSink(RestoringSink):
         super().apply(message)
         if isinstance(message, Commit):
             self._tid = super().last_tid()
+        elif isinstance(message, Transaction) and super().last_tid() != self._tid:
+            # The storage's commit lock is held from here on, so that this is the last word.
+            raise WrittenToByOthers(
+                f"{self._storage.getName()} has a transaction "
+                f"{describe_tid(super().last_tid())} that did not come by this replication; "
+                "nobody else may write to it"
+            )
 
 
 def last_tid_in_file(storage: Any) -> bytes:
@@ -322,8 +356,3 @@ def last_tid_in_file(storage: Any) -> bytes:
         return file.last_tid()
     finally:
         file.close()
-
-
-def _file_storage(storage: Any) -> Any:
-    """The FileStorage itself, also when a BlobStorage is around it."""
-    return getattr(storage, "_BlobStorage__storage", storage)

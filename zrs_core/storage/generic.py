@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from ZODB.Connection import TransactionMetaData
 from ZODB.interfaces import IBlobStorageRestoreable
-from ZODB.POSException import POSKeyError
+from ZODB.POSException import POSKeyError, UndoError
 from zope.interface import implementer
 
 from ..errors import MissingBlobSupport
@@ -93,8 +93,23 @@ class _Unfinished:
         if self._void:
             return
         data = record.data or None
-        self._storage.restore(record.oid, record.serial, data, "", record.data_txn, self._metadata)
+        self._with_back_pointer(
+            lambda data_txn: self._storage.restore(
+                record.oid, record.serial, data, "", data_txn, self._metadata
+            ),
+            record.data_txn,
+        )
         self._oids.append(record.oid)
+
+    def _with_back_pointer(
+        self, restore: Callable[[bytes | None], object], data_txn: bytes | None
+    ) -> None:
+        try:
+            restore(data_txn)
+        except UndoError:
+            # The transaction that has the same data was packed away here. FileStorage means to
+            # take it as a mere hint, and raises before it has written anything.
+            restore(None)
 
     def begin_blob(self, record: StoreBlob) -> None:
         self._blob = _IncomingBlob(record, self._storage.temporaryDirectory())
@@ -114,8 +129,11 @@ class _Unfinished:
         if not self._void:
             record = blob.record
             self._restored_blobs.append((record.oid, record.serial))
-            self._storage.restoreBlob(
-                record.oid, record.serial, record.data, path, record.data_txn, self._metadata
+            self._with_back_pointer(
+                lambda data_txn: self._storage.restoreBlob(
+                    record.oid, record.serial, record.data, path, data_txn, self._metadata
+                ),
+                record.data_txn,
             )
             self._oids.append(record.oid)
         blob.discard()

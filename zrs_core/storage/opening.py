@@ -3,49 +3,70 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import zc.lockfile
 from ZODB.blob import BlobStorage
 from ZODB.FileStorage import FileStorage
-from ZODB.FileStorage.FileStorage import FileStorageError
-from ZODB.FileStorage.format import CorruptedError
 from ZODB.interfaces import IBlobStorage, IStorage
 
 from ..errors import UnsuitableStorage
-from .committed import FIRST, MAGIC
+from .committed import FIRST, MAGIC, begins_with_transaction
 from .filestorage import is_file_storage
+from .proxy import StorageProxy
+
+# What FileStorage makes beside its file.
+_SUFFIXES = ("", ".index", ".lock", ".tmp")
 
 
-def open_storage(storage: Any, blob_dir: str | os.PathLike[str] | None) -> tuple[Any, bool]:
-    """The storage that is meant, and whether it was opened here.
+def open_storage(
+    storage: Any, blob_dir: str | os.PathLike[str] | None
+) -> tuple[Any, Callable[[], None]]:
+    """The storage that is meant, and how to give it up again, as if it had never been opened.
 
-    :param storage: a FileStorage, a BlobStorage around one, or the path of one, which is made
-        if it is not there.
+    :param storage: a FileStorage, a BlobStorage around one, a storage that replicates one of
+        these, or the path of a FileStorage, which is made if it is not there.
     :param blob_dir: a directory for blobs, for a storage that has none yet.
     :raises UnsuitableStorage: it is none of these; nothing was written.
     """
-    if blob_dir is not None and os.path.exists(blob_dir) and not os.path.isdir(blob_dir):
-        raise UnsuitableStorage(f"{os.fspath(blob_dir)} is no directory, so no blob_dir either")
+    blobs = None if blob_dir is None else _check_blob_dir(os.fspath(blob_dir))
     if isinstance(storage, (str, os.PathLike)):
-        return open_path(os.fspath(storage), blob_dir), True
+        return open_path(os.fspath(storage), blobs)
     if not IStorage.providedBy(storage):
         raise UnsuitableStorage(
             f"{storage!r} is no storage: what is needed is a FileStorage, a BlobStorage around "
             "one, or a path"
         )
-    if not is_file_storage(storage):
+    if not isinstance(storage, StorageProxy) and not is_file_storage(storage):
         raise UnsuitableStorage(
             f"{storage.getName()} ({type(storage).__name__}) is not a FileStorage, "
             "nor a BlobStorage around one"
         )
-    if blob_dir is None:
-        return storage, False
+    if blobs is None:
+        return storage, _nothing
     if IBlobStorage.providedBy(storage):
         raise UnsuitableStorage(
-            f"{storage.getName()} has blobs already: leave out blob_dir={os.fspath(blob_dir)!r}"
+            f"{storage.getName()} has blobs already: leave out blob_dir={blobs!r}"
         )
-    return BlobStorage(os.fspath(blob_dir), storage), False
+    return BlobStorage(blobs, storage), _nothing
+
+
+def _nothing() -> None:
+    """A storage that was given stays as it is."""
+
+
+def _check_blob_dir(path: str) -> str:
+    """The absolute path: ZODB would look for a relative one wherever the process is by then."""
+    absolute = os.path.abspath(path)
+    if os.path.exists(absolute) and not os.path.isdir(absolute):
+        raise UnsuitableStorage(f"{path} is no directory, so no blob_dir either")
+    parent = os.path.dirname(absolute)
+    while not os.path.exists(parent):
+        parent = os.path.dirname(parent)
+    if not os.path.isdir(parent):
+        raise UnsuitableStorage(f"{path} cannot be made: {parent} is no directory")
+    return absolute
 
 
 def check_path(path: str) -> None:
@@ -53,6 +74,8 @@ def check_path(path: str) -> None:
 
     :raises UnsuitableStorage: neither.
     """
+    if not path:
+        raise UnsuitableStorage("an empty path names no FileStorage")
     if os.path.isdir(path):
         raise UnsuitableStorage(f"{path} is a directory: the path of a FileStorage is needed")
     directory = os.path.dirname(os.path.abspath(path))
@@ -69,17 +92,38 @@ def check_path(path: str) -> None:
         raise UnsuitableStorage(
             f"{path} is not a FileStorage: it begins with {begin!r}, not with {MAGIC!r}"
         )
+    # FileStorage would take what is no transaction for an unfinished one, and cut it off.
+    if begin and not begins_with_transaction(path):
+        raise UnsuitableStorage(f"{path} is not a FileStorage: no transaction follows its magic")
 
 
-def open_path(path: str, blob_dir: str | os.PathLike[str] | None) -> Any:
-    """The FileStorage at `path`, made if it is not there.
+def open_path(path: str, blob_dir: str | None) -> tuple[Any, Callable[[], None]]:
+    """The FileStorage at `path`, made if it is not there, and how to give it up again.
 
     :raises UnsuitableStorage: it cannot be opened.
     """
     check_path(path)
+    if blob_dir == os.path.abspath(path):
+        raise UnsuitableStorage(f"{path} cannot be the data and the blob_dir at once")
+    ours = [path + suffix for suffix in _SUFFIXES if not os.path.lexists(path + suffix)]
+
+    def remove_ours() -> None:
+        # Only of a database that was not there before: the rest has its place beside it.
+        if path in ours:
+            for each in ours:
+                if os.path.lexists(each):
+                    os.remove(each)
+
     try:
-        return FileStorage(path, blob_dir=None if blob_dir is None else os.fspath(blob_dir))
+        storage = FileStorage(path, blob_dir=blob_dir)
     except zc.lockfile.LockError as error:
         raise UnsuitableStorage(f"{path} is in use: another process has it open") from error
-    except (FileStorageError, CorruptedError, OSError) as error:
+    except Exception as error:
+        remove_ours()
         raise UnsuitableStorage(f"{path} cannot be opened: {error}") from error
+
+    def give_up() -> None:
+        storage.close()
+        remove_ours()
+
+    return storage, give_up

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
+from persistent.timestamp import TimeStamp
+
 from .. import transports
 from ..addresses import Address, parse_address
-from ..options import ServiceOptions
+from ..errors import ConfigurationError, UnsuitableStorage
+from ..options import DEFAULT_PEER_TIMEOUT, ServiceOptions
 from ..sessions import ReplicationService
+from ..tls import TLSOptions
 from .filestorage import FileStorageSource
 from .opening import open_storage
 from .proxy import StorageProxy
+from .secondary import Secondary
 
 log = logging.getLogger("zrs_core.primary")
 
@@ -23,15 +30,19 @@ class Primary(StorageProxy):
 
     It has the methods and provides the interfaces of the storage under it.
 
-    :param storage: a FileStorage, with or without blobs, a BlobStorage around one, or a path.
-    :param address: where to listen: `host:port`, `:port` or (host, port); port 0 lets the system
-        choose, and `replication_address` tells.
+    :param storage: a FileStorage, with or without blobs, a BlobStorage around one, or a path; or
+        a `Secondary`, which others then follow in their turn.
+    :param address: where to listen: `host:port`, `:port`, a port, (host, port), or the path of a
+        Unix socket; port 0 lets the system choose, and `replication_address` tells.
     :param reactor: what the transport runs on, if not on its own default: a Twisted reactor for
         `twisted-tcp`, a `MemoryNetwork` for `memory`.
     :param blob_dir: a directory for blobs, for a storage that has none yet.
     :param transport: the name of a transport.
     :param pickle_protocol: 3, or 1 for secondaries on Python 2.
     :param close_timeout: how many seconds `close()` lets secondaries catch up.
+    :param tls: encrypts and authenticates the connections; None for plain text.
+    :param peer_timeout: seconds after which a secondary that vanished without a word is noticed.
+    :param socket_mode: the permissions of a Unix socket.
     :raises ConfigurationError: an address that does not parse, an unknown transport, a storage
         that cannot be replicated; nothing was opened or written.
     :raises ListenError: the address cannot be listened on.
@@ -47,22 +58,33 @@ class Primary(StorageProxy):
         transport: str = "twisted-tcp",
         pickle_protocol: int = 3,
         close_timeout: float = 10.0,
+        tls: TLSOptions | None = None,
+        peer_timeout: float = DEFAULT_PEER_TIMEOUT,
+        socket_mode: int = 0o600,
     ) -> None:
         where = parse_address(address)
-        options = ServiceOptions(pickle_protocol)
+        options = ServiceOptions(pickle_protocol, tls, peer_timeout, socket_mode)
         make_listener = transports.listener_factory(transport)
-        storage, opened_here = open_storage(storage, blob_dir)
+        if not (isinstance(close_timeout, (int, float)) and 0 <= close_timeout < math.inf):
+            raise ConfigurationError(
+                f"close_timeout must be 0 or more seconds, not {close_timeout!r}"
+            )
+        if isinstance(storage, Primary):
+            raise UnsuitableStorage(f"{storage.getName()} is a primary already")
+        storage, give_up = open_storage(storage, blob_dir)
         super().__init__(storage)
         self._close_timeout = close_timeout
         self._closed = False
         self._source = FileStorageSource(storage)
+        if isinstance(storage, Secondary):
+            # It is written to by replication alone, and others may follow that.
+            storage.on_commit(self._source.changed)
         service = ReplicationService(self._source, where, reactor, options)
         try:
             self._listener = make_listener(service)
             self._listener.start()
         except BaseException:
-            if opened_here:
-                storage.close()
+            give_up()
             raise
         log.info("Opening %s %s", self.getName(), self.replication_address)
 
@@ -85,6 +107,17 @@ class Primary(StorageProxy):
     def copyTransactionsFrom(self, *args: Any, **kwargs: Any) -> None:
         self._storage.copyTransactionsFrom(*args, **kwargs)
         self._source.changed()
+
+    def pack(self, t: float, *args: Any, **kwargs: Any) -> None:
+        last = self.lastTransaction()
+        self._storage.pack(t, *args, **kwargs)
+        self._source.packed_to = min(last, TimeStamp(*time.gmtime(t)[:5], t % 60).raw())
+        # Readers that are waiting keep the file that was packed, and with it its disk space.
+        self._source.changed()
+
+    def registerDB(self, db: Any) -> None:
+        self._source.untransform = getattr(db, "untransform_record_data", self._source.untransform)
+        self._storage.registerDB(db)
 
     def close(self) -> None:
         """Let connected secondaries catch up, within `close_timeout`; then close the storage.

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from ZODB.interfaces import IBlobStorageRestoreable, IExternalGC, IStorageRestoreable
 from ZODB.POSException import ReadOnlyError
 
 from .. import transports
-from ..addresses import Address, parse_address
+from ..addresses import Address, TCPAddress, parse_address
+from ..errors import InvalidAddress, UnsuitableStorage
 from ..messages import NO_TID
-from ..options import ClientOptions
+from ..options import DEFAULT_MAX_RECORD_SIZE, DEFAULT_PEER_TIMEOUT, ClientOptions
 from ..progress import Progress
 from ..sessions import ReplicationClient
+from ..tls import TLSOptions
 from .filestorage import FileStorageSink
 from .opening import open_storage
 from .proxy import StorageProxy
@@ -32,7 +35,8 @@ class Secondary(StorageProxy):
 
     :param storage: a FileStorage, with or without blobs, a BlobStorage around one, or a path,
         where one is made if there is none. Without blobs, a primary with blobs will refuse it.
-    :param address: where the primary listens: `host:port` or (host, port).
+    :param address: where the primary listens: `host:port`, (host, port), or the path of a Unix
+        socket.
     :param reactor: what the transport runs on, if not on its own default: a Twisted reactor for
         `twisted-tcp`, a `MemoryNetwork` for `memory`.
     :param blob_dir: a directory for blobs, for a storage that has none yet.
@@ -41,6 +45,9 @@ class Secondary(StorageProxy):
         seconds; one number for both.
     :param check_checksums: `require`, `verify` (or True) or `ignore` (or False).
     :param keep_alive_delay: seconds between keep-alive messages to the primary; 0 for none.
+    :param tls: encrypts and authenticates the connection; None for plain text.
+    :param peer_timeout: seconds after which a primary that vanished without a word is noticed.
+    :param max_record_size: the most bytes in a record; one that is larger ends the connection.
     :raises ConfigurationError: an address that does not parse, an unknown transport, a storage
         that cannot be replicated into, a setting out of range; nothing was opened or written.
     """
@@ -56,24 +63,44 @@ class Secondary(StorageProxy):
         reconnect_delay: float | tuple[float, float] = (0.5, 60.0),
         check_checksums: str | bool = "verify",
         keep_alive_delay: float = 0,
+        tls: TLSOptions | None = None,
+        peer_timeout: float = DEFAULT_PEER_TIMEOUT,
+        max_record_size: int = DEFAULT_MAX_RECORD_SIZE,
     ) -> None:
         where = parse_address(address)
-        options = ClientOptions(check_checksums, keep_alive_delay, reconnect_delay)
+        options = ClientOptions(
+            check_checksums, keep_alive_delay, reconnect_delay, tls, peer_timeout, max_record_size
+        )
         make_connector = transports.connector_factory(transport)
-        storage, opened_here = open_storage(storage, blob_dir)
+        if isinstance(where, TCPAddress) and not where.port:
+            raise InvalidAddress(f"invalid address {address!r}: nobody can listen at port 0")
+        if isinstance(storage, StorageProxy) or getattr(storage, "isReadOnly", bool)():
+            raise UnsuitableStorage(
+                f"{storage.getName()} cannot be replicated into: it is "
+                + (
+                    "one end of a replication already"
+                    if isinstance(storage, StorageProxy)
+                    else "read-only"
+                )
+            )
+        storage, give_up = open_storage(storage, blob_dir)
         super().__init__(storage, (IStorageRestoreable, IBlobStorageRestoreable, IExternalGC))
-        self._db: Any = None
+        self._dbs: list[Any] = []
+        self._followers: list[Callable[[], object]] = []
         self._closed = False
         try:
             self._client = ReplicationClient(
-                FileStorageSink(storage, self._invalidate), where, reactor, options
+                FileStorageSink(storage, self._invalidate),
+                where,
+                reactor,
+                options,
+                self._committed,
             )
             self._connector = make_connector(self._client)
             log.info("Opening %s %s", self.getName(), where)
             self._connector.start()
         except BaseException:
-            if opened_here:
-                storage.close()
+            give_up()
             raise
 
     @property
@@ -87,12 +114,28 @@ class Secondary(StorageProxy):
         return self._client.progress
 
     def registerDB(self, db: Any) -> None:
-        self._db = db
+        self._dbs.append(db)
         self._storage.registerDB(db)
 
     def _invalidate(self, tid: bytes, oids: list[bytes]) -> None:
-        if self._db is not None:
-            self._db.invalidate(tid, oids)
+        for db in self._dbs:
+            db.invalidate(tid, oids)
+
+    def on_commit(self, callback: Callable[[], object]) -> None:
+        """Call `callback` after each transaction that has been applied."""
+        self._followers.append(callback)
+
+    def _committed(self) -> None:
+        for callback in self._followers:
+            callback()
+
+    def setReplicationAddress(self, address: object) -> None:
+        """Follow the primary at another address from now on; the histories must match.
+
+        :raises InvalidAddress: it does not parse; nothing has changed.
+        """
+        self._client.address = parse_address(address)
+        self._connector.reconnect()
 
     def isReadOnly(self) -> bool:
         return True

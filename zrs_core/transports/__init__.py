@@ -21,6 +21,7 @@ from ..interfaces import IConnector, IListener, IReplicationClient, IReplication
 # Each module has a `Listener` and a `Connector`.
 _BUILT_IN = {
     "memory": "zrs_core.transports.memory",
+    "socket-thread": "zrs_core.transports.socket_thread",
     "twisted-tcp": "zrs_core.transports.twisted_tcp",
 }
 
@@ -59,6 +60,8 @@ def connector_factory(name: str) -> Callable[..., Any]:
 
 
 def _find(name: str, required: InterfaceClass, provided: InterfaceClass) -> Callable[..., Any]:
+    if not isinstance(name, str):
+        raise UnknownTransport(f"a transport has a name, which {name!r} is not")
     adapters = getGlobalSiteManager().adapters
     factory = adapters.lookup((required,), provided, name)
     if factory is None and name in _BUILT_IN:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from zope.interface import implementer
 
-from ..addresses import Address, parse_address
+from ..addresses import Address, TCPAddress, parse_address
 from ..errors import ConfigurationError, ListenError
 from ..interfaces import (
     IConnector,
@@ -263,6 +263,11 @@ def _network_of(reactor: object) -> MemoryNetwork:
     return reactor
 
 
+def _check_no_tls(tls: object) -> None:
+    if tls is not None:
+        raise ConfigurationError("the memory transport has no TLS: nothing leaves the process")
+
+
 class _PrimaryDriver:
     """Drives a primary's session: a batch whenever the one before has been delivered."""
 
@@ -316,7 +321,7 @@ class _PrimaryDriver:
 class Listener:
     """Accepts connections for a service on a `MemoryNetwork`, which its `reactor` is.
 
-    :raises ConfigurationError: the service has a reactor that is no `MemoryNetwork`.
+    :raises ConfigurationError: the service has a reactor that is no `MemoryNetwork`, or TLS.
     """
 
     def __init__(self, service: IReplicationService) -> None:
@@ -324,10 +329,11 @@ class Listener:
         self.drivers: set[_PrimaryDriver] = set()
         self._service = service
         self._network = _network_of(service.reactor)
+        _check_no_tls(service.tls)
 
     def start(self) -> None:
-        if not self.address.port:
-            self.address = Address(self.address.host, self._network.free_port())
+        if isinstance(self.address, TCPAddress) and not self.address.port:
+            self.address = TCPAddress(self.address.host, self._network.free_port())
         self._network.add_acceptor(self.address, self)
 
     def accepted(self, end: MemoryEnd) -> None:
@@ -385,12 +391,13 @@ class _SecondaryDriver:
 class Connector:
     """Keeps a client connected on a `MemoryNetwork`, which its `reactor` is.
 
-    :raises ConfigurationError: the client has a reactor that is no `MemoryNetwork`.
+    :raises ConfigurationError: the client has a reactor that is no `MemoryNetwork`, or TLS.
     """
 
     def __init__(self, client: IReplicationClient) -> None:
         self._client = client
         self._network = _network_of(client.reactor)
+        _check_no_tls(client.tls)
         self._driver: _SecondaryDriver | None = None
         self._stopped = False
 
@@ -427,6 +434,10 @@ class Connector:
 
     def _retry(self) -> None:
         self._network.call_later(self._client.retry_delay(), self._connect)
+
+    def reconnect(self) -> None:
+        if self._driver is not None:
+            self._driver.close()
 
     def stop(self) -> None:
         self._stopped = True

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.pollreactor import PollReactor
-from twisted.internet.threads import blockingCallFromThread, deferToThreadPool
+from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadable import isInIOThread
 
@@ -40,13 +40,23 @@ class Loop:
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """The result of a call in the reactor's thread, waited for if it is a Deferred.
 
-        In that very thread, and before the reactor runs, a Deferred that has not fired is left
-        to go on by itself, and the result is None.
+        In that very thread, before the reactor runs and when it is stopped meanwhile, a Deferred
+        that has not fired is left to go on by itself, and the result is None.
         """
-        if not self.must_not_wait():
-            return blockingCallFromThread(self.reactor, function, *args)
         outcome: list[Any] = []
-        maybeDeferred(function, *args).addBoth(outcome.append)
+        if self.must_not_wait():
+            maybeDeferred(function, *args).addBoth(outcome.append)
+        else:
+            done = threading.Event()
+
+            def finished(result: Any) -> None:
+                outcome.append(result)
+                done.set()
+
+            self.reactor.callFromThread(lambda: maybeDeferred(function, *args).addBoth(finished))
+            # A reactor that is stopped meanwhile does not say so to those who wait for it.
+            while not done.wait(1.0) and self.reactor.running:
+                pass
         if not outcome:
             return None
         if isinstance(outcome[0], Failure):

@@ -1,4 +1,6 @@
-"""TCP by Twisted: endpoints listen and connect, ClientService connects again.
+"""TCP and Unix sockets by Twisted, with or without TLS.
+
+Its endpoints listen and connect, its ClientService connects again.
 
 Sessions wait for the disk, so they are called in the reactor's thread pool: one batch, or what one
 read brought, at a time.
@@ -6,34 +8,38 @@ read brought, at a time.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 from collections.abc import Callable, Generator
+from importlib.util import find_spec
 from typing import Any, cast
 
 from twisted.application.internet import ClientService
-from twisted.internet import address as twisted_address
 from twisted.internet.defer import (
     Deferred,
     DeferredList,
     DeferredLock,
     inlineCallbacks,
     maybeDeferred,
+    succeed,
 )
 from twisted.internet.endpoints import (
     TCP4ClientEndpoint,
     TCP4ServerEndpoint,
     TCP6ClientEndpoint,
     TCP6ServerEndpoint,
+    UNIXClientEndpoint,
+    UNIXServerEndpoint,
 )
 from twisted.internet.error import CannotListenError, ConnectError
-from twisted.internet.interfaces import IPullProducer
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ..addresses import Address
-from ..errors import ListenError
+from ..addresses import Address, TCPAddress, UnixAddress
+from ..errors import ConfigurationError, ListenError
 from ..interfaces import (
     IConnector,
     IListener,
@@ -42,36 +48,77 @@ from ..interfaces import (
     IReplicationService,
     ISecondarySession,
 )
+from ..tls import PeerRefused, TLSOptions
 from .reactors import Loop, acquire
+from .sockets import (
+    CLOSE_TIMEOUT,
+    CONNECT_TIMEOUT,
+    READ_SIZE,
+    look_up,
+    peer_name,
+    remove_stale_socket,
+    tune,
+)
 
 log = logging.getLogger(__name__)
 
-#: Bytes that one read takes from the network at most; applied in one go.
-READ_SIZE = 256 * 1024
 
-
-def _peer_name(transport: Any) -> str:
-    peer = transport.getPeer()
-    if isinstance(peer, (twisted_address.IPv4Address, twisted_address.IPv6Address)):
-        return str(Address(peer.host, peer.port))
-    return str(peer)
-
-
+@implementer(IHandshakeListener)
 class _Connection(Protocol):
-    """What both ends share: the calls of a session, one after the other, in a thread."""
+    """What both ends share: TLS, and the calls of a session, one after the other, in a thread.
+
+    There is no session, and nothing is read or sent, before the peer has proved who it is.
+    """
 
     transport: Any
+    #: Bytes that one read takes from the network at most.
+    read_size: int
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, tls: Any, peer_timeout: float) -> None:
         self.loop = loop
         #: Fires, with None, when the session is closed.
         self.closed: Deferred[None] = Deferred()
+        self.peer = ""
+        self.session: Any = None
+        self._tls = tls
+        self._peer_timeout = peer_timeout
         self._turns = DeferredLock()
+        self._refusal: str | None = None
+        self._deadline: Any = None
+
+    def open_session(self) -> None:
+        """The peer is who it should be."""
+        raise NotImplementedError
+
+    def refuse(self, reason: str) -> None:
+        """The peer is not who it should be, or speaks no TLS."""
+        raise NotImplementedError
 
     def connectionMade(self) -> None:
-        self.transport.bufferSize = READ_SIZE
-        self.transport.setTcpNoDelay(True)
-        self.transport.setTcpKeepAlive(True)
+        below = self.transport if self._tls is None else self.transport.transport
+        below.bufferSize = self.read_size
+        self.peer = peer_name(below.getHandle())
+        # A peer that has left already has no settings any more; its end follows.
+        with contextlib.suppress(OSError):
+            tune(below.getHandle(), self._peer_timeout)
+        if self._tls is None:
+            self.open_session()
+        else:
+            self._deadline = self.loop.reactor.callLater(CONNECT_TIMEOUT, self._too_late)
+
+    def _too_late(self) -> None:
+        self._refusal = "TLS: the handshake took too long"
+        self.transport.abortConnection()
+
+    def handshakeCompleted(self) -> None:
+        self._deadline.cancel()
+        try:
+            self._tls.check_peer(self.transport)
+        except PeerRefused as error:
+            self._refusal = f"TLS: {error}"
+            self.transport.abortConnection()
+        else:
+            self.open_session()
 
     def in_turn(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         """Call in a thread, when all calls before have returned."""
@@ -80,93 +127,135 @@ class _Connection(Protocol):
 
     def unexpected(self, failure: Failure) -> None:
         """Something raised that never should: all goes on without this connection."""
-        log.error("%s: closing", _peer_name(self.transport), exc_info=failure.value)
+        log.error("%s: closing", self.peer, exc_info=failure.value)
         self.transport.abortConnection()
 
-    def close_session(self, session: Any, reason: Failure) -> None:
-        closing = self.in_turn(session.close, reason.getErrorMessage())
-        closing.addBoth(lambda _: self.closed.callback(None))
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        if self.session is None:
+            self.refuse(self._refusal or self.describe(reason))
+            self.closed.callback(None)
+        else:
+            closing = self.in_turn(self.session.close, self.describe(reason))
+            closing.addBoth(lambda _: self.closed.callback(None))
+
+    def describe(self, reason: Failure) -> str:
+        """Why the connection was lost, for the log."""
+        if self._tls is not None and reason.type.__module__.startswith("OpenSSL"):
+            text: str = self._tls.describe(reason.value)
+            return text
+        return reason.getErrorMessage()
 
 
-@implementer(IPullProducer)
+@implementer(IPushProducer)
 class _PrimaryConnection(_Connection):
     """Writes a batch whenever the transport has sent the one before."""
 
-    def __init__(self, loop: Loop, service: IReplicationService) -> None:
-        super().__init__(loop)
+    # What a secondary says is parsed in the reactor's thread: none of them may keep it long.
+    read_size = 4096
+    session: IPrimarySession | None
+
+    def __init__(self, loop: Loop, tls: Any, service: IReplicationService) -> None:
+        super().__init__(loop, tls, service.peer_timeout)
         self._service = service
-        self._session: IPrimarySession
         self._producing = False
+        self._paused = False
         self._finishing = False
         self._lost = False
 
-    def connectionMade(self) -> None:
-        super().connectionMade()
-        self._session = self._service.session(_peer_name(self.transport))
+    def open_session(self) -> None:
+        self.session = self._service.session(self.peer)
+        if self._finishing:
+            self._close()
+
+    def refuse(self, reason: str) -> None:
+        self._service.refused(self.peer, reason)
 
     def dataReceived(self, data: bytes) -> None:
-        started = self._session.started
-        self._session.receive_data(data)
-        if self._session.finished:
+        session = self.session
+        if session is None:
+            return
+        started = session.started
+        session.receive_data(data)
+        if session.finished:
             self._close()
-        elif self._session.started and not started:
-            self.transport.registerProducer(self, False)
+        elif session.started and not started:
+            self.transport.registerProducer(self, True)
+            self._produce()
+
+    def pauseProducing(self) -> None:
+        """The transport has enough to send for now (IPushProducer)."""
+        self._paused = True
 
     def resumeProducing(self) -> None:
-        """The transport has sent all that it had (IPullProducer), or there is something new."""
-        if not (self._producing or self._lost):
+        """The transport has sent all that it had (IPushProducer)."""
+        self._paused = False
+        self._produce()
+
+    def _produce(self) -> None:
+        if not (self._producing or self._paused or self._lost) and self.session is not None:
             self._producing = True
-            producing = self.in_turn(self._session.produce).addCallback(self._produced)
+            producing = self.in_turn(self.session.produce).addCallback(self._produced)
             producing.addErrback(self.unexpected)
 
     def stopProducing(self) -> None:
-        """The connection is lost (IPullProducer); `connectionLost` follows."""
+        """The connection is lost (IPushProducer); `connectionLost` follows."""
 
     def _produced(self, chunks: list[bytes]) -> None:
         self._producing = False
-        if self._lost:
+        if self._lost or self.session is None:
             return
-        if self._session.finished:
+        if self.session.finished:
             self._close()
         elif chunks:
+            # One batch at a time: this pauses unless little of it is left to send.
             self.transport.writeSequence(chunks)
+            self._produce()
         elif self._finishing:
             self._close_when_read()
         else:
-            self._session.wait(self._wake)
+            self.session.wait(self._wake)
 
     def _wake(self) -> None:
-        self.loop.wake(self.resumeProducing)
+        self.loop.wake(self._produce)
 
     def finish(self) -> None:
         """Close once the secondary has caught up."""
         self._finishing = True
-        if not self._session.started:
+        if self.session is None or not self.session.started:
             self._close()
         else:
-            self.resumeProducing()
+            self._produce()
 
     def _close_when_read(self) -> None:
         # Closing at once while something of the secondary's is unread would reset the connection,
         # and the secondary might lose what is on its way. It closes when it has read the end.
-        self.transport.unregisterProducer()
-        self.transport.loseWriteConnection()
+        if self._tls is None:
+            self.transport.unregisterProducer()
+            self.transport.loseWriteConnection()
+        else:
+            # TLS says goodbye, and waits for the other's, by itself.
+            self._close()
 
     def _close(self) -> None:
         self.transport.unregisterProducer()
         self.transport.loseConnection()
+        # A peer that does not read what was sent before would keep the connection for ever.
+        if not (self._lost or (self._deadline is not None and self._deadline.active())):
+            self._deadline = self.loop.reactor.callLater(CLOSE_TIMEOUT, self.abort)
 
     def abort(self) -> None:
         self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         self._lost = True
-        self.close_session(self._session, reason)
+        super().connectionLost(reason)
 
 
 @implementer(IListener)
 class Listener:
-    """Accepts TCP connections for a service, on its reactor or on the background one."""
+    """Accepts connections for a service, on its reactor or on the background one."""
 
     def __init__(self, service: IReplicationService) -> None:
         self.address: Address = service.address
@@ -177,6 +266,9 @@ class Listener:
         self._stopped = False
 
     def start(self) -> None:
+        _check_tls_packages(self._service.tls)
+        if isinstance(self.address, UnixAddress):
+            remove_stale_socket(self.address)
         self._loop = acquire(self._service.reactor)
         try:
             self._loop.call(self._listen)
@@ -186,18 +278,37 @@ class Listener:
             raise ListenError(f"cannot listen on {self.address}: {cause}") from error
 
     def _listen(self) -> Deferred[None]:
-        host, port = self.address
-        kind: Any = TCP6ServerEndpoint if ":" in host else TCP4ServerEndpoint
-        endpoint = kind(self._loop.reactor, port, interface=host)
-        listening: Deferred[Any] = endpoint.listen(_Factory(self._accept))
+        listening: Deferred[Any] = self._endpoint().listen(_Factory(self._accept))
         return listening.addCallback(self._listening)
+
+    def _endpoint(self) -> Any:
+        reactor, address = self._loop.reactor, self.address
+        if isinstance(address, UnixAddress):
+            unix: Any = UNIXServerEndpoint
+            return unix(reactor, address.path, mode=self._service.socket_mode)
+        host, port = address
+        tcp: Any = TCP6ServerEndpoint if ":" in host else TCP4ServerEndpoint
+        return tcp(reactor, port, interface=host)
 
     def _listening(self, port: Any) -> None:
         self._port = port
-        self.address = Address(self.address.host, port.getHost().port)
+        if isinstance(self.address, TCPAddress):
+            self.address = TCPAddress(self.address.host, port.getHost().port)
 
-    def _accept(self) -> _PrimaryConnection:
-        connection = _PrimaryConnection(self._loop, self._service)
+    def _accept(self, addr: Any) -> Any:
+        tls = self._service.tls
+        if tls is None:
+            return self._connection(None)
+        try:
+            connections = _tls_connections(tls, None)
+        except ConfigurationError as error:
+            self._service.refused(str(addr), str(error))
+            return None
+        factory = _Factory(lambda _: self._connection(connections))
+        return _behind_tls(connections, False, factory, self._loop).buildProtocol(addr)
+
+    def _connection(self, tls: Any) -> _PrimaryConnection:
+        connection = _PrimaryConnection(self._loop, tls, self._service)
         self._connections.add(connection)
         connection.closed.addCallback(lambda _: self._connections.discard(connection))
         return connection
@@ -224,18 +335,32 @@ class Listener:
 class _SecondaryConnection(_Connection):
     """Applies what comes in; while it does so, nothing more is read."""
 
-    def __init__(self, loop: Loop, client: IReplicationClient) -> None:
-        super().__init__(loop)
+    read_size = READ_SIZE
+    session: ISecondarySession | None
+
+    def __init__(
+        self, loop: Loop, tls: Any, client: IReplicationClient, before: Deferred[None]
+    ) -> None:
+        super().__init__(loop, tls, client.peer_timeout)
         self._client = client
-        self._session: ISecondarySession
+        self._before = before
         self._keep_alive: Any = None
         self._lost = False
         self._leaving = False
 
-    def connectionMade(self) -> None:
-        super().connectionMade()
-        self._session = self._client.session(_peer_name(self.transport))
-        self.in_turn(self._session.greeting).addCallbacks(self._greet, self.unexpected)
+    def open_session(self) -> None:
+        self.session = self._client.session(str(self._client.address))
+        # Not in a thread that would wait: enough of them would leave none for what they wait for.
+        self._before.addCallback(self._ask_for_greeting)
+
+    def _ask_for_greeting(self, _: None) -> None:
+        if self.session is not None:
+            greeting = self.in_turn(self.session.greeting)
+            greeting.addCallbacks(self._greet, self.unexpected)
+
+    def refuse(self, reason: str) -> None:
+        if not self._leaving:
+            self._client.connection_failed(reason)
 
     def _greet(self, greeting: bytes) -> None:
         self.transport.write(greeting)
@@ -247,16 +372,18 @@ class _SecondaryConnection(_Connection):
             self._keep_alive = self.loop.reactor.callLater(delay, self._send_keep_alive)
 
     def _send_keep_alive(self) -> None:
-        self.transport.write(self._session.keep_alive())
-        self._keep_alive_later()
+        if self.session is not None:
+            self.transport.write(self.session.keep_alive())
+            self._keep_alive_later()
 
     def dataReceived(self, data: bytes) -> None:
-        self.transport.pauseProducing()
-        applying = self.in_turn(self._session.receive_data, data)
-        applying.addCallbacks(self._applied, self.unexpected)
+        if self.session is not None:
+            self.transport.pauseProducing()
+            applying = self.in_turn(self.session.receive_data, data)
+            applying.addCallbacks(self._applied, self.unexpected)
 
     def _applied(self, _: None) -> None:
-        if self._session.finished:
+        if self.session is not None and self.session.finished:
             self.transport.loseConnection()
         else:
             self.transport.resumeProducing()
@@ -264,28 +391,35 @@ class _SecondaryConnection(_Connection):
     def leave(self) -> None:
         """The connection will be closed from here: its end is no news."""
         self._leaving = True
+        if self.session is None and self.transport is not None and not self._lost:
+            self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         self._lost = True
         if self._keep_alive is not None and self._keep_alive.active():
             self._keep_alive.cancel()
-        if not self._leaving:
-            self.in_turn(self._session.receive_eof).addErrback(self.unexpected)
-        self.close_session(self._session, reason)
+        if self.session is not None and not self._leaving:
+            if self._tls is not None and reason.type.__module__.startswith("OpenSSL"):
+                # In TLS 1.3 a primary refuses a certificate when the handshake is over here.
+                self._client.connection_failed(self.describe(reason))
+            else:
+                self.in_turn(self.session.receive_eof).addErrback(self.unexpected)
+        super().connectionLost(reason)
 
 
 @implementer(IConnector)
 class Connector:
-    """Keeps a client connected by TCP, on its reactor or on the background one."""
+    """Keeps a client connected, on its reactor or on the background one."""
 
     def __init__(self, client: IReplicationClient) -> None:
         self._client = client
         self._loop: Loop
-        self._service: ClientService
+        self._service: ClientService | None = None
         self._connection: _SecondaryConnection | None = None
         self._stopped = False
 
     def start(self) -> None:
+        _check_tls_packages(self._client.tls)
         self._loop = acquire(self._client.reactor)
         self._loop.call(self._start)
 
@@ -299,23 +433,44 @@ class Connector:
         )
         self._service.startService()
 
-    def _connect(self) -> _SecondaryConnection:
-        self._connection = _SecondaryConnection(self._loop, self._client)
+    def _connect(self, addr: Any) -> _SecondaryConnection:
+        tls = addr.connections if isinstance(addr, _TLSAddress) else None
+        before = succeed(None) if self._connection is None else self._connection.closed
+        self._connection = _SecondaryConnection(self._loop, tls, self._client, before)
         return self._connection
+
+    def reconnect(self) -> None:
+        self._loop.call(self._reconnect)
+
+    def _reconnect(self) -> Deferred[Any]:
+        # Another service, since this one may be waiting for its next attempt.
+        return self._leave().addCallback(self._start_again)
+
+    def _start_again(self, _: Any) -> None:
+        if not self._stopped:
+            self._start()
 
     def stop(self) -> None:
         if not self._stopped:
             self._stopped = True
-            self._loop.call(self._stop)
+            self._loop.call(self._leave)
             self._loop.close()
 
-    def _stop(self) -> Deferred[Any]:
+    def _leave(self) -> Deferred[Any]:
         waits: list[Deferred[Any]] = []
         if self._connection is not None:
             self._connection.leave()
             waits.append(self._connection.closed)
-        waits.append(maybeDeferred(self._service.stopService))
+        if self._service is not None:
+            waits.append(maybeDeferred(self._service.stopService))
         return DeferredList(waits)
+
+
+class _TLSAddress:
+    """What a connection is built for: an address, and the TLS that stands before it."""
+
+    def __init__(self, connections: Any) -> None:
+        self.connections = connections
 
 
 class _ClientEndpoint:
@@ -331,36 +486,84 @@ class _ClientEndpoint:
 
     @inlineCallbacks
     def connect(self, factory: Factory) -> Generator[Deferred[Any], Any, Any]:
+        address = self._client.address
+        failure: Exception = OSError(f"{address} has no address that can be used")
         try:
-            for endpoint in (yield self._loop.in_thread(self._look_up)):
+            for endpoint in (yield self._loop.in_thread(self._endpoints, address)):
                 try:
-                    return (yield endpoint.connect(factory))
+                    return (yield self._with_tls(endpoint, address, factory))
                 except ConnectError as error:
                     failure = error
             raise failure
-        except (ConnectError, OSError) as error:
+        except (ConnectError, OSError, ConfigurationError) as error:
             self._client.connection_failed(str(error))
             raise
 
-    def _look_up(self) -> list[Any]:
-        host, port = self._client.address
+    def _endpoints(self, address: Address) -> list[Any]:
+        reactor = self._loop.reactor
         kinds: dict[int, Any] = {
+            socket.AF_UNIX: UNIXClientEndpoint,
             socket.AF_INET: TCP4ClientEndpoint,
             socket.AF_INET6: TCP6ClientEndpoint,
         }
-        found = socket.getaddrinfo(host or "localhost", port, type=socket.SOCK_STREAM)
         return [
-            kinds[family](self._loop.reactor, where[0], port)
-            for family, _, _, _, where in found
+            kinds[family](reactor, *where[:2], timeout=CONNECT_TIMEOUT)
+            for family, where in look_up(address)
             if family in kinds
         ]
+
+    def _with_tls(self, endpoint: Any, address: Address, factory: Factory) -> Deferred[Any]:
+        tls = self._client.tls
+        connecting: Deferred[Any]
+        if tls is None:
+            connecting = endpoint.connect(factory)
+            return connecting
+        connections = _tls_connections(tls, tls.host_of(address))
+        relay = _Relay(factory, _TLSAddress(connections))
+        connecting = endpoint.connect(_behind_tls(connections, True, relay, self._loop))
+        return connecting.addCallback(lambda protocol: protocol.wrappedProtocol)
+
+
+def _check_tls_packages(tls: TLSOptions | None) -> None:
+    if tls is not None and find_spec("OpenSSL") is None:
+        raise ConfigurationError(
+            "TLS over twisted-tcp needs more packages: install zrs-core[tls], "
+            "or choose the transport socket-thread"
+        )
+
+
+def _tls_connections(tls: TLSOptions, host: str | None) -> Any:
+    # Only those who use TLS need its packages.
+    from .twisted_tls import TLSConnections
+
+    return TLSConnections(tls, host)
+
+
+def _behind_tls(connections: Any, is_client: bool, factory: Factory, loop: Loop) -> Any:
+    from twisted.protocols.tls import TLSMemoryBIOFactory
+
+    # Without a clock of its own it would wait for the global reactor to send anything.
+    return TLSMemoryBIOFactory(connections, is_client, factory, loop.reactor)
 
 
 class _Factory(Factory):
     noisy = False
 
-    def __init__(self, make: Callable[[], Protocol]) -> None:
+    def __init__(self, make: Callable[[Any], Any]) -> None:
         self._make = make
 
-    def buildProtocol(self, addr: object) -> Protocol:
-        return self._make()
+    def buildProtocol(self, addr: Any) -> Any:
+        return self._make(addr)
+
+
+class _Relay(Factory):
+    """Has another factory build protocols, for an address that is put in the place of the real."""
+
+    noisy = False
+
+    def __init__(self, factory: Any, address: Any) -> None:
+        self._factory = factory
+        self._address = address
+
+    def buildProtocol(self, addr: Any) -> Any:
+        return self._factory.buildProtocol(self._address)

@@ -1,0 +1,516 @@
+"""Plain sockets and threads: TCP or Unix sockets, with or without TLS, and nothing but the standard
+library.
+
+A primary has a thread that accepts and one for each connection; a secondary has one. A thread
+waits for its socket and to be woken, and for nothing else; all of them are joined on close.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import selectors
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from zope.interface import implementer
+
+from ..addresses import Address, TCPAddress, UnixAddress
+from ..errors import ConfigurationError, ListenError
+from ..interfaces import (
+    IConnector,
+    IListener,
+    IReplicationClient,
+    IReplicationService,
+    ISecondarySession,
+)
+from ..tls import PeerRefused, TLSOptions, certificate_names, describe_error
+from .sockets import (
+    CONNECT_TIMEOUT,
+    READ_SIZE,
+    connect_argument,
+    look_up,
+    peer_name,
+    remove_stale_socket,
+    tune,
+)
+
+#: Chunks that one system call sends at most (IOV_MAX is 1024 on Linux).
+_CHUNKS = 512
+
+_READ = selectors.EVENT_READ
+_WRITE = selectors.EVENT_WRITE
+
+
+class _Woken(Exception):
+    """Whoever waits is to give up."""
+
+
+class _TimedOut(OSError):
+    """The other end did not answer in time."""
+
+
+class _Waiter:
+    """Waits for one socket, and to be woken by any other thread."""
+
+    def __init__(self) -> None:
+        self._ours, self._theirs = socket.socketpair()
+        self._ours.setblocking(False)
+        self._theirs.setblocking(False)
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._ours.close()
+            self._theirs.close()
+
+    def wake(self) -> None:
+        """From any thread. What is not waiting now will not wait next time."""
+        with self._lock:
+            if not self._closed:
+                # A full buffer is a wake that is already there.
+                with contextlib.suppress(BlockingIOError):
+                    self._theirs.send(b"\0")
+
+    def wait(self, waited: Any, events: int, timeout: float | None) -> int:
+        """The events of the socket `waited` (None for no socket) that have come; 0 if woken."""
+        with selectors.PollSelector() as selector:
+            selector.register(self._ours, _READ)
+            if waited is not None:
+                selector.register(waited, events)
+            ready = {key.fileobj: mask for key, mask in selector.select(timeout)}
+        if self._ours in ready:
+            with contextlib.suppress(BlockingIOError):
+                self._ours.recv(4096)
+        return ready.get(waited, 0)
+
+
+class _Channel:
+    """A connected socket, plain or TLS, that never blocks."""
+
+    def __init__(self, connection: socket.socket, waiter: _Waiter) -> None:
+        connection.setblocking(False)
+        self.socket = connection
+        self._waiter = waiter
+        self._outgoing: list[memoryview] = []
+
+    def start_tls(
+        self, tls: TLSOptions, context: ssl.SSLContext, stopped: Callable[[], bool], **wrap: Any
+    ) -> None:
+        """Shake hands, within `CONNECT_TIMEOUT`.
+
+        :raises OSError: the handshake failed (`ssl.SSLError` is one), or took too long.
+        :raises PeerRefused: the peer's name is not listed.
+        :raises _Woken: `stopped()` was true in the midst of it.
+        """
+        self.socket = context.wrap_socket(self.socket, do_handshake_on_connect=False, **wrap)
+        deadline = time.monotonic() + CONNECT_TIMEOUT
+        while True:
+            try:
+                self.socket.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                events = _READ
+            except ssl.SSLWantWriteError:
+                events = _WRITE
+            if not self.wait(events, deadline - time.monotonic()):
+                if stopped():
+                    raise _Woken
+                if time.monotonic() >= deadline:
+                    raise _TimedOut("the TLS handshake took too long")
+        tls.check_peer(certificate_names(self.socket.getpeercert()))
+
+    @property
+    def drained(self) -> bool:
+        """Whether all that was written has been handed to the system."""
+        return not self._outgoing
+
+    def write(self, chunks: Iterable[bytes]) -> None:
+        self._outgoing += [memoryview(chunk) for chunk in chunks if chunk]
+
+    def wait(self, events: int, timeout: float | None) -> int:
+        if timeout is not None and timeout < 0:
+            return 0
+        return self._waiter.wait(self.socket, events, timeout)
+
+    def receive(self) -> bytes | None:
+        """What has come: None for nothing, empty for the end."""
+        try:
+            data = self.socket.recv(READ_SIZE)
+            # TLS has read more from the network than it gave out; no event would tell.
+            while data and isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
+                data += self.socket.recv(READ_SIZE)
+            return data
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
+
+    def flush(self) -> None:
+        """Hand to the system what it takes now."""
+        try:
+            while self._outgoing:
+                if isinstance(self.socket, ssl.SSLSocket):
+                    sent = self.socket.send(self._outgoing[0])
+                else:
+                    sent = self.socket.sendmsg(self._outgoing[:_CHUNKS])
+                self._forget(sent)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            pass
+
+    def _forget(self, sent: int) -> None:
+        done = 0
+        for chunk in self._outgoing:
+            if sent < len(chunk):
+                break
+            sent -= len(chunk)
+            done += 1
+        del self._outgoing[:done]
+        if sent:
+            self._outgoing[0] = self._outgoing[0][sent:]
+
+    def finish_writing(self) -> None:
+        """Tell the peer that nothing follows; it can still be read from."""
+        if isinstance(self.socket, ssl.SSLSocket):
+            with contextlib.suppress(ssl.SSLError, OSError):
+                self.socket.unwrap()
+        else:
+            self.socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class _PrimaryThread:
+    """One connection of a primary: a batch whenever the one before has been sent."""
+
+    def __init__(self, listener: Listener, connection: socket.socket) -> None:
+        self._listener = listener
+        self._service = listener.service
+        self._peer = peer_name(connection)
+        self._waiter = _Waiter()
+        self._channel = _Channel(connection, self._waiter)
+        # Whether the session may have something: not so between an empty batch and a wake.
+        self._ready = True
+        self._finishing = False
+        self._aborted = False
+        self.thread = threading.Thread(target=self._run, name=f"zrs_core {self._peer}")
+
+    def finish(self) -> None:
+        """Close once the secondary has caught up. From any thread."""
+        self._finishing = True
+        self._wake()
+
+    def abort(self) -> None:
+        """Close at once. From any thread."""
+        self._aborted = True
+        self._waiter.wake()
+
+    def _wake(self) -> None:
+        self._ready = True
+        self._waiter.wake()
+
+    def _run(self) -> None:
+        try:
+            tls = self._service.tls
+            if tls is None or self._shake_hands(tls):
+                self._serve()
+        finally:
+            self._channel.close()
+            self._listener.forget(self)
+            self._waiter.close()
+
+    def _shake_hands(self, tls: TLSOptions) -> bool:
+        try:
+            self._channel.start_tls(
+                tls,
+                tls.server_context(),
+                lambda: self._aborted or self._finishing,
+                server_side=True,
+            )
+        except _Woken:
+            return False
+        except (OSError, PeerRefused, ConfigurationError) as error:
+            self._service.refused(self._peer, describe_error(error))
+            return False
+        return True
+
+    def _serve(self) -> None:
+        channel, session = self._channel, self._service.session(self._peer)
+        reason = "closed here"
+        half_closed = False
+
+        def over() -> bool:
+            return session.finished or self._aborted
+
+        try:
+            while not over():
+                if self._finishing and not session.started:
+                    break
+                if session.started and self._ready and channel.drained and not half_closed:
+                    # Before it is asked: what wakes it meanwhile must count.
+                    self._ready = False
+                    chunks = session.produce()
+                    if over():
+                        break
+                    if chunks:
+                        self._ready = True
+                        channel.write(chunks)
+                    elif self._finishing:
+                        channel.finish_writing()
+                        half_closed = True
+                    else:
+                        session.wait(self._wake)
+                channel.flush()
+                if channel.drained and self._ready and session.started and not half_closed:
+                    continue
+                channel.wait(_READ if channel.drained else _READ | _WRITE, None)
+                data = channel.receive()
+                if data:
+                    session.receive_data(data)
+                elif data is not None:
+                    session.receive_eof()
+                    reason = "closed by the other end"
+        except OSError as error:
+            reason = str(error)
+        finally:
+            session.close(reason)
+
+
+@implementer(IListener)
+class Listener:
+    """Accepts connections for a service, each in a thread."""
+
+    def __init__(self, service: IReplicationService) -> None:
+        self.address: Address = service.address
+        self.service = service
+        self._connections: set[_PrimaryThread] = set()
+        self._lock = threading.Lock()
+        self._waiter: _Waiter
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+
+    def start(self) -> None:
+        listening = self._listen()
+        self._waiter = _Waiter()
+        self._thread = threading.Thread(
+            target=self._run, args=(listening,), name=f"zrs_core listening on {self.address}"
+        )
+        self._thread.start()
+
+    def _listen(self) -> socket.socket:
+        if isinstance(self.address, UnixAddress):
+            remove_stale_socket(self.address)
+        try:
+            family, place = _place_to_listen(self.address)
+            listening = socket.socket(family)
+            try:
+                if family == socket.AF_INET6:
+                    listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                if isinstance(self.address, TCPAddress):
+                    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listening.bind(connect_argument(family, place))
+                if isinstance(self.address, UnixAddress):
+                    os.chmod(self.address.path, self.service.socket_mode)
+                listening.listen(128)
+                listening.setblocking(False)
+            except BaseException:
+                listening.close()
+                raise
+        except OSError as error:
+            raise ListenError(f"cannot listen on {self.address}: {error}") from error
+        if isinstance(self.address, TCPAddress):
+            self.address = TCPAddress(self.address.host, listening.getsockname()[1])
+        return listening
+
+    def _run(self, listening: socket.socket) -> None:
+        with listening:
+            while not self._stopping:
+                if self._waiter.wait(listening, _READ, None):
+                    self._accept(listening)
+
+    def _accept(self, listening: socket.socket) -> None:
+        try:
+            connection, _ = listening.accept()
+        except OSError:
+            # It was gone before it was accepted; or there are no descriptors left, and then
+            # waiting again is all that can be done.
+            return
+        try:
+            tune(connection, self.service.peer_timeout)
+            accepted = _PrimaryThread(self, connection)
+        except OSError:
+            connection.close()
+            return
+        with self._lock:
+            self._connections.add(accepted)
+        accepted.thread.start()
+
+    def forget(self, connection: _PrimaryThread) -> None:
+        with self._lock:
+            self._connections.discard(connection)
+
+    def stop(self, timeout: float) -> None:
+        if self._thread is None:
+            return
+        self._stopping = True
+        self._waiter.wake()
+        self._thread.join()
+        self._thread = None
+        self._waiter.close()
+        if isinstance(self.address, UnixAddress):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.address.path)
+        with self._lock:
+            connections = list(self._connections)
+        for connection in connections:
+            connection.finish()
+        deadline = time.monotonic() + timeout
+        for connection in connections:
+            connection.thread.join(max(0, deadline - time.monotonic()))
+            connection.abort()
+            connection.thread.join()
+
+
+def _place_to_listen(address: Address) -> tuple[int, tuple[Any, ...]]:
+    if isinstance(address, TCPAddress) and not address.host:
+        return socket.AF_INET, ("", address.port)
+    return look_up(address)[0]
+
+
+@implementer(IConnector)
+class Connector:
+    """Keeps a client connected, in a thread."""
+
+    def __init__(self, client: IReplicationClient) -> None:
+        self._client = client
+        self._waiter: _Waiter
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+        self._reconnecting = False
+
+    def start(self) -> None:
+        self._waiter = _Waiter()
+        self._thread = threading.Thread(
+            target=self._run, name=f"zrs_core connecting to {self._client.address}"
+        )
+        self._thread.start()
+
+    def reconnect(self) -> None:
+        self._reconnecting = True
+        self._waiter.wake()
+
+    def stop(self) -> None:
+        if self._thread is None:
+            return
+        self._stopping = True
+        self._waiter.wake()
+        self._thread.join()
+        self._thread = None
+        self._waiter.close()
+
+    def _interrupted(self) -> bool:
+        return self._stopping or self._reconnecting
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._reconnecting = False
+            with contextlib.suppress(_Woken):
+                self._connect_once()
+            self._pause()
+
+    def _pause(self) -> None:
+        deadline = time.monotonic() + self._client.retry_delay()
+        while not self._interrupted() and (left := deadline - time.monotonic()) > 0:
+            self._waiter.wait(None, 0, left)
+
+    def _connect_once(self) -> None:
+        address = self._client.address
+        try:
+            connection = self._connect(address)
+        except OSError as error:
+            self._client.connection_failed(error.strerror or str(error))
+            return
+        channel = _Channel(connection, self._waiter)
+        try:
+            self._shake_hands(channel, address)
+            self._follow(channel, self._client.session(str(address)))
+        except (OSError, PeerRefused, ConfigurationError) as error:
+            self._client.connection_failed(describe_error(error))
+        finally:
+            channel.close()
+
+    def _connect(self, address: Address) -> socket.socket:
+        failure: OSError = OSError(f"{address} has no address that can be used")
+        for family, place in look_up(address):
+            connection = socket.socket(family)
+            try:
+                self._finish_connecting(connection, connect_argument(family, place))
+                tune(connection, self._client.peer_timeout)
+                return connection
+            except OSError as error:
+                connection.close()
+                failure = error
+            except BaseException:
+                connection.close()
+                raise
+        raise failure
+
+    def _finish_connecting(self, connection: socket.socket, where: Any) -> None:
+        connection.setblocking(False)
+        status = connection.connect_ex(where)
+        deadline = time.monotonic() + CONNECT_TIMEOUT
+        # A Unix socket whose backlog is full says EAGAIN: that is a failure, to be tried again.
+        while status == errno.EINPROGRESS:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise _TimedOut(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+            if self._waiter.wait(connection, _WRITE, left):
+                status = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            elif self._interrupted():
+                raise _Woken
+        if status:
+            raise OSError(status, os.strerror(status))
+
+    def _shake_hands(self, channel: _Channel, address: Address) -> None:
+        tls = self._client.tls
+        if tls is None:
+            return
+        channel.start_tls(
+            tls, tls.client_context(), self._interrupted, server_hostname=tls.host_of(address)
+        )
+
+    def _follow(self, channel: _Channel, session: ISecondarySession) -> None:
+        reason = "closed here"
+        try:
+            channel.write([session.greeting()])
+            delay = self._client.keep_alive_delay
+            due = time.monotonic() + delay if delay else None
+            while not (session.finished or self._interrupted()):
+                channel.flush()
+                if due is not None and time.monotonic() >= due:
+                    channel.write([session.keep_alive()])
+                    due = time.monotonic() + delay
+                    continue
+                timeout = None if due is None else due - time.monotonic()
+                channel.wait(_READ if channel.drained else _READ | _WRITE, timeout)
+                data = channel.receive()
+                if data:
+                    session.receive_data(data)
+                elif data is not None:
+                    reason = "closed by the other end"
+                    session.receive_eof()
+        except ssl.SSLError as error:
+            # In TLS 1.3 a primary can refuse a certificate only when the handshake is over here.
+            reason = describe_error(error)
+            self._client.connection_failed(reason)
+        except OSError as error:
+            reason = str(error)
+            session.receive_eof()
+        finally:
+            session.close(reason)

@@ -1,0 +1,101 @@
+"""What transports over sockets share: time-outs, Unix sockets, looking names up."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from typing import Any
+
+from ..addresses import Address, TCPAddress, UnixAddress
+from ..errors import ListenError
+
+#: Bytes that one read takes from the network at most; applied in one go.
+READ_SIZE = 256 * 1024
+
+#: Seconds within which a connection attempt, or a TLS handshake, must succeed.
+CONNECT_TIMEOUT = 30.0
+
+#: Seconds that a peer has to take what was sent before a connection is closed.
+CLOSE_TIMEOUT = 10.0
+
+_PROBES = 4
+
+
+def tune(connection: Any, peer_timeout: float) -> None:
+    """Send at once, and notice within `peer_timeout` seconds that the peer is gone.
+
+    While nothing is under way the system probes the peer; what is under way must be acknowledged
+    in time. Where a system lacks one of these settings, its own time-outs hold.
+
+    :param connection: a connected socket.
+    """
+    if connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    half = peer_timeout / 2
+    settings = {
+        "TCP_KEEPIDLE": max(1, int(half)),
+        "TCP_KEEPINTVL": max(1, int(half / _PROBES)),
+        "TCP_KEEPCNT": _PROBES,
+        "TCP_USER_TIMEOUT": int(peer_timeout * 1000),
+    }
+    for name, value in settings.items():
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def look_up(address: Address) -> list[tuple[int, tuple[Any, ...]]]:
+    """Where an address may be reached, in the system's order: pairs of a family and a place.
+
+    A place is (path,) of a Unix socket, or begins with a host's number and the port.
+
+    :raises OSError: the host has no address.
+    """
+    if isinstance(address, UnixAddress):
+        return [(socket.AF_UNIX, (address.path,))]
+    host = address.host or "localhost"
+    found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM)
+    return [(family, where) for family, _, _, _, where in found]
+
+
+def remove_stale_socket(address: UnixAddress) -> None:
+    """Remove the socket file of a process that is gone, if one is in the way.
+
+    :raises ListenError: what is at the path is no socket, or somebody listens there.
+    """
+    path = address.path
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ListenError(f"cannot listen on {path}: {error.strerror}") from error
+    if not stat.S_ISSOCK(mode):
+        raise ListenError(f"cannot listen on {path}: there is a file that is no socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except OSError as error:
+            raise ListenError(f"cannot listen on {path}: {error.strerror}") from error
+    raise ListenError(f"cannot listen on {path}: somebody listens there")
+
+
+def connect_argument(family: int, place: tuple[Any, ...]) -> Any:
+    """A place as `socket.connect` and `socket.bind` take it."""
+    return place[0] if family == socket.AF_UNIX else place
+
+
+def peer_name(connection: Any) -> str:
+    """How the log names the other end of a socket that a primary has accepted."""
+    if connection.family == socket.AF_UNIX:
+        return f"unix:{connection.getsockname()}"
+    try:
+        host, port, *_ = connection.getpeername()
+    except OSError:
+        return "a peer that has left"
+    return str(TCPAddress(host, port))
