@@ -36,6 +36,7 @@ from ..tids import describe_tid
 from .blobs import is_blob_record, looks_like_pickle
 from .committed import FIRST, CommittedFile, Header, Record
 from .generic import RestoringSink
+from .proxy import StorageProxy
 
 log = logging.getLogger("zrs_core.storage")
 
@@ -63,7 +64,9 @@ def _path_of(storage: Any) -> str:
 
 
 def _file_storage(storage: Any) -> Any:
-    """The FileStorage itself, also when a BlobStorage is around it."""
+    """The FileStorage itself, also within one that replicates it, and when blobs are around it."""
+    while isinstance(storage, StorageProxy):
+        storage = storage._storage
     if isinstance(storage, BlobStorage):
         return getattr(storage, "_BlobStorage__storage", storage)
     return storage

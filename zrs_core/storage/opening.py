@@ -14,7 +14,6 @@ from ZODB.interfaces import IBlobStorage, IStorage
 from ..errors import UnsuitableStorage
 from .committed import FIRST, MAGIC, begins_with_transaction
 from .filestorage import is_file_storage
-from .proxy import StorageProxy
 
 # What FileStorage makes beside its file.
 _SUFFIXES = ("", ".index", ".lock", ".tmp")
@@ -38,7 +37,7 @@ def open_storage(
             f"{storage!r} is no storage: what is needed is a FileStorage, a BlobStorage around "
             "one, or a path"
         )
-    if not isinstance(storage, StorageProxy) and not is_file_storage(storage):
+    if not is_file_storage(storage):
         raise UnsuitableStorage(
             f"{storage.getName()} ({type(storage).__name__}) is not a FileStorage, "
             "nor a BlobStorage around one"
