@@ -44,7 +44,7 @@ THIRD_PARTIES = {
     "options": set(),
     "progress": set(),
     "sessions": {"zope"},
-    "storage": {"ZODB", "zope", "zc"},
+    "storage": {"ZODB", "persistent", "zope", "zc"},
     "tls": set(),
     "transports": {"twisted", "zope", "OpenSSL", "cryptography", "service_identity"},
 }

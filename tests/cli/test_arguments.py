@@ -13,6 +13,8 @@ from tests.cli.conftest import make_database, snapshot_of
 from tests.databases import open_file_storage
 from zrs_core import __version__
 from zrs_core.cli.command import zrs
+from zrs_core.storage.committed import FIRST
+from zrs_core.storage.snapshot import open_snapshot
 
 
 @pytest.fixture
@@ -151,13 +153,14 @@ def test_a_quiet_time_of_nothing(invoke):
 
 def test_other_failures_have_another_status(invoke, database):
     path = database / "Data.fs"
-    with path.open("r+b") as file:
-        file.seek(4)
-        file.write(b"\1" * 8)
-        file.seek(20)
-        file.write(b"\xff")
+    file = open_snapshot(path)
+    second = file.header(FIRST).next
+    file.close()
+    with path.open("r+b") as data:
+        data.seek(second + 16)
+        data.write(b"x")
     line = invoke("demo", "--source", path, status=1, stdout=f"Copying {path}\n")
-    assert line == f"zrs: {path} is damaged: there is no transaction at 4"
+    assert line == f"zrs: {path} is damaged: there is no transaction at {second}"
 
 
 @pytest.mark.parametrize("command", ["", "primary", "secondary", "demo"])

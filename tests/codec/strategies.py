@@ -73,7 +73,7 @@ def records(draw, tid, blobs):
 def transactions(draw, *, blobs=True):
     """All the messages of any number of transactions."""
     messages = []
-    numbers = st.sets(st.integers(1, 2**64 - 1), max_size=4)
+    numbers = st.sets(st.integers(1, 2**63 - 1), max_size=4)
     for number in sorted(draw(numbers)):
         tid = number.to_bytes(8, "big")
         status = draw(st.sampled_from(STATUSES))

@@ -6,7 +6,7 @@ from zrs_core.codec import patterns
 from zrs_core.codec.opcodes import PickleError
 from zrs_core.codec.pickles import WRITERS, RecordHeader, decode
 from zrs_core.errors import InvalidMessage
-from zrs_core.messages import Commit, Store, StoreBlob, Transaction
+from zrs_core.messages import MAX_TID, Commit, Store, StoreBlob, Transaction
 
 from .helpers import OID, TID, TID_2, fast_pickle, in_python_2, python2_pickle
 
@@ -38,7 +38,7 @@ MESSAGES = [
         ("T", (TID, "p", b"user", b"caf\xc3\xa9", {})),
         Transaction(TID, "p", b"user", b"caf\xc3\xa9"),
     ),
-    (("T", (HIGH, "u", LONG, LONG[::-1], {})), Transaction(HIGH, "u", LONG, LONG[::-1])),
+    (("T", (MAX_TID, "u", LONG, LONG[::-1], {})), Transaction(MAX_TID, "u", LONG, LONG[::-1])),
     (("T", (TID, " ", TID, TID, {})), Transaction(TID, " ", TID, TID)),
     (("S", (OID, TID, "", None)), RecordHeader(OID, TID, None, None)),
     (("S", (OID, TID, "", TID_2)), RecordHeader(OID, TID, TID_2, None)),
@@ -121,7 +121,7 @@ EXTENSIONS = [b"", *(pickle.dumps(PLAIN, protocol) for protocol in range(6))]
 TO_WRITE = [
     *(Transaction(TID, "p", b"user", b"text", extension) for extension in EXTENSIONS),
     Transaction(TID),
-    Transaction(HIGH, " ", LONG, LONG),
+    Transaction(MAX_TID, " ", LONG, LONG),
     Store(OID, TID, b"data"),
     Store(OID, TID, b"", HIGH),
     StoreBlob(OID, TID, b"data", None, 0),

@@ -431,7 +431,7 @@ class TestSource:
             read_all(open_reader())
 
     def test_a_file_that_is_gone_is_an_error(self, storage, source, monkeypatch):
-        monkeypatch.setattr("zrs_core.storage.filestorage._RENAME_TIMEOUT", 0)
+        monkeypatch.setattr("zrs_core.storage.filestorage._PACK_TIMEOUT", 0)
         os.remove(storage.getName())
         with pytest.raises(FileNotFoundError):
             source.open(z64)
@@ -668,9 +668,24 @@ class TestRecognising:
         assert not is_file_storage(MappingStorage())
         assert not is_file_storage(DemoStorage())
 
-    def test_its_name_will_do_where_the_private_path_is_missing(self, storage, monkeypatch):
+    def test_what_only_looks_like_one_is_none(self, storage):
+        """A wrapper has all attributes of what it wraps, and other records than its file."""
+        assert not is_file_storage(Attributes(storage))
+
+    def test_its_name_will_do_where_the_private_path_is_missing(
+        self, storage, commits, monkeypatch
+    ):
         monkeypatch.delattr(storage, "_file_name")
-        assert is_file_storage(storage)
-        monkeypatch.setattr(storage, "getName", lambda: None)
-        assert not is_file_storage(storage)
+        commits.commit()
+        assert last_tid_in_file(storage) == storage.lastTransaction()
         monkeypatch.undo()
+
+
+class Attributes:
+    """Has the attributes of another object."""
+
+    def __init__(self, other):
+        self._other = other
+
+    def __getattr__(self, name):
+        return getattr(self._other, name)

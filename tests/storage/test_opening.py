@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from ZODB.blob import BlobStorage
@@ -9,42 +10,57 @@ from ZODB.FileStorage.FileStorage import FileStorageError
 from ZODB.FileStorage.format import CorruptedError
 from ZODB.interfaces import IBlobStorage
 from ZODB.MappingStorage import MappingStorage
+from ZODB.utils import z64
 
 from zrs_core.errors import UnsuitableStorage
 from zrs_core.storage.opening import open_storage
 
-from ..databases import open_file_storage
+from ..databases import open_file_storage, traffic
 
 
 def listing(path):
     return sorted(os.path.join(where, name) for where, _, names in os.walk(path) for name in names)
 
 
-def test_a_path_is_opened_here(tmp_path):
-    storage, opened_here = open_storage(str(tmp_path / "Data.fs"), None)
-    assert opened_here
+def test_a_path_that_was_not_there_leaves_nothing_when_given_up(tmp_path):
+    storage, give_up = open_storage(str(tmp_path / "Data.fs"), None)
     assert not IBlobStorage.providedBy(storage)
-    storage.close()
+    assert storage.lastTransaction() == z64
+    give_up()
+    assert listing(tmp_path) == []
+
+
+def test_a_database_that_was_there_stays_when_given_up(tmp_path):
+    with traffic(open_file_storage(tmp_path)) as commits:
+        commits.commit(3)
+    there, data = listing(tmp_path), Path(tmp_path / "Data.fs").read_bytes()
+    _, give_up = open_storage(tmp_path / "Data.fs", tmp_path / "blobs")
+    give_up()
+    assert listing(tmp_path) == there
+    assert Path(tmp_path / "Data.fs").read_bytes() == data
 
 
 def test_a_path_with_a_blob_dir_has_blobs(tmp_path):
-    storage, opened_here = open_storage(tmp_path / "Data.fs", tmp_path / "blobs")
-    assert opened_here
+    storage, give_up = open_storage(tmp_path / "Data.fs", tmp_path / "blobs")
     assert IBlobStorage.providedBy(storage)
-    storage.close()
+    give_up()
 
 
 def test_a_storage_is_taken_as_it_is(tmp_path):
     given = open_file_storage(tmp_path / "db")
-    assert open_storage(given, None) == (given, False)
+    storage, give_up = open_storage(given, None)
+    assert storage is given
+    give_up()
+    assert given.lastTransaction() == z64
     given.close()
 
 
 def test_a_blob_dir_is_put_around_a_plain_storage(tmp_path):
     given = open_file_storage(tmp_path / "db", blobs=False)
-    storage, opened_here = open_storage(given, str(tmp_path / "blobs"))
+    storage, give_up = open_storage(given, str(tmp_path / "blobs"))
     assert isinstance(storage, BlobStorage)
-    assert not opened_here
+    give_up()
+    assert given.lastTransaction() == z64
     storage.close()
 
 
