@@ -181,3 +181,13 @@ def test_a_chain_of_back_pointers_may_end_without_data(tmp_path, open_committed)
     first, second = file.records(file.header(FIRST))
     assert (first.data, first.data_txn) == (b"", None)
     assert (second.data, second.data_txn) == (b"", p64(9))
+
+
+def test_the_end_moves_only_to_where_a_transaction_ends(path, open_committed):
+    file = open_committed(path)
+    ends = {FIRST, *(pos for _, pos in positions(path)), file.end}
+    whole = file.end
+    assert {end for end in range(FIRST, whole) if file.advance(end)} == ends - {whole}
+    assert not file.advance(whole + 1)
+    assert file.advance(whole)
+    assert file.end == whole

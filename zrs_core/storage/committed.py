@@ -126,6 +126,20 @@ class CommittedFile:
         here = self.stat()
         return (there.st_ino, there.st_dev) != (here.st_ino, here.st_dev)
 
+    def advance(self, end: int) -> bool:
+        """Set `end` if a transaction ends there, or none begins before it; whether it was set."""
+        if end > FIRST:
+            if end > self.stat().st_size:
+                return False
+            (length,) = _NUMBER.unpack(self._pread(end - _NUMBER.size, _NUMBER.size))
+            begin = end - _NUMBER.size - length
+            if length < _TRANSACTION.size or begin < FIRST:
+                return False
+            if self._pread(begin + len(NO_TID), _NUMBER.size) != _NUMBER.pack(length):
+                return False
+        self.end = end
+        return True
+
     # -- bytes
 
     def read(self, pos: int, size: int) -> bytes:
@@ -146,6 +160,9 @@ class CommittedFile:
         """As `read`, without reading ahead: for jumping about in the file."""
         if pos + size > self.end:
             raise self._damaged(f"{size} bytes at {pos} lie beyond the end {self.end}")
+        return self._pread(pos, size)
+
+    def _pread(self, pos: int, size: int) -> bytes:
         pieces = []
         while size:
             piece = os.pread(self._fd, size, pos)

@@ -34,7 +34,7 @@ from ..messages import (
 )
 from ..tids import describe_tid
 from .blobs import is_blob_record, looks_like_pickle
-from .committed import FIRST, CommittedFile, Header, Record
+from .committed import FIRST, CommittedFile, DamagedFile, Header, Record
 from .generic import RestoringSink
 from .proxy import StorageProxy
 
@@ -43,9 +43,9 @@ log = logging.getLogger("zrs_core.storage")
 # What a message costs besides its data, roughly: it keeps batches of tiny records short.
 _MESSAGE_OVERHEAD = 128
 
-# A pack renames the old file away and then the new one into its place; this is how long to wait
-# for the second, in seconds, before the file counts as gone.
-_RENAME_TIMEOUT = 5.0
+# A pack renames the old file away, then the new one into its place, then sets its size; this is how
+# long to wait for the next of these, in seconds, before the file counts as gone or damaged.
+_PACK_TIMEOUT = 5.0
 
 
 def is_file_storage(storage: Any) -> bool:
@@ -108,8 +108,12 @@ class FileStorageSource:
             wake()
 
     def open_file(self) -> CommittedFile:
-        """The storage's file as it is now, `end` set."""
-        deadline = time.monotonic() + _RENAME_TIMEOUT
+        """The storage's file as it is now, `end` set.
+
+        :raises OSError: it cannot be opened.
+        :raises DamagedFile: what it holds does not end where the storage says.
+        """
+        deadline = time.monotonic() + _PACK_TIMEOUT
         while True:
             try:
                 file = CommittedFile(self._path)
@@ -118,13 +122,36 @@ class FileStorageSource:
                     raise
                 time.sleep(0.001)
                 continue
-            # A pack gives the new file its name first and sets getSize() after that. In this order
-            # it cannot harm: either the file had its whole packed content, and nothing more,
-            # when its size was taken, or getSize() is already its own.
-            file.end = min(file.stat().st_size, self.committed_size())
-            if not file.was_replaced():
-                return file
+            try:
+                if self.update_end(file):
+                    return file
+            except BaseException:
+                file.close()
+                raise
             file.close()
+
+    def update_end(self, file: CommittedFile) -> bool:
+        """Set `end` to where what is committed ends now; False if a pack has replaced the file.
+
+        A pack gives the new file its name first, and only then lets getSize() tell its size: in
+        between, the size is that of the old file. It fits the new one at most by chance.
+
+        :raises DamagedFile: what the file holds does not end where the storage says.
+        """
+        deadline = time.monotonic() + _PACK_TIMEOUT
+        while True:
+            # First the size: if the file still has its name after that, the size may be its own.
+            fits = file.advance(self.committed_size())
+            if file.was_replaced():
+                return False
+            if fits:
+                return True
+            if time.monotonic() > deadline:
+                raise DamagedFile(
+                    f"{self._path} is damaged: no transaction ends at {self.committed_size()}, "
+                    "where the storage says that the last one does"
+                )
+            time.sleep(0.001)
 
     def committed_size(self) -> int:
         size: int = self._storage.getSize()
@@ -249,13 +276,8 @@ class FileStorageReader:
         return batch
 
     def _has_more(self) -> bool:
-        if self._pos >= self._file.end:
-            # In this order, as in open_file().
-            end = min(self._file.stat().st_size, self._source.committed_size())
-            if self._file.was_replaced():
-                self._follow_pack()
-            else:
-                self._file.end = end
+        if self._pos >= self._file.end and not self._source.update_end(self._file):
+            self._follow_pack()
         return self._pos < self._file.end
 
     def _follow_pack(self) -> None:
