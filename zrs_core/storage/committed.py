@@ -129,7 +129,7 @@ class CommittedFile:
     def advance(self, end: int) -> bool:
         """Set `end` if a transaction ends there, or none begins before it; whether it was set."""
         if end > FIRST:
-            if end > self.stat().st_size:
+            if not FIRST + _NUMBER.size <= end <= self.stat().st_size:
                 return False
             (length,) = _NUMBER.unpack(self._pread(end - _NUMBER.size, _NUMBER.size))
             begin = end - _NUMBER.size - length
