@@ -1,0 +1,161 @@
+"""The primary's side: accepts connections and drives a session for each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from concurrent.futures import Future
+
+from zope.interface import implementer
+
+from zrs_core.addresses import TCPAddress
+from zrs_core.errors import ListenError
+from zrs_core.interfaces import IListener, IPrimarySession, IReplicationService
+from zrs_core.transports.sockets import peer_name, tune
+
+from .loops import LoopThread, check
+
+
+@implementer(IListener)
+class Listener:
+    """Accepts connections for a service."""
+
+    def __init__(self, service: IReplicationService) -> None:
+        self.address = check(service.address, service.tls)
+        self.service = service
+        self.stopping = False
+        self.thread: LoopThread | None = None
+        self._connections: dict[asyncio.Task[None], _Connection] = {}
+        self._stopped: asyncio.Event
+        self._timeout = 0.0
+
+    def start(self) -> None:
+        listening: Future[TCPAddress] = Future()
+        self.thread = LoopThread(self._run(listening), "zrs_asyncio listener")
+        try:
+            self.address = listening.result()
+        except OSError as error:
+            self.thread.join()
+            self.thread = None
+            raise ListenError(f"cannot listen on {self.address}: {error}") from error
+
+    def stop(self, timeout: float) -> None:
+        if self.thread is not None:
+            self._timeout = timeout
+            self.thread.call(self._stop)
+            self.thread.join()
+            self.thread = None
+
+    def _stop(self) -> None:
+        self.stopping = True
+        self._stopped.set()
+
+    async def _run(self, listening: Future[TCPAddress]) -> None:
+        self._stopped = asyncio.Event()
+        host, port = self.address
+        try:
+            server = await asyncio.start_server(self._accept, host or "0.0.0.0", port)  # noqa: S104
+        except OSError as error:
+            listening.set_exception(error)
+            return
+        listening.set_result(TCPAddress(host, server.sockets[0].getsockname()[1]))
+        await self._stopped.wait()
+        server.close()
+        await self._finish()
+
+    async def _finish(self) -> None:
+        """Let the secondaries catch up, then leave those that did not."""
+        connections = dict(self._connections)
+        for connection in connections.values():
+            connection.more.set()
+        if connections:
+            await asyncio.wait(connections, timeout=self._timeout)
+            for connection in connections.values():
+                connection.writer.transport.abort()
+            await asyncio.wait(connections)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.stopping:
+            writer.transport.abort()
+            return
+        connection = _Connection(self, reader, writer)
+        task = asyncio.create_task(connection.serve())
+        self._connections[task] = connection
+        task.add_done_callback(self._connections.pop)
+
+
+class _Connection:
+    """One secondary that is connected."""
+
+    def __init__(
+        self, listener: Listener, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.writer = writer
+        #: Set whenever there may be something to do for `_send`.
+        self.more = asyncio.Event()
+        self._listener = listener
+        self._reader = reader
+        self._loop = asyncio.get_running_loop()
+        self._reason = "closed here"
+        self._said_all = False
+        connected = writer.get_extra_info("socket")
+        self._session: IPrimarySession = listener.service.session(peer_name(connected))
+        # A peer that has left already has no settings any more; its end follows.
+        with contextlib.suppress(OSError):
+            tune(connected, listener.service.peer_timeout)
+        # With this, `drain` returns only when all that was written has been sent.
+        writer.transport.set_write_buffer_limits(0)
+
+    async def serve(self) -> None:
+        reading = asyncio.create_task(self._read())
+        try:
+            await self._send()
+        except OSError as error:
+            self._reason = str(error)
+        if not self._said_all:
+            self.writer.close()
+        await reading
+        await asyncio.to_thread(self._session.close, self._reason)
+
+    async def _read(self) -> None:
+        """Give the session what comes in, until the connection or the session is over."""
+        try:
+            while data := await self._reader.read(4096):
+                self._session.receive_data(data)
+                self.more.set()
+                if self._session.finished:
+                    break
+            if not (data or self.writer.is_closing()):
+                self._reason = "closed by the other end"
+        except OSError as error:
+            self._reason = str(error)
+        self._session.receive_eof()
+        self.more.set()
+        # Whoever waits for `drain` now waits in vain.
+        self.writer.transport.abort()
+
+    async def _send(self) -> None:
+        """Send a batch after the other, until the session is over or all has been said."""
+        session = self._session
+        while not session.finished:
+            self.more.clear()
+            chunks = await asyncio.to_thread(session.produce) if session.started else []
+            if chunks:
+                self.writer.writelines(chunks)
+                await self.writer.drain()
+            elif self._listener.stopping:
+                if session.started and not session.finished:
+                    # The peer closes when it has read the end. Closing here, with something of
+                    # the peer's unread, would reset the connection and lose what is on its way.
+                    self.writer.write_eof()
+                    self._said_all = True
+                return
+            elif not session.finished:
+                if session.started:
+                    session.wait(self._wake)
+                await self.more.wait()
+
+    def _wake(self) -> None:
+        """There is more: called by whatever thread has committed, perhaps after the loop's end."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self.more.set)
