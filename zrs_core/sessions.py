@@ -41,7 +41,7 @@ secondary_log = logging.getLogger("zrs_core.secondary")
 #: but for a single record that is larger.
 BATCH_SIZE = 256 * 1024
 
-# How the first record of a peer that speaks TLS begins; as a length it would be far above any limit.
+# How the first record of a peer that speaks TLS begins; as a length it would be above any limit.
 _TLS_HANDSHAKE = b"\x16\x03"
 _TLS_ALERT = b"\x15\x03"
 
@@ -226,6 +226,7 @@ class SecondarySession:
             self._finish("the primary speaks TLS, and this secondary does not")
             return
         self._silent = False
+        self._client.heard()
         progress = self._client.progress
         progress.bytes += len(data)
         progress.refusals = 0
@@ -317,17 +318,34 @@ class ReplicationClient:
         self.turn = threading.Lock()
         self._backoff = Backoff(*options.reconnect_bounds())
         self._tid = NO_TID
-        # Whether the last attempt to connect failed.
-        self._unreachable = False
+        # Attempts to connect that failed since the last one that did not.
+        self._failed_attempts = 0
+        # Whether the last session was ended by a failure, which in TLS 1.3 is how a primary that
+        # does not accept a certificate answers.
+        self._turned_away = False
         # A session may still be applying when the next one begins.
         self._open_sessions = 0
         self._sessions_lock = threading.Lock()
 
     def session(self, peer: str) -> SecondarySession:
-        self._unreachable = False
+        if not self._turned_away:
+            self._recovered()
         self.progress.connections += 1
         self._count_session(1)
         return SecondarySession(self, peer)
+
+    def heard(self) -> None:
+        """A session has received something."""
+        if self._turned_away:
+            self._turned_away = False
+            self._recovered()
+
+    def _recovered(self) -> None:
+        if self._failed_attempts:
+            secondary_log.info(
+                "%s: connected again after %d failed attempts", self.address, self._failed_attempts
+            )
+        self._failed_attempts = 0
 
     def applied(self, message: PrimaryMessage) -> None:
         """A session has applied `message`."""
@@ -355,10 +373,13 @@ class ReplicationClient:
 
     def connection_failed(self, reason: str) -> None:
         # Once is news; the attempts after it are not.
-        level = logging.DEBUG if self._unreachable else logging.WARNING
-        self._unreachable = True
+        level = logging.DEBUG if self._failed_attempts else logging.WARNING
+        self._failed_attempts += 1
         self.progress.last_error = reason
-        self._backoff.failed()
+        self._turned_away = self._open_sessions > 0
+        if not self._turned_away:
+            # A session counts as a failure itself.
+            self._backoff.failed()
         secondary_log.log(level, "%s: cannot connect (%s); will keep trying", self.address, reason)
 
     def retry_delay(self) -> float:

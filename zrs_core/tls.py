@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any
 
 from .addresses import Address, TCPAddress
@@ -51,6 +52,23 @@ class TLSOptions:
             )
         if self.key is not None and self.certificate is None:
             raise ConfigurationError(f"key {self.key} needs the certificate that it belongs to")
+        self._check_types()
+        self.check_files()
+
+    def _check_types(self) -> None:
+        for option in ("certificate", "key", "ca"):
+            path: object = getattr(self, option)
+            if not isinstance(path, (str, NoneType)):
+                raise ConfigurationError(f"{option} must be the name of a file, not {path!r}")
+        names: object = self.peer_names
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise ConfigurationError(f"peer_names must be several names, not {names!r}")
+
+    def check_files(self) -> None:
+        """Whether the files can be used.
+
+        :raises ConfigurationError: one cannot.
+        """
         self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
 
     def check_primary(self) -> None:
@@ -155,6 +173,9 @@ def describe_error(error: Exception) -> str:
         "CERTIFICATE_REQUIRED": "the peer wants a certificate and this end has none",
         "CERTIFICATE_EXPIRED": "the peer says that this end's certificate has expired",
         "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the peer has no certificate",
+        "UNSUPPORTED_PROTOCOL": "the peer speaks no version of TLS that is accepted here",
+        "PROTOCOL_VERSION": "the peer accepts no version of TLS that is spoken here",
+        "EOF": "the peer closed the connection in the handshake; does it speak TLS?",
     }
     for sign, hint in hints.items():
         if sign.lower().replace("_", " ") in text.lower().replace("_", " "):

@@ -329,6 +329,7 @@ class Listener:
         self.drivers: set[_PrimaryDriver] = set()
         self._service = service
         self._network = _network_of(service.reactor)
+        self._stopped = False
         _check_no_tls(service.tls)
 
     def start(self) -> None:
@@ -343,6 +344,9 @@ class Listener:
 
     def stop(self, timeout: float) -> None:
         """As `IListener`; time stands still, so it stops waiting once nothing moves."""
+        if self._stopped:
+            return
+        self._stopped = True
         self._network.remove_acceptor(self.address)
         for driver in self.drivers:
             driver.close()
@@ -399,14 +403,15 @@ class Connector:
         self._network = _network_of(client.reactor)
         _check_no_tls(client.tls)
         self._driver: _SecondaryDriver | None = None
+        # The attempts that were planned before another one was made in their place are void.
+        self._attempts = 0
         self._stopped = False
 
     def start(self) -> None:
         self._connect()
 
     def _connect(self) -> None:
-        if self._stopped:
-            return
+        self._attempts += 1
         try:
             self._network.connect_driver(self._client.address, self._drive)
         except ConnectionRefusedError as error:
@@ -433,11 +438,20 @@ class Connector:
             self._retry()
 
     def _retry(self) -> None:
-        self._network.call_later(self._client.retry_delay(), self._connect)
+        attempts = self._attempts
+
+        def due() -> None:
+            if self._attempts == attempts and not self._stopped:
+                self._connect()
+
+        self._network.call_later(self._client.retry_delay(), due)
 
     def reconnect(self) -> None:
+        if self._stopped:
+            return
         if self._driver is not None:
             self._driver.close()
+        self._connect()
 
     def stop(self) -> None:
         self._stopped = True

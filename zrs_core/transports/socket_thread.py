@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import selectors
 import socket
@@ -39,6 +40,14 @@ from .sockets import (
     remove_stale_socket,
     tune,
 )
+
+log = logging.getLogger(__name__)
+
+#: Seconds until a listener tries again to accept a connection when it could not.
+_ACCEPT_PAUSE = 0.1
+
+#: Bytes that a primary reads at once: what a secondary says is short.
+_PRIMARY_READ_SIZE = 4096
 
 #: Chunks that one system call sends at most (IOV_MAX is 1024 on Linux).
 _CHUNKS = 512
@@ -120,11 +129,13 @@ class _Channel:
                 events = _READ
             except ssl.SSLWantWriteError:
                 events = _WRITE
-            if not self.wait(events, deadline - time.monotonic()):
-                if stopped():
-                    raise _Woken
-                if time.monotonic() >= deadline:
-                    raise _TimedOut("the TLS handshake took too long")
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise _TimedOut("the handshake took too long")
+            self.wait(events, left)
+            # Whatever has come: who is woken together with an event is not woken again.
+            if stopped():
+                raise _Woken
         tls.check_peer(certificate_names(self.socket.getpeercert()))
 
     @property
@@ -133,20 +144,21 @@ class _Channel:
         return not self._outgoing
 
     def write(self, chunks: Iterable[bytes]) -> None:
+        if isinstance(self.socket, ssl.SSLSocket):
+            # It makes at least one record of each.
+            chunks = [b"".join(chunks)]
         self._outgoing += [memoryview(chunk) for chunk in chunks if chunk]
 
     def wait(self, events: int, timeout: float | None) -> int:
-        if timeout is not None and timeout < 0:
-            return 0
         return self._waiter.wait(self.socket, events, timeout)
 
-    def receive(self) -> bytes | None:
-        """What has come: None for nothing, empty for the end."""
+    def receive(self, size: int) -> bytes | None:
+        """About `size` bytes of what has come: None for nothing, empty for the end."""
         try:
-            data = self.socket.recv(READ_SIZE)
+            data = self.socket.recv(size)
             # TLS has read more from the network than it gave out; no event would tell.
             while data and isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
-                data += self.socket.recv(READ_SIZE)
+                data += self.socket.recv(size)
             return data
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
@@ -177,12 +189,18 @@ class _Channel:
     def finish_writing(self) -> None:
         """Tell the peer that nothing follows; it can still be read from."""
         if isinstance(self.socket, ssl.SSLSocket):
-            with contextlib.suppress(ssl.SSLError, OSError):
-                self.socket.unwrap()
+            self._say_goodbye(self.socket)
         else:
             self.socket.shutdown(socket.SHUT_WR)
 
+    def _say_goodbye(self, tls_socket: ssl.SSLSocket) -> None:
+        # It would wait for the peer's goodbye as well; and it may be too late for either.
+        with contextlib.suppress(OSError, ValueError):
+            tls_socket.unwrap()
+
     def close(self) -> None:
+        if isinstance(self.socket, ssl.SSLSocket) and self.drained:
+            self._say_goodbye(self.socket)
         self.socket.close()
 
 
@@ -220,10 +238,17 @@ class _PrimaryThread:
             tls = self._service.tls
             if tls is None or self._shake_hands(tls):
                 self._serve()
+        except Exception:
+            # Something raised that never should: all goes on without this connection.
+            log.exception("%s: closing", self._peer)
         finally:
-            self._channel.close()
-            self._listener.forget(self)
-            self._waiter.close()
+            self.close()
+
+    def close(self) -> None:
+        """Give up everything. In its own thread, or when that cannot be started."""
+        self._channel.close()
+        self._listener.forget(self)
+        self._waiter.close()
 
     def _shake_hands(self, tls: TLSOptions) -> bool:
         try:
@@ -267,10 +292,9 @@ class _PrimaryThread:
                     else:
                         session.wait(self._wake)
                 channel.flush()
-                if channel.drained and self._ready and session.started and not half_closed:
-                    continue
-                channel.wait(_READ if channel.drained else _READ | _WRITE, None)
-                data = channel.receive()
+                if not (channel.drained and self._ready and session.started) or half_closed:
+                    channel.wait(_READ if channel.drained else _READ | _WRITE, None)
+                data = channel.receive(_PRIMARY_READ_SIZE)
                 if data:
                     session.receive_data(data)
                 elif data is not None:
@@ -333,13 +357,21 @@ class Listener:
             while not self._stopping:
                 if self._waiter.wait(listening, _READ, None):
                     self._accept(listening)
+            if isinstance(self.address, UnixAddress):
+                # While it still listens: afterwards the file may be somebody else's.
+                with contextlib.suppress(OSError):
+                    os.unlink(self.address.path)
 
     def _accept(self, listening: socket.socket) -> None:
         try:
             connection, _ = listening.accept()
-        except OSError:
-            # It was gone before it was accepted; or there are no descriptors left, and then
-            # waiting again is all that can be done.
+        except (BlockingIOError, ConnectionError):
+            # It was gone before it was accepted.
+            return
+        except OSError as error:
+            # Most likely there are no descriptors left, and that takes a while to change.
+            log.error("%s: cannot accept a connection: %s", self.address, error)
+            self._waiter.wait(None, 0, _ACCEPT_PAUSE)
             return
         try:
             tune(connection, self.service.peer_timeout)
@@ -349,7 +381,11 @@ class Listener:
             return
         with self._lock:
             self._connections.add(accepted)
-        accepted.thread.start()
+        try:
+            accepted.thread.start()
+        except RuntimeError as error:
+            log.error("%s: cannot serve a connection: %s", self.address, error)
+            accepted.close()
 
     def forget(self, connection: _PrimaryThread) -> None:
         with self._lock:
@@ -363,9 +399,6 @@ class Listener:
         self._thread.join()
         self._thread = None
         self._waiter.close()
-        if isinstance(self.address, UnixAddress):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.address.path)
         with self._lock:
             connections = list(self._connections)
         for connection in connections:
@@ -420,8 +453,14 @@ class Connector:
     def _run(self) -> None:
         while not self._stopping:
             self._reconnecting = False
-            with contextlib.suppress(_Woken):
+            try:
                 self._connect_once()
+            except _Woken:
+                pass
+            except Exception as error:
+                # Something raised that never should; the next attempt may fare better.
+                log.exception("%s: trying again", self._client.address)
+                self._client.connection_failed(repr(error))
             self._pause()
 
     def _pause(self) -> None:
@@ -472,7 +511,7 @@ class Connector:
                 raise _TimedOut(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
             if self._waiter.wait(connection, _WRITE, left):
                 status = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            elif self._interrupted():
+            if self._interrupted():
                 raise _Woken
         if status:
             raise OSError(status, os.strerror(status))
@@ -497,9 +536,9 @@ class Connector:
                     channel.write([session.keep_alive()])
                     due = time.monotonic() + delay
                     continue
-                timeout = None if due is None else due - time.monotonic()
+                timeout = None if due is None else max(0, due - time.monotonic())
                 channel.wait(_READ if channel.drained else _READ | _WRITE, timeout)
-                data = channel.receive()
+                data = channel.receive(READ_SIZE)
                 if data:
                     session.receive_data(data)
                 elif data is not None:

@@ -74,15 +74,25 @@ def remove_stale_socket(address: UnixAddress) -> None:
         raise ListenError(f"cannot listen on {path}: {error.strerror}") from error
     if not stat.S_ISSOCK(mode):
         raise ListenError(f"cannot listen on {path}: there is a file that is no socket")
+    try:
+        if _is_live(path):
+            raise ListenError(f"cannot listen on {path}: somebody listens there")
+        os.unlink(path)
+    except OSError as error:
+        raise ListenError(f"cannot listen on {path}: {error.strerror or error}") from error
+
+
+def _is_live(path: str) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
+        # One who listens and accepts nobody would keep it waiting.
+        probe.setblocking(False)
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            os.unlink(path)
-            return
-        except OSError as error:
-            raise ListenError(f"cannot listen on {path}: {error.strerror}") from error
-    raise ListenError(f"cannot listen on {path}: somebody listens there")
+            return False
+        except BlockingIOError:
+            pass
+    return True
 
 
 def connect_argument(family: int, place: tuple[Any, ...]) -> Any:

@@ -80,6 +80,7 @@ class _Connection(Protocol):
         self.closed: Deferred[None] = Deferred()
         self.peer = ""
         self.session: Any = None
+        self.lost = False
         self._tls = tls
         self._peer_timeout = peer_timeout
         self._turns = DeferredLock()
@@ -130,8 +131,28 @@ class _Connection(Protocol):
         log.error("%s: closing", self.peer, exc_info=failure.value)
         self.transport.abortConnection()
 
+    def close(self) -> None:
+        """Close when all that was written has been sent, or after `CLOSE_TIMEOUT`."""
+        self.transport.loseConnection()
+        # A peer that does not read what was sent before, or in TLS does not say goodbye, would keep
+        # the connection for ever.
+        self.abort_later()
+
+    def abort_later(self) -> None:
+        """Close the connection in `CLOSE_TIMEOUT` seconds, if it is still there."""
+        if not (self.lost or self._deadline_set()):
+            self._deadline = self.loop.reactor.callLater(CLOSE_TIMEOUT, self.abort)
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.transport.abortConnection()
+
+    def _deadline_set(self) -> bool:
+        return self._deadline is not None and bool(self._deadline.active())
+
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        if self._deadline is not None and self._deadline.active():
+        self.lost = True
+        if self._deadline_set():
             self._deadline.cancel()
         if self.session is None:
             self.refuse(self._refusal or self.describe(reason))
@@ -162,12 +183,11 @@ class _PrimaryConnection(_Connection):
         self._producing = False
         self._paused = False
         self._finishing = False
-        self._lost = False
 
     def open_session(self) -> None:
         self.session = self._service.session(self.peer)
         if self._finishing:
-            self._close()
+            self.close()
 
     def refuse(self, reason: str) -> None:
         self._service.refused(self.peer, reason)
@@ -179,7 +199,7 @@ class _PrimaryConnection(_Connection):
         started = session.started
         session.receive_data(data)
         if session.finished:
-            self._close()
+            self.close()
         elif session.started and not started:
             self.transport.registerProducer(self, True)
             self._produce()
@@ -194,7 +214,7 @@ class _PrimaryConnection(_Connection):
         self._produce()
 
     def _produce(self) -> None:
-        if not (self._producing or self._paused or self._lost) and self.session is not None:
+        if not (self._producing or self._paused or self.lost) and self.session is not None:
             self._producing = True
             producing = self.in_turn(self.session.produce).addCallback(self._produced)
             producing.addErrback(self.unexpected)
@@ -204,10 +224,10 @@ class _PrimaryConnection(_Connection):
 
     def _produced(self, chunks: list[bytes]) -> None:
         self._producing = False
-        if self._lost or self.session is None:
+        if self.lost or self.session is None:
             return
         if self.session.finished:
-            self._close()
+            self.close()
         elif chunks:
             # One batch at a time: this pauses unless little of it is left to send.
             self.transport.writeSequence(chunks)
@@ -224,7 +244,7 @@ class _PrimaryConnection(_Connection):
         """Close once the secondary has caught up."""
         self._finishing = True
         if self.session is None or not self.session.started:
-            self._close()
+            self.close()
         else:
             self._produce()
 
@@ -236,21 +256,11 @@ class _PrimaryConnection(_Connection):
             self.transport.loseWriteConnection()
         else:
             # TLS says goodbye, and waits for the other's, by itself.
-            self._close()
+            self.close()
 
-    def _close(self) -> None:
+    def close(self) -> None:
         self.transport.unregisterProducer()
-        self.transport.loseConnection()
-        # A peer that does not read what was sent before would keep the connection for ever.
-        if not (self._lost or (self._deadline is not None and self._deadline.active())):
-            self._deadline = self.loop.reactor.callLater(CLOSE_TIMEOUT, self.abort)
-
-    def abort(self) -> None:
-        self.transport.abortConnection()
-
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        self._lost = True
-        super().connectionLost(reason)
+        super().close()
 
 
 @implementer(IListener)
@@ -272,8 +282,10 @@ class Listener:
         self._loop = acquire(self._service.reactor)
         try:
             self._loop.call(self._listen)
-        except (CannotListenError, OSError) as error:
+        except BaseException as error:
             self._loop.close()
+            if not isinstance(error, (CannotListenError, OSError)):
+                raise
             cause = getattr(error, "socketError", error)
             raise ListenError(f"cannot listen on {self.address}: {cause}") from error
 
@@ -302,7 +314,7 @@ class Listener:
         try:
             connections = _tls_connections(tls, None)
         except ConfigurationError as error:
-            self._service.refused(str(addr), str(error))
+            self._service.refused(_describe_address(addr), f"TLS: {error}")
             return None
         factory = _Factory(lambda _: self._connection(connections))
         return _behind_tls(connections, False, factory, self._loop).buildProtocol(addr)
@@ -345,7 +357,6 @@ class _SecondaryConnection(_Connection):
         self._client = client
         self._before = before
         self._keep_alive: Any = None
-        self._lost = False
         self._leaving = False
 
     def open_session(self) -> None:
@@ -368,7 +379,7 @@ class _SecondaryConnection(_Connection):
 
     def _keep_alive_later(self) -> None:
         delay = self._client.keep_alive_delay
-        if delay and not self._lost:
+        if delay and not self.lost:
             self._keep_alive = self.loop.reactor.callLater(delay, self._send_keep_alive)
 
     def _send_keep_alive(self) -> None:
@@ -384,18 +395,21 @@ class _SecondaryConnection(_Connection):
 
     def _applied(self, _: None) -> None:
         if self.session is not None and self.session.finished:
-            self.transport.loseConnection()
+            self.close()
         else:
             self.transport.resumeProducing()
 
     def leave(self) -> None:
         """The connection will be closed from here: its end is no news."""
         self._leaving = True
-        if self.session is None and self.transport is not None and not self._lost:
-            self.transport.abortConnection()
+        if self.transport is None or self.lost:
+            return
+        if self.session is None:
+            self.abort()
+        else:
+            self.abort_later()
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        self._lost = True
         if self._keep_alive is not None and self._keep_alive.active():
             self._keep_alive.cancel()
         if self.session is not None and not self._leaving:
@@ -440,14 +454,15 @@ class Connector:
         return self._connection
 
     def reconnect(self) -> None:
-        self._loop.call(self._reconnect)
+        if not self._stopped:
+            self._loop.call(self._reconnect)
 
     def _reconnect(self) -> Deferred[Any]:
         # Another service, since this one may be waiting for its next attempt.
         return self._leave().addCallback(self._start_again)
 
     def _start_again(self, _: Any) -> None:
-        if not self._stopped:
+        if not self._stopped and self._service is None:
             self._start()
 
     def stop(self) -> None:
@@ -461,8 +476,9 @@ class Connector:
         if self._connection is not None:
             self._connection.leave()
             waits.append(self._connection.closed)
-        if self._service is not None:
-            waits.append(maybeDeferred(self._service.stopService))
+        service, self._service = self._service, None
+        if service is not None:
+            waits.append(maybeDeferred(service.stopService))
         return DeferredList(waits)
 
 
@@ -544,6 +560,10 @@ def _behind_tls(connections: Any, is_client: bool, factory: Factory, loop: Loop)
 
     # Without a clock of its own it would wait for the global reactor to send anything.
     return TLSMemoryBIOFactory(connections, is_client, factory, loop.reactor)
+
+
+def _describe_address(address: Any) -> str:
+    return str(TCPAddress(address.host, address.port)) if hasattr(address, "port") else "unix"
 
 
 class _Factory(Factory):

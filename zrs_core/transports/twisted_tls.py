@@ -12,7 +12,7 @@ from typing import Any
 
 from cryptography import x509
 from OpenSSL import SSL
-from service_identity.exceptions import VerificationError
+from service_identity.exceptions import CertificateError, VerificationError
 from service_identity.pyopenssl import verify_hostname, verify_ip_address
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
@@ -48,6 +48,8 @@ class TLSConnections:
         self._tls = tls
         self._host = host
         self._wrong: str | None = None
+        # It says what is wrong with a file more clearly than what follows.
+        tls.check_files()
         self._context = SSL.Context(SSL.TLS_METHOD)
         self._context.set_min_proto_version(SSL.TLS1_2_VERSION)
         try:
@@ -96,7 +98,7 @@ class TLSConnections:
             verify = verify_ip_address if _is_ip_address(self._host) else verify_hostname
             try:
                 verify(transport.getHandle(), self._host)
-            except VerificationError as error:
+            except (VerificationError, CertificateError) as error:
                 raise PeerRefused(f"its certificate is not for {self._host}") from error
 
     def describe(self, error: Exception) -> str:
