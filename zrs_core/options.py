@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from threading import TIMEOUT_MAX
 
 from .codec.pickles import WRITERS
 from .codec.secondary import MAX_RECORD_SIZE, ChecksumPolicy
@@ -15,6 +15,9 @@ DEFAULT_MAX_RECORD_SIZE = MAX_RECORD_SIZE
 
 #: Seconds after which a peer that has vanished without a word is noticed.
 DEFAULT_PEER_TIMEOUT = 60.0
+
+# The system counts its probes in whole seconds, and not beyond a number of 16 bits.
+_PEER_TIMEOUTS = (2, 36_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +37,14 @@ class ServiceOptions:
     socket_mode: int = 0o600
 
     def __post_init__(self) -> None:
-        _check_peer_timeout(self.peer_timeout)
+        check_seconds("peer_timeout", self.peer_timeout, *_PEER_TIMEOUTS)
+        _check_tls(self.tls)
         if self.tls is not None:
             self.tls.check_primary()
+        if not isinstance(self.socket_mode, int) or not 0 <= self.socket_mode <= 0o777:
+            raise ConfigurationError(
+                f"socket_mode must be permissions such as 0o660, not {self.socket_mode!r}"
+            )
         if not isinstance(self.pickle_protocol, int) or self.pickle_protocol not in WRITERS:
             raise ConfigurationError(
                 f"pickle_protocol must be 1 or 3, not {self.pickle_protocol!r}"
@@ -65,13 +73,11 @@ class ClientOptions:
     max_record_size: int = DEFAULT_MAX_RECORD_SIZE
 
     def __post_init__(self) -> None:
-        _check_peer_timeout(self.peer_timeout)
+        check_seconds("peer_timeout", self.peer_timeout, *_PEER_TIMEOUTS)
+        check_seconds("keep_alive_delay", self.keep_alive_delay)
+        _check_tls(self.tls)
         self.policy()
         self.reconnect_bounds()
-        if not _is_number(self.keep_alive_delay) or self.keep_alive_delay < 0:
-            raise ConfigurationError(
-                f"keep_alive_delay must be 0 or more seconds, not {self.keep_alive_delay!r}"
-            )
         if not isinstance(self.max_record_size, int) or self.max_record_size < 1:
             raise ConfigurationError(
                 f"max_record_size must be a number of bytes, not {self.max_record_size!r}"
@@ -93,7 +99,7 @@ class ClientOptions:
         """`reconnect_delay` as two bounds."""
         delay = self.reconnect_delay
         bounds = delay if isinstance(delay, (tuple, list)) else (delay, delay)
-        if len(bounds) != 2 or not all(map(_is_number, bounds)) or not 0 < bounds[0] <= bounds[1]:
+        if len(bounds) != 2 or not all(map(_is_time, bounds)) or not 0 < bounds[0] <= bounds[1]:
             raise ConfigurationError(
                 "reconnect_delay must be a number of seconds above 0, or a shorter and a longer "
                 f"one, not {delay!r}"
@@ -101,11 +107,20 @@ class ClientOptions:
         return bounds[0], bounds[1]
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+def check_seconds(name: str, value: object, least: float = 0, most: float = TIMEOUT_MAX) -> None:
+    """Whether `value` is a time between `least` and `most` seconds, and can be waited for.
+
+    :raises ConfigurationError: it is not; `name` is that of the option.
+    """
+    if not _is_time(value, least, most):
+        bounds = f"{least} or more" if most == TIMEOUT_MAX else f"{least} to {most}"
+        raise ConfigurationError(f"{name} must be {bounds} seconds, not {value!r}")
 
 
-def _check_peer_timeout(seconds: float) -> None:
-    # The system counts its probes in whole seconds.
-    if not _is_number(seconds) or seconds < 2:
-        raise ConfigurationError(f"peer_timeout must be 2 or more seconds, not {seconds!r}")
+def _is_time(value: object, least: float = 0, most: float = TIMEOUT_MAX) -> bool:
+    return isinstance(value, (int, float)) and least <= value <= most
+
+
+def _check_tls(tls: object) -> None:
+    if tls is not None and not isinstance(tls, TLSOptions):
+        raise ConfigurationError(f"tls must be TLSOptions, or None for plain text, not {tls!r}")

@@ -246,9 +246,9 @@ class FileStorageReader:
         after = file.header(pos) if pos < file.end else None
         if after is None:
             last = self._source.logical_last_tid()
-            # A pack may remove even the last transaction; as long as it is open, the storage
-            # remembers its tid.
-            if start == last and before is not None and before.status == "p":
+            # A pack may remove even the last transactions; as long as it is open, the storage
+            # remembers the tid of the very last one.
+            if start <= last and before is not None and before.status == "p":
                 return
             raise TidTooHigh(start, max(last, before.tid if before else NO_TID))
         # What a pack has removed lies before a transaction that is marked as packed: a pack

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import zc.lockfile
@@ -29,7 +31,7 @@ def open_storage(
     :param blob_dir: a directory for blobs, for a storage that has none yet.
     :raises UnsuitableStorage: it is none of these; nothing was written.
     """
-    blobs = None if blob_dir is None else _check_blob_dir(os.fspath(blob_dir))
+    blobs = None if blob_dir is None else _check_blob_dir(blob_dir)
     if isinstance(storage, (str, os.PathLike)):
         return open_path(os.fspath(storage), blobs)
     if not IStorage.providedBy(storage):
@@ -48,15 +50,27 @@ def open_storage(
         raise UnsuitableStorage(
             f"{storage.getName()} has blobs already: leave out blob_dir={blobs!r}"
         )
-    return BlobStorage(blobs, storage), _nothing
+    is_new = not os.path.exists(blobs)
+    return BlobStorage(blobs, storage), partial(_remove_empty, blobs) if is_new else _nothing
 
 
 def _nothing() -> None:
     """A storage that was given stays as it is."""
 
 
-def _check_blob_dir(path: str) -> str:
+def _remove_empty(blob_dir: str) -> None:
+    """Remove a blob directory that ZODB has just made: what it puts into one, and no blobs."""
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.join(blob_dir, "tmp"))
+        os.remove(os.path.join(blob_dir, ".layout"))
+        os.rmdir(blob_dir)
+
+
+def _check_blob_dir(blob_dir: object) -> str:
     """The absolute path: ZODB would look for a relative one wherever the process is by then."""
+    if not isinstance(blob_dir, (str, os.PathLike)) or not os.fspath(blob_dir):
+        raise UnsuitableStorage(f"blob_dir must be the path of a directory, not {blob_dir!r}")
+    path: str = os.fspath(blob_dir)
     absolute = os.path.abspath(path)
     if os.path.exists(absolute) and not os.path.isdir(absolute):
         raise UnsuitableStorage(f"{path} is no directory, so no blob_dir either")
@@ -105,8 +119,11 @@ def open_path(path: str, blob_dir: str | None) -> tuple[Any, Callable[[], None]]
     if blob_dir == os.path.abspath(path):
         raise UnsuitableStorage(f"{path} cannot be the data and the blob_dir at once")
     ours = [path + suffix for suffix in _SUFFIXES if not os.path.lexists(path + suffix)]
+    new_blob_dir = None if blob_dir is None or os.path.exists(blob_dir) else blob_dir
 
     def remove_ours() -> None:
+        if new_blob_dir is not None:
+            _remove_empty(new_blob_dir)
         # Only of a database that was not there before: the rest has its place beside it.
         if path in ours:
             for each in ours:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import time
 from collections.abc import Callable
@@ -13,8 +12,8 @@ from persistent.timestamp import TimeStamp
 
 from .. import transports
 from ..addresses import Address, parse_address
-from ..errors import ConfigurationError, UnsuitableStorage
-from ..options import DEFAULT_PEER_TIMEOUT, ServiceOptions
+from ..errors import UnsuitableStorage
+from ..options import DEFAULT_PEER_TIMEOUT, ServiceOptions, check_seconds
 from ..sessions import ReplicationService
 from ..tls import TLSOptions
 from .filestorage import FileStorageSource
@@ -65,10 +64,7 @@ class Primary(StorageProxy):
         where = parse_address(address)
         options = ServiceOptions(pickle_protocol, tls, peer_timeout, socket_mode)
         make_listener = transports.listener_factory(transport)
-        if not (isinstance(close_timeout, (int, float)) and 0 <= close_timeout < math.inf):
-            raise ConfigurationError(
-                f"close_timeout must be 0 or more seconds, not {close_timeout!r}"
-            )
+        check_seconds("close_timeout", close_timeout)
         if isinstance(storage, Primary):
             raise UnsuitableStorage(f"{storage.getName()} is a primary already")
         storage, give_up = open_storage(storage, blob_dir)
@@ -111,7 +107,9 @@ class Primary(StorageProxy):
     def pack(self, t: float, *args: Any, **kwargs: Any) -> None:
         last = self.lastTransaction()
         self._storage.pack(t, *args, **kwargs)
-        self._source.packed_to = min(last, TimeStamp(*time.gmtime(t)[:5], t % 60).raw())
+        packed_to = min(last, TimeStamp(*time.gmtime(t)[:5], t % 60).raw())
+        # A second pack to an earlier time brings nothing back.
+        self._source.packed_to = max(self._source.packed_to, packed_to)
         # Readers that are waiting keep the file that was packed, and with it its disk space.
         self._source.changed()
 

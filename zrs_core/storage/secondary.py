@@ -67,13 +67,11 @@ class Secondary(StorageProxy):
         peer_timeout: float = DEFAULT_PEER_TIMEOUT,
         max_record_size: int = DEFAULT_MAX_RECORD_SIZE,
     ) -> None:
-        where = parse_address(address)
+        where = _address_of_primary(address)
         options = ClientOptions(
             check_checksums, keep_alive_delay, reconnect_delay, tls, peer_timeout, max_record_size
         )
         make_connector = transports.connector_factory(transport)
-        if isinstance(where, TCPAddress) and not where.port:
-            raise InvalidAddress(f"invalid address {address!r}: nobody can listen at port 0")
         if isinstance(storage, StorageProxy) or getattr(storage, "isReadOnly", bool)():
             raise UnsuitableStorage(
                 f"{storage.getName()} cannot be replicated into: it is "
@@ -134,7 +132,7 @@ class Secondary(StorageProxy):
 
         :raises InvalidAddress: it does not parse; nothing has changed.
         """
-        self._client.address = parse_address(address)
+        self._client.address = _address_of_primary(address)
         self._connector.reconnect()
 
     def isReadOnly(self) -> bool:
@@ -181,3 +179,10 @@ class Secondary(StorageProxy):
             self._connector.stop()
         finally:
             self._storage.close()
+
+
+def _address_of_primary(address: object) -> Address:
+    where = parse_address(address)
+    if isinstance(where, TCPAddress) and not where.port:
+        raise InvalidAddress(f"invalid address {address!r}: nobody can listen at port 0")
+    return where
