@@ -24,27 +24,27 @@ class Listener:
         self.address = check(service.address, service.tls)
         self.service = service
         self.stopping = False
-        self.thread: LoopThread | None = None
+        self._thread: LoopThread | None = None
         self._connections: dict[asyncio.Task[None], _Connection] = {}
         self._stopped: asyncio.Event
         self._timeout = 0.0
 
     def start(self) -> None:
         listening: Future[TCPAddress] = Future()
-        self.thread = LoopThread(self._run(listening), "zrs_asyncio listener")
+        self._thread = LoopThread(self._run(listening), "zrs_asyncio listener")
         try:
             self.address = listening.result()
         except OSError as error:
-            self.thread.join()
-            self.thread = None
+            self._thread.join()
+            self._thread = None
             raise ListenError(f"cannot listen on {self.address}: {error}") from error
 
     def stop(self, timeout: float) -> None:
-        if self.thread is not None:
+        if self._thread is not None:
             self._timeout = timeout
-            self.thread.call(self._stop)
-            self.thread.join()
-            self.thread = None
+            self._thread.call(self._stop)
+            self._thread.join()
+            self._thread = None
 
     def _stop(self) -> None:
         self.stopping = True
@@ -91,7 +91,7 @@ class _Connection:
         self, listener: Listener, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self.writer = writer
-        #: Set whenever there may be something to do for `_send`.
+        #: Set when there may be something to do for `_send`.
         self.more = asyncio.Event()
         self._listener = listener
         self._reader = reader
@@ -121,10 +121,12 @@ class _Connection:
         """Give the session what comes in, until the connection or the session is over."""
         try:
             while data := await self._reader.read(4096):
+                waiting = not self._session.started
                 self._session.receive_data(data)
-                self.more.set()
                 if self._session.finished:
                     break
+                if waiting and self._session.started:
+                    self.more.set()
             if not (data or self.writer.is_closing()):
                 self._reason = "closed by the other end"
         except OSError as error:

@@ -1,0 +1,232 @@
+"""The examples are run, and what the documents quote of them is what they say."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import pytest
+from ZODB import DB
+from zope.component import getGlobalSiteManager
+
+from zrs_core import Primary, Secondary, transports
+from zrs_core.errors import ConfigurationError, ListenError
+from zrs_core.interfaces import IListener, IReplicationService
+from zrs_core.tls import TLSOptions
+
+from .conditions import wait_for
+from .databases import contents, open_file_storage, traffic
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+THIRD_PARTY = EXAMPLES / "third_party_transport"
+
+
+# -- asyncio_server.py
+
+
+@pytest.fixture
+def server(tmp_path):
+    """The example as a process, and the port that it listens on."""
+    command = [sys.executable, "-W", "error", EXAMPLES / "asyncio_server.py"]
+    process = subprocess.Popen(
+        [*command, tmp_path / "server.fs", "127.0.0.1:0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            *_, port = process.stdout.readline().split()
+            yield process, int(port)
+        finally:
+            process.kill()
+
+
+def test_the_asyncio_server_is_followed(server, tmp_path):
+    process, port = server
+    storage = Secondary(tmp_path / "copy.fs", ("127.0.0.1", port), transport="socket-thread")
+    with contextlib.closing(storage) as secondary:
+        # The second one is committed when the first has been sent.
+        wait_for(lambda: secondary.progress.transactions >= 3, "commits of the server")
+        last = secondary.progress.tid
+        db = DB(secondary)
+        with db.transaction() as connection:
+            assert isinstance(connection.root()["time"], float)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, out, err) == (0, "", "")
+        db.close()
+    with contextlib.closing(Primary(tmp_path / "server.fs", "127.0.0.1:0")) as original:
+        assert last in [each.tid for each in contents(original)]
+
+
+@pytest.mark.parametrize(
+    ("said", "logged"),
+    [
+        (b"\0\0\0\6zrs9.9", "Invalid protocol 'zrs9.9' (at byte 0 of the stream)"),
+        (b"\0\0\0\6zrs2.1\0\0\0\x08" + b"\x7f" * 8, "the secondary's last transaction 0x7f"),
+    ],
+)
+def test_the_asyncio_server_refuses_a_peer_with_a_line(server, said, logged):
+    process, port = server
+    with socket.create_connection(("127.0.0.1", port)) as peer:
+        peer.sendall(said)
+        assert peer.recv(1000) == b""
+    assert logged in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60) == ("", "")
+
+
+# -- third_party_transport
+
+
+@pytest.fixture
+def installed(tmp_path_factory, monkeypatch):
+    """The transport, importable; registered as its project says."""
+    monkeypatch.syspath_prepend(str(THIRD_PARTY))
+    import zrs_asyncio
+
+    registry = getGlobalSiteManager()
+    before = {*registry.registeredAdapters()}
+    transports.register("asyncio-tcp", zrs_asyncio.Listener, zrs_asyncio.Connector)
+    threads = {*threading.enumerate()}
+    yield zrs_asyncio
+    assert {*threading.enumerate()} == threads
+    for each in {*registry.registeredAdapters()} - before:
+        registry.unregisterAdapter(each.factory, each.required, each.provided, each.name)
+
+
+def primary_in(path, address="127.0.0.1:0", **options):
+    return Primary(open_file_storage(path), address, transport="asyncio-tcp", **options)
+
+
+def secondary_in(path, address, **options):
+    options = {"reconnect_delay": 0.05, "transport": "asyncio-tcp", **options}
+    return Secondary(open_file_storage(path), address, **options)
+
+
+def assert_caught_up(primary, secondary):
+    wait_for(lambda: secondary.lastTransaction() == primary.lastTransaction(), "the secondary")
+    assert contents(secondary) == contents(primary)
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("other", ["asyncio-tcp", "socket-thread", "twisted-tcp"])
+def test_the_example_replicates(tmp_path, other):
+    primary = primary_in(tmp_path / "primary")
+    with traffic(primary) as commits:
+        commits.commit(50)
+        secondary = secondary_in(
+            tmp_path / "secondary", primary.replication_address, transport=other
+        )
+        with contextlib.closing(secondary):
+            assert_caught_up(primary, secondary)
+            commits.commit(50)
+            assert_caught_up(primary, secondary)
+
+
+@pytest.mark.usefixtures("installed")
+def test_closing_lets_the_secondary_catch_up(tmp_path):
+    primary = primary_in(tmp_path / "primary")
+    secondary = secondary_in(
+        tmp_path / "secondary", primary.replication_address, keep_alive_delay=0.001
+    )
+    with contextlib.closing(secondary):
+        with traffic(primary) as commits:
+            commits.commit(100)
+            wait_for(lambda: secondary.progress.connected, "a connection")
+            wait_for(lambda: secondary.progress.transactions, "a transaction")
+            commits.commit(50)
+            last = primary.lastTransaction()
+        wait_for(lambda: secondary.lastTransaction() == last, "the last transaction")
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_secondary_connects_again_and_elsewhere(tmp_path):
+    primary = primary_in(tmp_path / "primary")
+    address = primary.replication_address
+    with contextlib.closing(secondary_in(tmp_path / "secondary", address)) as secondary:
+        with traffic(primary) as commits:
+            commits.commit(5)
+            assert_caught_up(primary, secondary)
+        wait_for(lambda: not secondary.progress.connected, "the end of the connection")
+        primary = primary_in(tmp_path / "primary")
+        with traffic(primary) as commits:
+            commits.commit(5)
+            secondary.setReplicationAddress(primary.replication_address)
+            assert_caught_up(primary, secondary)
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_receiver_that_does_not_read_costs_a_batch_and_holds_up_nobody(tmp_path):
+    primary = primary_in(tmp_path / "primary", close_timeout=0)
+    with traffic(primary) as commits:
+        commits.commit(200)
+        address = primary.replication_address
+        with socket.create_connection(address) as idle:
+            idle.sendall(b"\0\0\0\6zrs2.1\0\0\0\x08" + bytes(8))
+            with contextlib.closing(secondary_in(tmp_path / "secondary", address)) as secondary:
+                assert_caught_up(primary, secondary)
+
+
+@pytest.mark.usefixtures("installed")
+def test_what_the_example_cannot_do_is_refused(tmp_path):
+    taken = socket.create_server(("127.0.0.1", 0))
+    path = tmp_path / "Data.fs"
+    with taken, pytest.raises(ListenError, match="cannot listen on"):
+        Primary(path, taken.getsockname(), transport="asyncio-tcp")
+    with pytest.raises(ConfigurationError, match="asyncio-tcp has no Unix sockets"):
+        Secondary(path, "/nowhere/at.all", transport="asyncio-tcp")
+    with pytest.raises(ConfigurationError, match="asyncio-tcp has no TLS"):
+        Secondary(path, "127.0.0.1:8100", transport="asyncio-tcp", tls=TLSOptions())
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_zcml_file_registers_the_example_too():
+    xmlconfig = pytest.importorskip("zope.configuration.xmlconfig")
+    import zrs_asyncio
+
+    adapters = getGlobalSiteManager().adapters
+    registered = adapters.lookup((IReplicationService,), IListener, "asyncio-tcp")
+    getGlobalSiteManager().unregisterAdapter(
+        registered, (IReplicationService,), IListener, "asyncio-tcp"
+    )
+    xmlconfig.file("configure.zcml", zrs_asyncio)
+    assert transports.listener_factory("asyncio-tcp") is zrs_asyncio.Listener
+
+
+# -- what is quoted
+
+
+def quotations(document):
+    """The blocks of code in a document that are no doctests."""
+    blocks, lines = [], document.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith(".. code-block:: "):
+            block = []
+            for each in lines[number + 1 :]:
+                if each and not each.startswith(" "):
+                    break
+                block.append(each)
+            blocks.append(textwrap.dedent("\n".join(block)).strip("\n"))
+    return blocks
+
+
+def test_what_is_quoted_is_in_the_examples():
+    files = [
+        path.read_text(encoding="utf-8")
+        for path in EXAMPLES.rglob("*")
+        if path.suffix in (".py", ".toml", ".zcml")
+    ]
+    blocks = quotations(ROOT / "docs" / "write-a-transport.rst")
+    assert len(blocks) > 5
+    for block in blocks:
+        indented = [textwrap.indent(block, " " * depth) + "\n" for depth in range(0, 24, 2)]
+        assert any(each in text for each in indented for text in files), block
