@@ -38,8 +38,7 @@ from zrs_core.errors import (
 from zrs_core.transports.memory import MemoryNetwork
 
 from ..databases import Traffic, blob_files, contents, open_file_storage, temporary_files
-
-ADDRESS = ("", 8000)
+from .conftest import ADDRESS
 
 
 class Counter(Persistent):
@@ -50,53 +49,6 @@ class Counter(Persistent):
     def _p_resolveConflict(self, old, saved, new):
         difference = new["value"] - old.get("value", 0)
         return {**saved, "value": saved["value"] + difference}
-
-
-@pytest.fixture
-def network():
-    return MemoryNetwork()
-
-
-@pytest.fixture
-def open_primary(network, tmp_path):
-    opened = []
-
-    def open_it(storage=None, **options):
-        storage = open_file_storage(tmp_path / "primary") if storage is None else storage
-        opened.append(Primary(storage, ADDRESS, network, transport="memory", **options))
-        return opened[-1]
-
-    yield open_it
-    for each in opened:
-        each.close()
-
-
-@pytest.fixture
-def open_secondary(network, tmp_path):
-    opened = []
-
-    def open_it(storage=None, **options):
-        storage = open_file_storage(tmp_path / "secondary") if storage is None else storage
-        opened.append(Secondary(storage, ADDRESS, network, transport="memory", **options))
-        return opened[-1]
-
-    yield open_it
-    for each in opened:
-        each.close()
-
-
-@pytest.fixture
-def database():
-    opened = []
-
-    def open_it(storage):
-        opened.append(ZODB.DB(storage))
-        return opened[-1]
-
-    yield open_it
-    transaction.abort()
-    for each in opened:
-        each.close()
 
 
 def listing(path):
