@@ -1,0 +1,207 @@
+"""A primary that is packed while it replicates."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+
+import pytest
+import transaction
+from persistent.mapping import PersistentMapping
+from persistent.timestamp import TimeStamp
+from ZODB.utils import z64
+
+from zrs_core.errors import Diverged, TidTooHigh
+from zrs_core.messages import Commit, Store, Transaction
+from zrs_core.storage.committed import DamagedFile
+from zrs_core.storage.filestorage import FileStorageSink, FileStorageSource
+
+from ..databases import Traffic, contents, open_file_storage, traffic
+
+PLENTY = 1 << 40
+EMPTY = pickle.dumps(PersistentMapping, 3) + pickle.dumps({"data": {}}, 3)
+
+
+def tid(minute, second=0.0):
+    return TimeStamp(2024, 5, 6, 7, minute, second).raw()
+
+
+def seconds(tid):
+    return TimeStamp(tid).timeTime()
+
+
+@pytest.fixture
+def storage(tmp_path):
+    """The root object at minute 1; then, at 2 and 3, what nothing refers to."""
+    storage = open_file_storage(tmp_path / "primary")
+    sink = FileStorageSink(storage, lambda tid, oids: None)
+    for minute in (1, 2, 3):
+        oid = z64 if minute == 1 else storage.new_oid()
+        for message in (
+            Transaction(tid(minute)),
+            Store(oid, tid(minute), EMPTY),
+            Commit(),
+        ):
+            sink.apply(message)
+    yield storage
+    storage.close()
+
+
+def references(data, oids=None):
+    return [] if oids is None else oids
+
+
+def tids(storage):
+    return [each.tid for each in storage.iterator()]
+
+
+def served(primary, start):
+    """What a secondary gets that has `start` as its last transaction."""
+    reader = primary._source.open(start)
+    try:
+        return [each.tid for each in reader.read(PLENTY) if isinstance(each, Transaction)]
+    finally:
+        reader.close()
+
+
+class TestAnEndThatWasPackedAway:
+    def test_those_who_have_it_are_served(self, storage, open_primary, database):
+        primary = open_primary(storage)
+        primary.pack(seconds(tid(4)), references)
+        assert tids(primary) == [tid(1)]
+        assert primary.lastTransaction() == tid(3)
+        for start in (tid(1), tid(2), tid(3)):
+            assert served(primary, start) == []
+        with pytest.raises(TidTooHigh):
+            served(primary, tid(3, 1.0))
+
+        with database(primary).transaction() as connection:
+            connection.root.number = 1
+        last = primary.lastTransaction()
+        assert last in tids(primary)
+        for start in (tid(1), tid(2), tid(3)):
+            assert served(primary, start)[-1] == last
+        # It was not there before the pack, and the pack cannot have removed it.
+        with pytest.raises(Diverged):
+            served(primary, tid(3, 1.0))
+
+    def test_an_earlier_pack_vouches_for_nothing_later(self, storage, open_primary, database):
+        primary = open_primary(storage)
+        primary.pack(seconds(tid(2, 30.0)), references)
+        assert tids(primary) == [tid(1), tid(3)]
+        assert served(primary, tid(2)) == [tid(3)]
+        with pytest.raises(Diverged):
+            served(primary, tid(2, 31.0))
+
+    def test_a_second_pack_forgets_nothing_of_the_first(self, storage, open_primary, database):
+        primary = open_primary(storage)
+        primary.pack(seconds(tid(4)), references)
+        with database(primary).transaction() as connection:
+            connection.root.number = 1
+        primary.pack(seconds(tid(1, 30.0)), references)
+        assert served(primary, tid(3))[-1] == primary.lastTransaction()
+
+    def test_where_nothing_was_packed_a_stranger_is_one(self, storage, open_primary):
+        primary = open_primary(storage)
+        with pytest.raises(Diverged):
+            served(primary, tid(2, 1.0))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at its open files")
+@pytest.mark.parametrize("kept", [True, False])
+def test_who_waits_gives_up_the_packed_file(
+    kept, open_primary, open_secondary, database, network, tmp_path
+):
+    primary = open_primary()
+    primary._storage.pack_keep_old = kept
+    commits = Traffic(database(primary))
+    commits.commit(30)
+    open_secondary()
+    network.run()
+
+    def files():
+        found = [os.readlink(f"/proc/self/fd/{each.name}") for each in os.scandir("/dev/fd")]
+        return [each for each in found if each.startswith(str(tmp_path / "primary" / "Data.fs"))]
+
+    commits._db.pack()
+    network.run()
+    assert files()
+    assert not [each for each in files() if "old" in each or "deleted" in each]
+    commits.close()
+
+
+class TestBetweenThePackedFileAndItsSize:
+    """The new file has its name already, and getSize() is still that of the old one."""
+
+    @pytest.fixture
+    def packed(self, tmp_path):
+        storage = open_file_storage(tmp_path / "db")
+        with traffic(storage) as commits:
+            commits.commit(40)
+            source = FileStorageSource(storage)
+            reader = source.open(z64)
+            while reader.read(PLENTY):
+                pass
+            stale = storage.getSize()
+            commits._db.pack()
+            yield storage, source, reader, stale
+            reader.close()
+
+    def test_its_size_is_waited_for(self, packed, monkeypatch):
+        storage, source, reader, stale = packed
+        size = storage.getSize()
+        assert size < stale
+        answers = [stale] * 5
+        monkeypatch.setattr(storage, "getSize", lambda: answers.pop() if answers else size)
+        file = source.open_file()
+        assert answers == []
+        assert file.end == os.stat(storage.getName()).st_size == size
+        file.close()
+        answers[:] = [stale] * 5
+        assert reader.read(PLENTY) == []
+        assert (reader._file.end, answers) == (size, [])
+        monkeypatch.undo()
+
+    def test_a_size_below_the_true_one_is_waited_for(self, packed, monkeypatch):
+        """The pack was long, and the file has grown meanwhile: the old size lies within it."""
+        storage, source, _, _ = packed
+        size = storage.getSize()
+        answers = [size - 100, size - 1, 4 + 7]
+        monkeypatch.setattr(storage, "getSize", lambda: answers.pop() if answers else size)
+        file = source.open_file()
+        assert file.end == size
+        file.close()
+        monkeypatch.undo()
+
+    def test_a_size_that_never_comes_is_damage(self, packed, monkeypatch):
+        storage, source, _, stale = packed
+        monkeypatch.setattr("zrs_core.storage.filestorage._PACK_TIMEOUT", 0)
+        monkeypatch.setattr(storage, "getSize", lambda: stale)
+        with pytest.raises(DamagedFile, match=f"no transaction ends at {stale}"):
+            source.open_file()
+        monkeypatch.undo()
+
+
+def test_packs_and_commits_in_any_order_lose_nothing(
+    open_primary, open_secondary, database, network
+):
+    primary, secondary = open_primary(), open_secondary()
+    db = database(primary)
+    root = db.open().root()
+    for number in range(12):
+        root[number] = PersistentMapping(number=number)
+        transaction.commit()
+        if number % 3 == 0:
+            del root[number]
+            transaction.commit()
+            db.pack()
+        if number % 4 == 0:
+            network.run()
+    network.run()
+    assert contents(secondary)[-1] == contents(primary)[-1]
+    assert secondary.progress.connections == 1
+    with database(secondary).transaction() as connection:
+        assert {key: each["number"] for key, each in connection.root().items()} == {
+            number: number for number in range(12) if number % 3
+        }
