@@ -12,7 +12,11 @@ import itertools
 import logging
 import os
 import pathlib
+import re
+import shutil
+import subprocess
 import sys
+import textwrap
 import threading
 import time
 import types
@@ -97,6 +101,7 @@ def test_document(path, tmp_path, monkeypatch, log_shown):
     if path.name not in LOG_SHOWN:
         log_shown.setLevel(logging.CRITICAL)
     monkeypatch.chdir(tmp_path)
+    run_commands(path)
     document = doctest.DocTestParser().get_doctest(
         path.read_text(encoding="utf-8"), {"__name__": "__main__"}, path.name, str(path), 0
     )
@@ -109,6 +114,16 @@ def test_document(path, tmp_path, monkeypatch, log_shown):
         if runner.failures:
             close_all(document.globs)
         document.globs.clear()
+
+
+def run_commands(path):
+    """What a document tells the reader to type into a shell."""
+    text = path.read_text(encoding="utf-8")
+    blocks = re.findall(r"^\.\. code-block:: sh\n\n((?:    .*\n|\n)+)", text, re.MULTILINE)
+    if any("openssl" in block for block in blocks) and shutil.which("openssl") is None:
+        pytest.skip("there is no openssl")
+    for block in blocks:
+        subprocess.run(["sh", "-e", "-c", textwrap.dedent(block)], check=True, capture_output=True)
 
 
 def close_all(names):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import logging
+import re
 import signal
 import socket
 import subprocess
@@ -12,6 +15,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import trustme
 from ZODB import DB
 from zope.component import getGlobalSiteManager
 
@@ -200,6 +204,91 @@ def test_a_zcml_file_registers_the_example_too():
     )
     xmlconfig.file("configure.zcml", zrs_asyncio)
     assert transports.listener_factory("asyncio-tcp") is zrs_asyncio.Listener
+
+
+# -- the refusals that docs/tls.rst lists
+
+
+def rows_of_the_table():
+    """Its rows: what is wrong, and the texts of which each end logs one."""
+    _, _, text = (ROOT / "docs" / "tls.rst").read_text(encoding="utf-8").partition("list-table::")
+    rows = re.findall(r"   \* - (.+)\n     - ((?:.+\n)+?)     - ((?:.+\n)+?)(?=   \*|\n)", text)
+    return [
+        pytest.param(wrong, *(re.findall("``(.+?)``", each) for each in texts), id=wrong)
+        for wrong, *texts in rows[1:]
+    ]
+
+
+@pytest.fixture
+def refusals(tmp_path):
+    """By what is wrong: the options of the primary, and those of the secondary."""
+    ours, others = trustme.CA(), trustme.CA()
+
+    def options(name, trusted=ours, signed_by=ours, **kwargs):
+        ca, path = tmp_path / f"{name}{len(files)}.ca", tmp_path / f"{name}{len(files)}.pem"
+        files.append(path)
+        trusted.cert_pem.write_to_path(ca)
+        past = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=1)
+        certificate = signed_by.issue_cert(name, not_after=past if kwargs.pop("old", 0) else None)
+        certificate.private_key_and_cert_chain_pem.write_to_path(path)
+        if not kwargs.pop("shown", True):
+            return TLSOptions(ca=str(ca))
+        return TLSOptions(str(path), ca=str(ca), **kwargs)
+
+    files = []
+    here, there = "127.0.0.1", "secondary.example"
+    elsewhere = ("elsewhere.example",)
+    primary, secondary = options(here), options(there)
+    return {
+        "the secondary speaks no TLS": (primary, None),
+        "the primary speaks no TLS": (None, secondary),
+        "the secondary's ``ca`` has not signed the primary's certificate": (
+            primary,
+            options(there, trusted=others),
+        ),
+        "the primary's ``ca`` has not signed the secondary's certificate": (
+            primary,
+            options(there, signed_by=others),
+        ),
+        "the secondary has no certificate": (primary, options(there, shown=False)),
+        "the secondary's certificate has expired": (primary, options(there, old=True)),
+        "the primary's certificate has expired": (options(here, old=True), secondary),
+        "the primary does not list the secondary's name": (
+            options(here, peer_names=elsewhere),
+            secondary,
+        ),
+        "the secondary does not list the primary's name": (
+            primary,
+            options(there, peer_names=elsewhere),
+        ),
+        "the primary's certificate is for another host": (options(there), secondary),
+    }
+
+
+@pytest.mark.parametrize("transport", ["socket-thread", "twisted-tcp"])
+@pytest.mark.parametrize(("wrong", "in_primary", "in_secondary"), rows_of_the_table())
+def test_a_refusal_is_logged_as_listed(
+    tmp_path, caplog, refusals, transport, wrong, in_primary, in_secondary
+):
+    def logged(logger, texts):
+        lines = [each.getMessage() for each in caplog.records if each.name == logger]
+        return any(text in line for text in texts for line in lines)
+
+    caplog.set_level(logging.INFO, "zrs_core")
+    for_primary, for_secondary = refusals[wrong]
+    common = {"transport": transport}
+    primary = Primary(tmp_path / "primary.fs", "127.0.0.1:0", tls=for_primary, **common)
+    with contextlib.closing(primary):
+        address = primary.replication_address
+        secondary = Secondary(tmp_path / "copy.fs", address, tls=for_secondary, **common)
+        with contextlib.closing(secondary):
+            wait_for(lambda: logged("zrs_core.primary", in_primary), in_primary)
+            wait_for(lambda: logged("zrs_core.secondary", in_secondary), in_secondary)
+            assert secondary.progress.bytes == 0
+
+
+def test_all_refusals_are_tried(refusals):
+    assert [row.id for row in rows_of_the_table()] == list(refusals)
 
 
 # -- what is quoted
