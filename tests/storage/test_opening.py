@@ -16,6 +16,7 @@ from zrs_core.errors import UnsuitableStorage
 from zrs_core.storage.opening import open_storage
 
 from ..databases import open_file_storage, traffic
+from .files import GARBAGE, unfinished
 
 
 def listing(path):
@@ -125,3 +126,80 @@ def test_what_is_no_storage_is_refused(storage, tmp_path):
 
 def test_a_storage_of_another_kind_is_refused(tmp_path):
     assert "(MappingStorage) is not a FileStorage" in refused(tmp_path, MappingStorage())
+
+
+@pytest.mark.parametrize("blob_dir", ["", [], 3, b"blobs"])
+def test_a_blob_dir_that_is_no_path_is_refused(blob_dir, tmp_path):
+    why = f"blob_dir must be the path of a directory, not {blob_dir!r}"
+    assert refused(tmp_path, tmp_path / "Data.fs", blob_dir) == why
+
+
+def test_an_empty_path_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert refused(tmp_path, "") == "an empty path names no FileStorage"
+
+
+def test_a_blob_dir_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    why = refused(tmp_path, tmp_path / "Data.fs", tmp_path / "file" / "much" / "deeper")
+    assert why.endswith(f"deeper cannot be made: {tmp_path / 'file'} is no directory")
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_blob_dir_that_is_the_data_is_refused(is_there, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if is_there:
+        (tmp_path / "Data.fs").write_bytes(b"FS30")
+    why = refused(tmp_path, "Data.fs", tmp_path / "Data.fs")
+    assert "is no directory" in why if is_there else "the data and the blob_dir at once" in why
+
+
+@pytest.mark.parametrize("begin", GARBAGE)
+def test_what_only_begins_like_a_file_storage_is_refused(begin, tmp_path):
+    path = tmp_path / "Data.fs"
+    path.write_bytes(begin)
+    assert refused(tmp_path, path).endswith(
+        "is not a FileStorage: no transaction follows its magic"
+    )
+    assert path.read_bytes() == begin
+
+
+@pytest.mark.parametrize("content", [b"", b"FS30", b"FS30" + bytes(4096)])
+def test_an_empty_file_is_a_file_storage(content, tmp_path):
+    (tmp_path / "Data.fs").write_bytes(content)
+    storage, give_up = open_storage(tmp_path / "Data.fs", None)
+    assert len(storage) == 0
+    give_up()
+
+
+def test_a_file_with_nothing_but_an_unfinished_transaction_is_one(tmp_path):
+    path = unfinished(tmp_path)
+    storage, give_up = open_storage(path, None)
+    assert len(storage) == 0
+    give_up()
+
+
+def test_what_was_made_goes_when_it_is_given_up(tmp_path):
+    _, give_up = open_storage(tmp_path / "Data.fs", tmp_path / "made" / "blobs")
+    assert (tmp_path / "made" / "blobs" / "tmp").is_dir()
+    give_up()
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    assert list((tmp_path / "made").iterdir()) == []
+
+
+def test_a_blob_dir_around_a_given_storage_goes_too(tmp_path):
+    given = open_file_storage(tmp_path / "db", blobs=False)
+    _, give_up = open_storage(given, tmp_path / "blobs")
+    give_up()
+    assert not (tmp_path / "blobs").exists()
+    given.close()
+
+
+def test_a_blob_dir_that_was_there_stays(tmp_path):
+    given = open_file_storage(tmp_path / "db", blobs=False)
+    (tmp_path / "blobs").mkdir()
+    for storage in (given, tmp_path / "Data.fs"):
+        _, give_up = open_storage(storage, tmp_path / "blobs")
+        give_up()
+        assert (tmp_path / "blobs" / "tmp").is_dir()
+    given.close()
