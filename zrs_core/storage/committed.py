@@ -135,7 +135,11 @@ class CommittedFile:
             begin = end - _NUMBER.size - length
             if length < _TRANSACTION.size or begin < FIRST:
                 return False
-            if self._pread(begin + len(NO_TID), _NUMBER.size) != _NUMBER.pack(length):
+            header = self._pread(begin, _TRANSACTION.size)
+            _, again, status, *sizes = _TRANSACTION.unpack(header)
+            if again != length or status not in _FINISHED:
+                return False
+            if _TRANSACTION.size + sum(sizes) > length:
                 return False
         self.end = end
         return True
