@@ -18,7 +18,9 @@ class LoopThread:
     def __init__(self, main: Coroutine[Any, Any, None], name: str) -> None:
         self._loop: asyncio.AbstractEventLoop
         self._running = threading.Event()
-        self._thread = threading.Thread(target=asyncio.run, args=(self._run(main),), name=name)
+        self._thread = threading.Thread(
+            target=asyncio.run, args=(self._run(main),), name=name, daemon=True
+        )
         self._thread.start()
         self._running.wait()
 
