@@ -21,11 +21,21 @@ from zope.component import getGlobalSiteManager
 
 from zrs_core import Primary, Secondary, transports
 from zrs_core.errors import ConfigurationError, ListenError
-from zrs_core.interfaces import IListener, IReplicationService
+from zrs_core.interfaces import (
+    IConnector,
+    IListener,
+    IReplicationClient,
+    IReplicationService,
+)
 from zrs_core.tls import TLSOptions
 
 from .conditions import wait_for
 from .databases import contents, open_file_storage, traffic
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # pytest brings it
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -93,18 +103,36 @@ def test_the_asyncio_server_refuses_a_peer_with_a_line(server, said, logged):
 
 @pytest.fixture
 def installed(tmp_path_factory, monkeypatch):
-    """The transport, importable; registered as its project says."""
+    """The project, as it would be installed: importable, and with its entry points."""
+    project = tomllib.loads((THIRD_PARTY / "pyproject.toml").read_text())["project"]
+    site = tmp_path_factory.mktemp("site")
+    metadata = site / f"zrs_asyncio-{project['version']}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    )
+    lines = []
+    for group, entries in project["entry-points"].items():
+        lines += [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
+    (metadata / "entry_points.txt").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(str(site))
     monkeypatch.syspath_prepend(str(THIRD_PARTY))
-    import zrs_asyncio
-
     registry = getGlobalSiteManager()
     before = {*registry.registeredAdapters()}
-    transports.register("asyncio-tcp", zrs_asyncio.Listener, zrs_asyncio.Connector)
     threads = {*threading.enumerate()}
-    yield zrs_asyncio
+    yield
     assert {*threading.enumerate()} == threads
     for each in {*registry.registeredAdapters()} - before:
         registry.unregisterAdapter(each.factory, each.required, each.provided, each.name)
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_example_is_found_by_its_entry_point():
+    assert "asyncio-tcp" in transports.names()
+    import zrs_asyncio
+
+    assert transports.listener_factory("asyncio-tcp") is zrs_asyncio.Listener
+    assert transports.connector_factory("asyncio-tcp") is zrs_asyncio.Connector
 
 
 def primary_in(path, address="127.0.0.1:0", **options):
@@ -197,13 +225,13 @@ def test_a_zcml_file_registers_the_example_too():
     xmlconfig = pytest.importorskip("zope.configuration.xmlconfig")
     import zrs_asyncio
 
-    adapters = getGlobalSiteManager().adapters
-    registered = adapters.lookup((IReplicationService,), IListener, "asyncio-tcp")
-    getGlobalSiteManager().unregisterAdapter(
-        registered, (IReplicationService,), IListener, "asyncio-tcp"
-    )
     xmlconfig.file("configure.zcml", zrs_asyncio)
-    assert transports.listener_factory("asyncio-tcp") is zrs_asyncio.Listener
+    adapters = getGlobalSiteManager().adapters
+    for required, provided, factory in (
+        (IReplicationService, IListener, zrs_asyncio.Listener),
+        (IReplicationClient, IConnector, zrs_asyncio.Connector),
+    ):
+        assert adapters.lookup((required,), provided, "asyncio-tcp") is factory
 
 
 # -- the refusals that docs/tls.rst lists
