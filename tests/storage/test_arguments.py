@@ -101,8 +101,8 @@ class TestADirectoryThatChanges:
         home.mkdir()
         away.mkdir()
         monkeypatch.chdir(home)
-        primary = open_primary("primary.fs", blob_dir="primary")
-        secondary = open_secondary("secondary.fs", blob_dir="secondary")
+        primary = open_primary(home / "primary.fs", blob_dir="primary")
+        secondary = open_secondary(home / "secondary.fs", blob_dir="secondary")
         monkeypatch.chdir(away)
         db = database(primary)
         with db.transaction() as connection:
@@ -118,7 +118,7 @@ class TestADirectoryThatChanges:
 
     def test_around_a_given_storage_too(self, open_primary, database, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        primary = open_primary(FileStorage("primary.fs"), blob_dir="primary")
+        primary = open_primary(FileStorage(str(tmp_path / "primary.fs")), blob_dir="primary")
         (tmp_path / "away").mkdir()
         monkeypatch.chdir(tmp_path / "away")
         with database(primary).transaction() as connection:
