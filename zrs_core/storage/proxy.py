@@ -31,6 +31,15 @@ class StorageProxy:
             raise AttributeError(name)
         return getattr(self._storage, name)
 
+    @property
+    def tryToResolveConflict(self) -> Any:
+        return self._storage.tryToResolveConflict
+
+    @tryToResolveConflict.setter
+    def tryToResolveConflict(self, resolve: Any) -> None:
+        # A ZEO server that leaves conflicts to its clients replaces it; the storage asks its own.
+        self._storage.tryToResolveConflict = resolve
+
     def __len__(self) -> int:
         return len(self._storage)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -84,6 +87,9 @@ class Secondary(StorageProxy):
         storage, give_up = open_storage(storage, blob_dir)
         super().__init__(storage, (IStorageRestoreable, IBlobStorageRestoreable, IExternalGC))
         self._dbs: list[Any] = []
+        # Guards the two, between the thread that applies and those that open databases.
+        self._dbs_lock = threading.Lock()
+        self._since_asked: deque[tuple[bytes, list[bytes]]] | None = None
         self._followers: list[Callable[[], object]] = []
         self._closed = False
         try:
@@ -111,12 +117,28 @@ class Secondary(StorageProxy):
         """What has been received so far."""
         return self._client.progress
 
+    def lastInvalidations(self, count: int) -> Any:
+        with self._dbs_lock:
+            self._since_asked = None if self._dbs else deque(maxlen=count)
+        return self._storage.lastInvalidations(count)
+
     def registerDB(self, db: Any) -> None:
-        self._dbs.append(db)
         self._storage.registerDB(db)
+        with self._dbs_lock:
+            missed, self._since_asked = self._since_asked or (), None
+            for tid, oids in missed:
+                # A ZEO server asks for the last invalidations, and registers itself only then. It
+                # keeps what it is told here, before it finds that it has no clients yet.
+                with contextlib.suppress(KeyError):
+                    db.invalidate(tid, oids)
+            self._dbs.append(db)
 
     def _invalidate(self, tid: bytes, oids: list[bytes]) -> None:
-        for db in self._dbs:
+        with self._dbs_lock:
+            if self._since_asked is not None:
+                self._since_asked.append((tid, oids))
+            dbs = [*self._dbs]
+        for db in dbs:
             db.invalidate(tid, oids)
 
     def on_commit(self, callback: Callable[[], object]) -> None:

@@ -217,7 +217,7 @@ class _PrimaryThread:
         self._ready = True
         self._finishing = False
         self._aborted = False
-        self.thread = threading.Thread(target=self._run, name=f"zrs_core {self._peer}")
+        self.thread = threading.Thread(target=self._run, name=f"zrs_core {self._peer}", daemon=True)
 
     def finish(self) -> None:
         """Close once the secondary has caught up. From any thread."""
@@ -323,7 +323,10 @@ class Listener:
         listening = self._listen()
         self._waiter = _Waiter()
         self._thread = threading.Thread(
-            target=self._run, args=(listening,), name=f"zrs_core listening on {self.address}"
+            target=self._run,
+            args=(listening,),
+            name=f"zrs_core listening on {self.address}",
+            daemon=True,
         )
         self._thread.start()
 
@@ -430,7 +433,7 @@ class Connector:
     def start(self) -> None:
         self._waiter = _Waiter()
         self._thread = threading.Thread(
-            target=self._run, name=f"zrs_core connecting to {self._client.address}"
+            target=self._run, name=f"zrs_core connecting to {self._client.address}", daemon=True
         )
         self._thread.start()
 
