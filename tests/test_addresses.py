@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from zrs_core.addresses import TCPAddress, parse_address
+from zrs_core.addresses import TCPAddress, UnixAddress, parse_address
 from zrs_core.errors import InvalidAddress
 
 
@@ -49,6 +51,22 @@ def test_anything_else_is_named_in_the_error(written):
     with pytest.raises(InvalidAddress) as caught:
         parse_address(written)
     assert repr(written) in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["..", "a..b", "x" * 70, "a\0b", "[abc", "a b", "a]b"])
+def test_what_no_host_can_be_called_is_refused(host):
+    for written in (f"{host}:8100", (host, 8100)):
+        with pytest.raises(InvalidAddress, match="is no name of a host") as caught:
+            parse_address(written)
+        assert repr(written) in str(caught.value)
+
+
+@pytest.mark.parametrize("written", ["/run/zrs.sock", "./zrs.sock", Path("/run/zrs.sock")])
+def test_a_path_is_that_of_a_unix_socket(written):
+    address = parse_address(written)
+    assert address == UnixAddress(str(written))
+    assert parse_address(address) is address
+    assert str(address) == str(written)
 
 
 @pytest.mark.parametrize("written", ["localhost:8100", ":8100", "[::1]:8100"])

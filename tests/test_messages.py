@@ -7,6 +7,7 @@ from zrs_core.messages import (
     BLOB_BLOCK_SIZE,
     MAX_BLOB_BLOCKS,
     MAX_METADATA_SIZE,
+    MAX_TID,
     NO_TID,
     BlobBlock,
     Commit,
@@ -143,3 +144,10 @@ def test_a_field_that_breaks_the_schema_is_refused_by_name(build, reason):
     with pytest.raises(InvalidMessage) as caught:
         build()
     assert str(caught.value) == reason
+
+
+def test_no_transaction_is_above_the_highest_tid():
+    assert Transaction(MAX_TID).tid == MAX_TID
+    for tid in (b"\x80" + bytes(7), b"\xff" * 8):
+        with pytest.raises(InvalidMessage, match=f"tid 0x{tid.hex()} is above the highest"):
+            Transaction(tid)

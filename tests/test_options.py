@@ -2,6 +2,7 @@ import pytest
 
 from zrs_core.errors import ConfigurationError
 from zrs_core.options import ClientOptions, ServiceOptions
+from zrs_core.tls import TLSOptions
 
 
 @pytest.mark.parametrize(
@@ -13,6 +14,9 @@ from zrs_core.options import ClientOptions, ServiceOptions
         ({"reconnect_delay": 0}, "reconnect_delay"),
         ({"reconnect_delay": -1}, "reconnect_delay"),
         ({"reconnect_delay": (5, 1)}, "(5, 1)"),
+        ({"peer_timeout": 1}, "peer_timeout must be 2 to 36000 seconds, not 1"),
+        ({"max_record_size": 0}, "max_record_size must be a number of bytes, not 0"),
+        ({"tls": "yes"}, "tls must be TLSOptions, or None for plain text, not 'yes'"),
     ],
 )
 def test_wrong_ones_are_named(wrong, named):
@@ -24,3 +28,15 @@ def test_wrong_ones_are_named(wrong, named):
 def test_a_wrong_pickle_protocol_is_named():
     with pytest.raises(ConfigurationError, match="must be 1 or 3, not 2"):
         ServiceOptions(pickle_protocol=2)
+
+
+@pytest.mark.parametrize("mode", [0o1777, -1, "660", None])
+def test_a_wrong_socket_mode_is_named(mode):
+    with pytest.raises(ConfigurationError, match="socket_mode must be permissions such as 0o660"):
+        ServiceOptions(socket_mode=mode)
+
+
+def test_a_primary_that_speaks_tls_needs_a_certificate():
+    with pytest.raises(ConfigurationError, match="needs a certificate"):
+        ServiceOptions(tls=TLSOptions())
+    assert ClientOptions(tls=TLSOptions()).tls == TLSOptions()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 
 import pytest
 from zope.interface import implementer
@@ -333,6 +334,46 @@ class TestSecondarySession:
         assert second.greeting()
         second.close("gone")
         assert sink.aborts == 2
+
+
+class TestTheOtherOneSpeaksTLS:
+    """Told in words: what an encrypted beginning means as a length tells nobody anything."""
+
+    def test_a_primary_hears_a_client_hello(self, caplog):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        connection = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+        with pytest.raises(ssl.SSLWantReadError):
+            connection.do_handshake()
+        session = primary_session(Source())
+        session.receive_data(outgoing.read())
+        assert session.finished
+        errors = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
+        assert errors == ["peer: the peer speaks TLS, and this primary does not"]
+
+    def test_a_secondary_hears_an_alert(self, caplog):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        connection = context.wrap_bio(incoming, outgoing, server_side=True)
+        session = client(Sink()).session("peer")
+        incoming.write(session.greeting())
+        with pytest.raises(ssl.SSLError):
+            connection.do_handshake()
+        # Some versions of OpenSSL say nothing to what is no TLS at all.
+        session.receive_data(outgoing.read() or b"\x15\x03\x03\x00\x02\x02\x46")
+        session.receive_eof()
+        assert session.finished
+        errors = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
+        assert errors == ["peer: the primary speaks TLS, and this secondary does not"]
+        session.close("gone")
+
+    def test_the_same_bytes_later_are_none(self, caplog):
+        session = greeted_session(Sink())
+        session.receive_data(stream(WHOLE))
+        session.receive_data(b"\x15\x03\x03\x00")
+        assert session.finished
+        assert "TLS" not in caplog.text
+        session.close("gone")
 
 
 class TestRetrying:
