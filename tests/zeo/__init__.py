@@ -54,7 +54,15 @@ def zeo_server(directory: Path, storages: str, zeo: str = "") -> Iterator[Server
     :param storages: its configuration's sections of storages.
     :param zeo: more keys of its `zeo` section.
     """
-    with running(directory, storages, zeo) as (server, process):
+    head = f"%import zrs_core\n<zeo>\naddress {directory}/zeo.sock\n{zeo}\n</zeo>\n"
+    with configured(directory, head + storages) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def configured(directory: Path, text: str) -> Iterator[Server]:
+    """As `zeo_server`, with the whole of its configuration."""
+    with running(directory, text) as (server, process):
         wait_for(
             lambda: process.poll() is not None or os.path.exists(server.address),
             "the server to listen",
@@ -68,15 +76,11 @@ def zeo_server(directory: Path, storages: str, zeo: str = "") -> Iterator[Server
 
 
 @contextlib.contextmanager
-def running(
-    directory: Path, storages: str, zeo: str = ""
-) -> Iterator[tuple[Server, subprocess.Popen[bytes]]]:
+def running(directory: Path, text: str) -> Iterator[tuple[Server, subprocess.Popen[bytes]]]:
     """The process of a server, whatever becomes of it."""
     directory.mkdir(exist_ok=True)
     conf = directory / "zeo.conf"
-    conf.write_text(
-        f"%import zrs_core\n<zeo>\naddress {directory}/zeo.sock\n{zeo}\n</zeo>\n{storages}"
-    )
+    conf.write_text(text)
     with (directory / "log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-W", "default", "-m", "ZEO.runzeo", "-C", str(conf)],

@@ -21,7 +21,7 @@ from ZODB.POSException import ConflictError, ReadOnlyError
 
 from ..conditions import wait_for
 from ..databases import open_file_storage
-from . import running, zeo_server
+from . import configured, running, zeo_server
 
 
 @pytest.fixture
@@ -271,6 +271,60 @@ def test_a_server_that_cannot_open_a_storage_ends(directory: Path, transport: st
         good = secondary(ours, nobody, more=more) + primary(ours, "Other.fs", more)
         bad = primary(directory / "taken", more=more)
         bad = bad.replace("<zrs data>", "<zrs bad>")
-        with running(ours, good + bad) as (server, _):
+        head = f"%import zrs_core\n<zeo>\naddress {ours}/zeo.sock\n</zeo>\n"
+        with running(ours, head + good + bad) as (server, _):
             assert server.wait() != 0
             assert "LockError" in server.log
+
+
+OLD = """
+%import zc.zrs
+%define INSTANCE {directory}
+
+<zeo>
+  address $INSTANCE/zeo.sock
+  read-only false
+  invalidation-queue-size 100
+  pid-filename $INSTANCE/zeo.pid
+</zeo>
+
+<zrs 1>
+  {replicate}
+  keep-alive-delay 60
+
+  <filestorage>
+    path $INSTANCE/Data.fs
+    blob-dir $INSTANCE/data-blobs
+  </filestorage>
+</zrs>
+
+<eventlog>
+  level info
+  <logfile>
+    path $INSTANCE/log
+  </logfile>
+</eventlog>
+
+<runner>
+  program runzeo
+  socket-name $INSTANCE/zeo.zdsock
+  daemon true
+  directory $INSTANCE
+</runner>
+"""
+
+
+def test_a_zeo_conf_of_the_old_package_needs_one_line_changed(directory: Path) -> None:
+    ours, theirs, sock = directory / "1", directory / "2", directory / "replication.sock"
+    now = OLD.replace("%import zc.zrs", "%import zrs_core")
+    one = now.format(directory=ours, replicate=f"replicate-to {sock}")
+    two = now.format(directory=theirs, replicate=f"replicate-from {sock}")
+    with configured(ours, one) as first, configured(theirs, two) as second:
+        with client(first.address, directory / "w", storage="1") as writer:
+            write_something(writer)
+            wait_for_data(second.address, "1", writer.db.lastTransaction())
+            with client(second.address, directory / "r", storage="1", read_only=True) as reader:
+                assert reader.sees("counter", 0)
+                writer.root["counter"] = 1
+                writer.commit()
+                wait_for(lambda: reader.sees("counter", 1), "what was written")
