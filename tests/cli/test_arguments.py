@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from tests.cli.conftest import make_database, snapshot_of
 from tests.databases import open_file_storage
+from tests.storage.files import GARBAGE
 from zrs_core import __version__
 from zrs_core.cli.command import zrs
 from zrs_core.storage.committed import FIRST
@@ -85,6 +86,19 @@ def test_a_path_that_is_no_file_storage(invoke, tmp_path, command):
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("text")] == ["text"]
 
 
+@pytest.mark.parametrize("begin", GARBAGE)
+@pytest.mark.parametrize(
+    "command", ["secondary localhost:1 {}", "primary {} --listen :0", "demo --source {}"]
+)
+def test_a_path_that_only_begins_like_a_file_storage(invoke, tmp_path, command, begin):
+    path = tmp_path / "Data.fs"
+    path.write_bytes(begin)
+    line = invoke(*command.format(path).split())
+    assert line == f"zrs: {path} is not a FileStorage: no transaction follows its magic"
+    assert path.read_bytes() == begin
+    assert [each for each in tmp_path.iterdir() if each.name.startswith("Data")] == [path]
+
+
 @pytest.mark.parametrize("command", ["primary {} --listen :0", "demo --source {}"])
 def test_a_source_that_is_not_there(invoke, command):
     assert invoke(*command.format("Data.fs").split()) == "zrs: there is no FileStorage at Data.fs"
@@ -133,6 +147,22 @@ def test_a_port_in_use(invoke, database):
             "Invalid value for '--reconnect-delay': 'soon' is neither a number of seconds nor two "
             "of them, as in '0.5,60'. See 'zrs secondary --help'.",
         ),
+        *(
+            (
+                f"secondary localhost:1 Data.fs --reconnect-delay {value}",
+                f"Invalid value for '--reconnect-delay': '{value}' is neither a number of seconds "
+                "nor two of them, as in '0.5,60'. See 'zrs secondary --help'.",
+            )
+            for value in ("inf", "nan", "1,inf", "nan,1", "1,2,3")
+        ),
+        *(
+            (
+                f"secondary localhost:1 Data.fs --quiet {value}",
+                f"Invalid value for '--quiet': {value} is no number of seconds. "
+                "See 'zrs secondary --help'.",
+            )
+            for value in ("inf", "nan")
+        ),
         (
             "secondary localhost:1 Data.fs --reconnect-delay 2,1",
             "reconnect_delay must be a number of seconds above 0, or a shorter and a longer one, "
@@ -149,6 +179,30 @@ def test_arguments_that_are_not_understood(invoke, arguments, expected):
 def test_a_quiet_time_of_nothing(invoke):
     line = invoke("secondary", "localhost:1", "Data.fs", "--quiet", "0")
     assert line.startswith("zrs: Invalid value for '--quiet': ")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("--tls-certificate nowhere", "certificate nowhere cannot be read: No such file"),
+        ("--tls-ca nowhere", "ca nowhere cannot be read: No such file"),
+        ("--tls-key nowhere", "key nowhere needs the certificate that it belongs to"),
+        ("--tls-certificate {} --tls-key nowhere", "key nowhere cannot be read: No such file"),
+        ("--tls-certificate {}", "certificate {} and key {} cannot be used: "),
+        ("--tls-ca {}", "ca {} holds no certificate that can be used: "),
+    ],
+)
+@pytest.mark.parametrize("command", ["secondary localhost:1 Data.fs", "primary {} --listen :0"])
+def test_tls_files_that_cannot_be_used(invoke, database, command, options, expected):
+    path = database / "Data.fs"
+    line = invoke(*command.format(path).split(), *options.format(path).split())
+    assert line.startswith(f"zrs: {expected.replace('{}', str(path))}")
+
+
+@pytest.mark.parametrize("option", ["--tls-name localhost"])
+def test_a_primary_that_speaks_tls_without_a_certificate(invoke, database, option):
+    line = invoke("primary", database / "Data.fs", "--listen", ":0", *option.split())
+    assert line == "zrs: a primary that speaks TLS needs a certificate and its key"
 
 
 def test_other_failures_have_another_status(invoke, database):

@@ -11,6 +11,7 @@ import socket
 import threading
 
 import pytest
+import trustme
 
 from tests.cli.conftest import make_database, snapshot_of
 from tests.conditions import wait_for
@@ -149,7 +150,10 @@ def refused(zrs, address, path, *arguments):
     assert after == before
     assert secondary.out.count("the primary closed the connection without sending anything") == 2
     [line] = secondary.err.splitlines()
-    assert line.startswith(f"zrs: the primary at {address} refuses {path / 'Data.fs'} (")
+    assert line.startswith(
+        f"zrs: {address} closed the connection twice without sending anything after the start of "
+        f"{path / 'Data.fs'} ("
+    )
     return line
 
 
@@ -162,7 +166,7 @@ def test_a_secondary_that_holds_other_data(zrs, tmp_path, newer):
     other = tmp_path / "other"
     line = refused(zrs, address, other, "--blobs", other / "blobs")
     tid = describe_tid(last_tid(other / "Data.fs"))
-    assert f"(its last transaction is {tid}): " in line
+    assert f"(its last transaction is {tid}), as a primary does that refuses" in line
     assert "Check the address; if this file holds other data, replicate into an empty one" in line
     assert "--blobs" not in line
     primary.wait_for("ERROR")
@@ -176,7 +180,7 @@ def test_a_secondary_without_blobs(zrs, tmp_path, database):
     secondary = zrs("secondary", address, copy / "Data.fs", "--reconnect-delay", "0.1")
     assert secondary.finish() == 2
     [line] = secondary.err.splitlines()
-    assert "(it is empty): " in line
+    assert "(it is empty), as a primary does that refuses" in line
     assert line.endswith("Check the address; a primary with blobs needs --blobs DIR")
     assert (copy / "Data.fs").read_bytes() in (b"", b"FS30")
     assert not (copy / "blobs").exists()
@@ -195,6 +199,75 @@ def test_a_refusal_after_it_has_received_something_is_waited_out(zrs, tmp_path, 
     serve(zrs, database, listen=address)
     secondary.wait_for("Caught up again")
     assert secondary.stop() == 0
+
+
+def test_a_tunnel_to_nowhere_is_waited_out(zrs, tmp_path, database):
+    """No primary refuses an empty storage with blobs: what closes is something between."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    address = f"127.0.0.1:{port}"
+    with closing_at_once("127.0.0.1", port):
+        arguments = ("--blobs", tmp_path / "copied", "--until-caught-up", "--quiet", "0.3")
+        secondary = zrs(
+            "secondary", address, tmp_path / "Copy.fs", *arguments, "--reconnect-delay", "0.1"
+        )
+        secondary.wait_for("without sending anything", times=4)
+    serve(zrs, database, listen=address)
+    assert secondary.finish() == 0
+    assert "Caught up: received 31 transactions" in secondary.out
+
+
+def test_over_a_unix_socket(zrs, tmp_path, database):
+    path = tmp_path / "zrs.sock"
+    data, blobs = database / "Data.fs", database / "blobs"
+    primary = zrs("primary", data, "--listen", path, "--blobs", blobs)
+    assert primary.wait_for("Serving ") == f"Serving {data} on {path}"
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    secondary = zrs(
+        *("secondary", path, copy / "Data.fs", "--blobs", copy / "blobs"),
+        *("--until-caught-up", "--quiet", "0.5"),
+    )
+    assert secondary.finish() == 0
+    assert primary.stop() == 0
+    assert is_equal(database, copy)
+
+
+@pytest.mark.parametrize("transport", ["twisted-tcp", "socket-thread"])
+def test_over_tls(zrs, tmp_path, database, transport):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    for name in ("primary", "secondary", "stranger"):
+        certificate = authority.issue_cert(f"{name}.example.org")
+        certificate.private_key_pem.write_to_path(tmp_path / f"{name}.key")
+        for number, pem in enumerate(certificate.cert_chain_pems):
+            pem.write_to_path(tmp_path / f"{name}.pem", append=bool(number))
+
+    def tls(name, *peers):
+        yield from ("--transport", transport, "--tls-ca", tmp_path / "ca.pem")
+        yield from ("--tls-certificate", tmp_path / f"{name}.pem")
+        yield from ("--tls-key", tmp_path / f"{name}.key")
+        for peer in peers:
+            yield from ("--tls-name", f"{peer}.example.org")
+
+    primary, address = serve(zrs, database, *tls("primary", "another", "secondary"))
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    arguments = ("secondary", address, copy / "Data.fs", "--blobs", copy / "blobs")
+    arguments += ("--reconnect-delay", "0.1", "--until-caught-up", "--quiet", "0.5")
+    # Not let in, and not answered by who it should be.
+    stranger = zrs(*arguments, *tls("stranger", "primary"))
+    primary.wait_for("its certificate is for stranger.example.org, which is not listed")
+    assert stranger.stop() == 0
+    misled = zrs(*arguments, *tls("secondary", "somebody-else"))
+    misled.wait_for("its certificate is for primary.example.org, which is not listed")
+    assert misled.stop() == 0
+
+    secondary = zrs(*arguments, *tls("secondary", "primary"))
+    assert secondary.finish() == 0
+    assert "Caught up: received 31 transactions" in secondary.out
+    assert primary.stop() == 0
+    assert is_equal(database, copy)
 
 
 @contextlib.contextmanager

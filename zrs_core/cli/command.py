@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
 
 from .. import __version__
+from ..tls import TLSOptions
 from .demo import run_demo
 from .output import Failed, errors_in_a_line
 from .serving import follow_primary, serve_primary
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 _EPILOG = """\
 Exit status: 0 when done or stopped by SIGINT or SIGTERM, 1 when it ran and failed, 2 for
@@ -27,11 +32,72 @@ class _Group(click.Group):
 def _delays(context: click.Context, option: click.Parameter, value: str) -> tuple[float, float]:
     first, comma, longest = value.partition(",")
     try:
-        return float(first), float(longest if comma else first)
-    except ValueError as error:
-        raise click.BadParameter(
-            f"{value!r} is neither a number of seconds nor two of them, as in '0.5,60'."
-        ) from error
+        delays = float(first), float(longest if comma else first)
+        if all(map(math.isfinite, delays)):
+            return delays
+    except ValueError:
+        pass
+    raise click.BadParameter(
+        f"{value!r} is neither a number of seconds nor two of them, as in '0.5,60'."
+    )
+
+
+def _seconds(context: click.Context, option: click.Parameter, value: float) -> float:
+    # A range takes what is no number for one within it.
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no number of seconds.")
+    return value
+
+
+_TLS = (
+    click.option(
+        "--tls-certificate",
+        metavar="FILE",
+        type=click.Path(),
+        help="Encrypt connections, and prove to be who this certificate (PEM) says.",
+    ),
+    click.option(
+        "--tls-key",
+        metavar="FILE",
+        type=click.Path(),
+        help="The private key of the certificate, where that file does not hold it.",
+    ),
+    click.option(
+        "--tls-ca",
+        metavar="FILE",
+        type=click.Path(),
+        help="Encrypt connections, to peers alone whose certificate these authorities have signed.",
+    ),
+    click.option(
+        "--tls-name",
+        metavar="NAME",
+        multiple=True,
+        help="Encrypt connections, to peers alone whose certificate is for this DNS name or IP "
+        "address; may be given more than once.",
+    ),
+)
+
+
+def _tls(command: Command) -> Command:
+    """Add the options that `_tls_options` makes one of."""
+    for option in reversed(_TLS):
+        command = option(command)
+    return command
+
+
+def _tls_options(
+    tls_certificate: str | None,
+    tls_key: str | None,
+    tls_ca: str | None,
+    tls_name: tuple[str, ...],
+) -> TLSOptions | None:
+    """None if none of the options is given.
+
+    :raises ConfigurationError: the files cannot be used.
+    """
+    if not (tls_certificate or tls_key or tls_ca or tls_name):
+        return None
+    return TLSOptions(tls_certificate, tls_key, tls_ca, peer_names=tls_name)
 
 
 _transport = click.option(
@@ -50,12 +116,14 @@ def zrs() -> None:
 @click.option(
     "--listen",
     required=True,
-    metavar="HOST:PORT",
-    help="Where secondaries connect to; port 0 lets the system choose one.",
+    metavar="ADDRESS",
+    help="Where secondaries connect to: HOST:PORT, :PORT, or the path of a Unix socket; port 0 "
+    "lets the system choose one.",
 )
 @click.option("--blobs", metavar="DIR", type=click.Path(), help="The blobs that belong to DATA.fs.")
 @_transport
-def primary(data: str, listen: str, blobs: str | None, transport: str) -> None:
+@_tls
+def primary(data: str, listen: str, blobs: str | None, transport: str, **tls: Any) -> None:
     """Serve the database DATA.fs to secondaries, until SIGINT or SIGTERM.
 
     The database must not be open elsewhere, so nothing is written to it meanwhile: to replicate
@@ -63,12 +131,22 @@ def primary(data: str, listen: str, blobs: str | None, transport: str) -> None:
 
     When stopped, it lets connected secondaries catch up, for 10 seconds at most; a second signal
     ends it at once.
+
+    With --tls-certificate it speaks TLS, to any secondary; with --tls-ca or --tls-name too, only to
+    those that have a certificate of their own.
     """
-    serve_primary(Console(), data, listen=listen, blobs=blobs, transport=transport)
+    serve_primary(
+        Console(),
+        data,
+        listen=listen,
+        blobs=blobs,
+        transport=transport,
+        tls=_tls_options(**tls),
+    )
 
 
 @zrs.command(epilog=_EPILOG, short_help="Replicate a primary into a database.")
-@click.argument("address", metavar="HOST:PORT")
+@click.argument("address", metavar="ADDRESS")
 @click.argument("data", metavar="DATA.fs", type=click.Path())
 @click.option(
     "--blobs",
@@ -77,10 +155,12 @@ def primary(data: str, listen: str, blobs: str | None, transport: str) -> None:
     help="Where blobs go; a primary with blobs refuses a secondary without.",
 )
 @_transport
+@_tls
 @click.option("--until-caught-up", is_flag=True, help="Exit once it has caught up.")
 @click.option(
     "--quiet",
     type=click.FloatRange(min=0, min_open=True),
+    callback=_seconds,
     default=2.0,
     show_default=True,
     metavar="SECONDS",
@@ -102,8 +182,11 @@ def secondary(
     until_caught_up: bool,
     quiet: float,
     reconnect_delay: tuple[float, float],
+    **tls: Any,
 ) -> None:
-    """Replicate the primary at HOST:PORT into DATA.fs, which is made if it is not there.
+    """Replicate the primary at ADDRESS into DATA.fs, which is made if it is not there.
+
+    ADDRESS is HOST:PORT, or the path of a Unix socket, with a / in it.
 
     The protocol does not say how much is to come, nor that all has come. So the bar shows how far
     the time of the last transaction has come between that of the first and now, and a secondary
@@ -112,7 +195,11 @@ def secondary(
 
     A primary that refuses a storage, since it holds other data or keeps no blobs, closes the
     connection without a word. If the first two connections end so, the exit status is 2. A primary
-    that cannot be connected to is tried again and again.
+    that cannot be connected to is tried again and again; and so it is where DATA.fs is empty and
+    has --blobs, which no primary refuses: there it is a tunnel that leads nowhere.
+
+    With any of the options --tls-... it speaks TLS. Without --tls-ca it relies on the authorities
+    of the system; without --tls-name the certificate must be for the host of ADDRESS.
     """
     follow_primary(
         Console(),
@@ -123,6 +210,7 @@ def secondary(
         reconnect_delay=reconnect_delay,
         until_caught_up=until_caught_up,
         quiet=quiet,
+        tls=_tls_options(**tls),
     )
 
 

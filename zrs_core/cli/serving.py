@@ -15,6 +15,7 @@ from ..progress import Progress
 from ..storage.primary import Primary
 from ..storage.secondary import Secondary
 from ..storage.snapshot import check_existing, check_existing_blobs
+from ..tls import TLSOptions
 from .output import Misconfigured, count, describe_last, logging_to, say, size
 from .progress import CatchUp, Meter, view
 from .signals import StopSignals
@@ -22,12 +23,18 @@ from .signals import StopSignals
 #: Seconds between two looks at what a secondary has received.
 _INTERVAL = 0.1
 
-#: So many refusals at the very beginning are taken for an answer.
+#: So many connections closed without a byte, at the very beginning, are taken for an answer.
 _REFUSALS = 2
 
 
 def serve_primary(
-    console: Console, path: str, *, listen: str, blobs: str | None, transport: str
+    console: Console,
+    path: str,
+    *,
+    listen: str,
+    blobs: str | None,
+    transport: str,
+    tls: TLSOptions | None,
 ) -> None:
     """Serve the FileStorage at `path` until SIGINT or SIGTERM.
 
@@ -39,7 +46,8 @@ def serve_primary(
     check_existing(path)
     check_existing_blobs(blobs)
     with StopSignals() as stop, logging_to(console, logging.WARNING) as handler:
-        with contextlib.closing(Primary(path, listen, blob_dir=blobs, transport=transport)) as it:
+        primary = Primary(path, listen, blob_dir=blobs, transport=transport, tls=tls)
+        with contextlib.closing(primary) as it:
             # First of all lines, for those who wait for it to learn the port.
             say(console, f"Serving {path} on {it.replication_address}")
             handler.setLevel(logging.INFO)
@@ -57,11 +65,12 @@ def follow_primary(
     reconnect_delay: tuple[float, float],
     until_caught_up: bool,
     quiet: float,
+    tls: TLSOptions | None,
 ) -> None:
     """Replicate into `path` until SIGINT or SIGTERM, or until it has caught up.
 
     :raises ConfigurationError: as `Secondary`.
-    :raises Misconfigured: the primary refuses the storage.
+    :raises Misconfigured: the primary seems to refuse the storage.
     """
     _check_transport(transport)
     with StopSignals() as stop, logging_to(console, logging.INFO):
@@ -71,6 +80,7 @@ def follow_primary(
             blob_dir=blobs,
             transport=transport,
             reconnect_delay=reconnect_delay,
+            tls=tls,
         )
         with contextlib.closing(secondary):
             progress = secondary.progress
@@ -103,10 +113,14 @@ def _catch_up(
 ) -> bool:
     """Show progress until it has caught up; False if it was stopped before."""
     progress = secondary.progress
+    # No primary refuses an empty storage with blobs. What closes then is a tunnel, say, that finds
+    # nobody at its far end.
+    may_be_refused = progress.tid != NO_TID or blobs is None
     meter = Meter(progress)
     with view(console, str(secondary.replication_address)) as shown:
         while not stop.wait(_INTERVAL):
-            if progress.refusals >= _REFUSALS and progress.refusals == progress.connections:
+            refused = progress.refusals >= _REFUSALS and progress.refusals == progress.connections
+            if refused and may_be_refused:
                 raise Misconfigured(_refusal(secondary, path, blobs))
             if caught_up.done():
                 return True
@@ -132,9 +146,10 @@ def _received(progress: Progress, seconds: float) -> str:
 def _refusal(secondary: Secondary, path: str, blobs: str | None) -> str:
     tid = secondary.progress.tid
     name = os.fspath(path)
-    text = f"the primary at {secondary.replication_address} refuses {name} ("
+    text = f"{secondary.replication_address} closed the connection twice without sending anything "
+    text += "after the start of " + name + " ("
     text += "it is empty" if tid == NO_TID else f"its last transaction is {describe_last(tid)}"
-    text += "): it closed the connection without sending anything, and its log tells why. "
+    text += "), as a primary does that refuses a storage; the log there tells why. "
     text += "Check the address"
     if tid != NO_TID:
         text += "; if this file holds other data, replicate into an empty one"
