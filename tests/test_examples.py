@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-import threading
 from pathlib import Path
 
 import pytest
@@ -31,15 +30,10 @@ from zrs_core.tls import TLSOptions
 
 from .conditions import wait_for
 from .databases import contents, open_file_storage, traffic
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # pytest brings it
+from .installed import installed_example
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
-THIRD_PARTY = EXAMPLES / "third_party_transport"
 
 
 # -- asyncio_server.py
@@ -102,28 +96,9 @@ def test_the_asyncio_server_refuses_a_peer_with_a_line(server, said, logged):
 
 
 @pytest.fixture
-def installed(tmp_path_factory, monkeypatch):
-    """The project, as it would be installed: importable, and with its entry points."""
-    project = tomllib.loads((THIRD_PARTY / "pyproject.toml").read_text())["project"]
-    site = tmp_path_factory.mktemp("site")
-    metadata = site / f"zrs_asyncio-{project['version']}.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-    )
-    lines = []
-    for group, entries in project["entry-points"].items():
-        lines += [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
-    (metadata / "entry_points.txt").write_text("\n".join(lines))
-    monkeypatch.syspath_prepend(str(site))
-    monkeypatch.syspath_prepend(str(THIRD_PARTY))
-    registry = getGlobalSiteManager()
-    before = {*registry.registeredAdapters()}
-    threads = {*threading.enumerate()}
-    yield
-    assert {*threading.enumerate()} == threads
-    for each in {*registry.registeredAdapters()} - before:
-        registry.unregisterAdapter(each.factory, each.required, each.provided, each.name)
+def installed(tmp_path_factory):
+    with installed_example(tmp_path_factory.mktemp("site")):
+        yield
 
 
 @pytest.mark.usefixtures("installed")
@@ -339,7 +314,7 @@ def quotations(document):
 def test_what_is_quoted_is_in_the_examples():
     files = [
         path.read_text(encoding="utf-8")
-        for path in EXAMPLES.rglob("*")
+        for path in (*EXAMPLES.rglob("*"), ROOT / "tests" / "test_example_transport.py")
         if path.suffix in (".py", ".toml", ".zcml")
     ]
     blocks = quotations(ROOT / "docs" / "write-a-transport.rst")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from concurrent.futures import Future
+import socket
 
 from zope.interface import implementer
 
@@ -27,17 +27,19 @@ class Listener:
         self._thread: LoopThread | None = None
         self._connections: dict[asyncio.Task[None], _Connection] = {}
         self._stopped: asyncio.Event
+        self._listening: socket.socket
         self._timeout = 0.0
 
     def start(self) -> None:
-        listening: Future[TCPAddress] = Future()
-        self._thread = LoopThread(self._run(listening), "zrs_asyncio listener")
+        host, port = self.address
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            self.address = listening.result()
+            self._listening = socket.create_server((host, port), family=family)
         except OSError as error:
-            self._thread.join()
-            self._thread = None
             raise ListenError(f"cannot listen on {self.address}: {error}") from error
+        self._listening.setblocking(False)
+        self.address = TCPAddress(host, self._listening.getsockname()[1])
+        self._thread = LoopThread(self._run(), "zrs_asyncio listener")
 
     def stop(self, timeout: float) -> None:
         if self._thread is not None:
@@ -50,17 +52,12 @@ class Listener:
         self.stopping = True
         self._stopped.set()
 
-    async def _run(self, listening: Future[TCPAddress]) -> None:
+    async def _run(self) -> None:
         self._stopped = asyncio.Event()
-        host, port = self.address
-        try:
-            server = await asyncio.start_server(self._accept, host or "0.0.0.0", port)  # noqa: S104
-        except OSError as error:
-            listening.set_exception(error)
-            return
-        listening.set_result(TCPAddress(host, server.sockets[0].getsockname()[1]))
-        await self._stopped.wait()
-        server.close()
+        with self._listening:
+            self._accept_later()
+            await self._stopped.wait()
+            asyncio.get_running_loop().remove_reader(self._listening)
         await self._finish()
 
     async def _finish(self) -> None:
@@ -71,14 +68,25 @@ class Listener:
         if connections:
             await asyncio.wait(connections, timeout=self._timeout)
             for connection in connections.values():
-                connection.writer.transport.abort()
+                connection.abort()
             await asyncio.wait(connections)
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.stopping:
-            writer.transport.abort()
+    def _accept_later(self) -> None:
+        if not self.stopping:
+            asyncio.get_running_loop().add_reader(self._listening, self._accept)
+
+    def _accept(self) -> None:
+        try:
+            accepted, _ = self._listening.accept()
+        except (BlockingIOError, ConnectionError):
             return
-        connection = _Connection(self, reader, writer)
+        except OSError:
+            # No descriptors are left, most likely. That takes a while to change.
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._listening)
+            loop.call_later(0.1, self._accept_later)
+            return
+        connection = _Connection(self, accepted)
         task = asyncio.create_task(connection.serve())
         self._connections[task] = connection
         task.add_done_callback(self._connections.pop)
@@ -87,33 +95,38 @@ class Listener:
 class _Connection:
     """One secondary that is connected."""
 
-    def __init__(
-        self, listener: Listener, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        self.writer = writer
+    def __init__(self, listener: Listener, accepted: socket.socket) -> None:
         #: Set when there may be something to do for `_send`.
         self.more = asyncio.Event()
         self._listener = listener
-        self._reader = reader
+        self._socket = accepted
         self._loop = asyncio.get_running_loop()
         self._reason = "closed here"
-        self._said_all = False
-        connected = writer.get_extra_info("socket")
-        self._session: IPrimarySession = listener.service.session(peer_name(connected))
-        # A peer that has left already has no settings any more; its end follows.
+        self._said_all = self._aborted = False
+        self._session: IPrimarySession = listener.service.session(peer_name(accepted))
+        self._reader: asyncio.StreamReader
+        self._writer: asyncio.StreamWriter
+
+    def abort(self) -> None:
+        """Leave at once, whatever is on its way."""
+        self._aborted = True
         with contextlib.suppress(OSError):
-            tune(connected, listener.service.peer_timeout)
-        # With this, `drain` returns only when all that was written has been sent.
-        writer.transport.set_write_buffer_limits(0)
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     async def serve(self) -> None:
+        # A peer that has left already has no settings any more; its end follows.
+        with contextlib.suppress(OSError):
+            tune(self._socket, self._listener.service.peer_timeout)
+        self._reader, self._writer = await asyncio.open_connection(sock=self._socket)
+        # With this, `drain` returns only when all that was written has been sent.
+        self._writer.transport.set_write_buffer_limits(0)
         reading = asyncio.create_task(self._read())
         try:
             await self._send()
         except OSError as error:
             self._reason = str(error)
         if not self._said_all:
-            self.writer.close()
+            self._writer.close()
         await reading
         await asyncio.to_thread(self._session.close, self._reason)
 
@@ -127,14 +140,14 @@ class _Connection:
                     break
                 if waiting and self._session.started:
                     self.more.set()
-            if not (data or self.writer.is_closing()):
+            if not (data or self._aborted or self._writer.is_closing()):
                 self._reason = "closed by the other end"
         except OSError as error:
             self._reason = str(error)
         self._session.receive_eof()
         self.more.set()
         # Whoever waits for `drain` now waits in vain.
-        self.writer.transport.abort()
+        self._writer.transport.abort()
 
     async def _send(self) -> None:
         """Send a batch after the other, until the session is over or all has been said."""
@@ -143,13 +156,13 @@ class _Connection:
             self.more.clear()
             chunks = await asyncio.to_thread(session.produce) if session.started else []
             if chunks:
-                self.writer.writelines(chunks)
-                await self.writer.drain()
+                self._writer.writelines(chunks)
+                await self._writer.drain()
             elif self._listener.stopping:
                 if session.started and not session.finished:
                     # The peer closes when it has read the end. Closing here, with something of
                     # the peer's unread, would reset the connection and lose what is on its way.
-                    self.writer.write_eof()
+                    self._writer.write_eof()
                     self._said_all = True
                 return
             elif not session.finished:

@@ -1,0 +1,20 @@
+"""The example of a transport shows what every transport must."""
+
+import pytest
+
+from .installed import installed_example
+
+pytest.register_assert_rewrite("zrs_core.testing.conformance")
+pytest.importorskip("zrs_core.testing.conformance")
+
+from zrs_core.testing.conformance import TransportConformance  # noqa: E402
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed(tmp_path_factory):
+    with installed_example(tmp_path_factory.mktemp("site")):
+        yield
+
+
+class TestExample(TransportConformance):
+    transport = "asyncio-tcp"
