@@ -343,7 +343,9 @@ class ReplicationClient:
     def _recovered(self) -> None:
         if self._failed_attempts:
             secondary_log.info(
-                "%s: connected again after %d failed attempts", self.address, self._failed_attempts
+                "%s: connected again after %d failed attempt(s)",
+                self.address,
+                self._failed_attempts,
             )
         self._failed_attempts = 0
 

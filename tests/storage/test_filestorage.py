@@ -413,6 +413,29 @@ class TestSource:
         assert len(os.listdir("/proc/self/fd")) == before
         source.changed()
 
+    def test_who_waits_again_waits_once(self, commits, source, open_reader):
+        commits.commit()
+        reader = open_reader()
+        read_all(reader)
+        woken = []
+        reader.wait(pytest.fail)
+        reader.wait(lambda: woken.append(1))
+        source.changed()
+        assert woken == [1]
+
+    def test_a_wake_that_fails_keeps_no_one_from_being_woken(
+        self, commits, source, open_reader, caplog
+    ):
+        commits.commit()
+        woken = []
+        for wake in (lambda: 1 / 0, lambda: woken.append(1)):
+            reader = open_reader()
+            read_all(reader)
+            reader.wait(wake)
+        source.changed()
+        assert woken == [1]
+        assert "cannot be woken" in caplog.text
+
     def test_a_refused_start_holds_no_file(self, commits, source):
         commits.commit(3)
         before = len(os.listdir("/proc/self/fd"))

@@ -105,7 +105,11 @@ class FileStorageSource:
         with self._lock:
             waiting, self._waiting = self._waiting, []
         for wake in waiting:
-            wake()
+            try:
+                wake()
+            except Exception:
+                # Called by a commit, which is done: it must not look as if it had failed.
+                log.exception("%s: a reader cannot be woken", self._storage.getName())
 
     def open_file(self) -> CommittedFile:
         """The storage's file as it is now, `end` set.
@@ -304,6 +308,8 @@ class FileStorageReader:
         self._tid = header.tid
 
     def wait(self, wake: Callable[[], None]) -> None:
+        if self._wake is not None:
+            self._source.remove_waiting(self._wake)
         self._wake = wake
         self._source.add_waiting(wake)
         # What was committed between the last read and now has woken nobody.
