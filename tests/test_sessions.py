@@ -6,87 +6,23 @@ import logging
 import ssl
 
 import pytest
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from zrs_core.addresses import TCPAddress
-from zrs_core.codec import PrimaryConnection, SecondaryConnection
 from zrs_core.errors import Diverged, TidTooHigh
 from zrs_core.interfaces import (
     IPrimarySession,
     IReplicationClient,
     IReplicationService,
     ISecondarySession,
-    ITransactionReader,
-    ITransactionSink,
-    ITransactionSource,
 )
-from zrs_core.messages import NO_TID, Commit, Hello, Start, Store, Transaction
+from zrs_core.messages import NO_TID, Store
 from zrs_core.options import ClientOptions
 from zrs_core.sessions import ReplicationClient, ReplicationService
+from zrs_core.testing import WHOLE, Sink, Source, greeting, stream
 
 ADDRESS = TCPAddress("localhost", 8100)
 TID = b"\0" * 7 + b"\1"
-WHOLE = [Transaction(TID), Store(b"\0" * 8, TID, b"record"), Commit()]
-
-
-@implementer(ITransactionSource, ITransactionReader)
-class Source:
-    """A source and its reader in one: gives each batch of a list, then nothing."""
-
-    blobs = True
-
-    def __init__(self, *batches, error=None):
-        self.batches = list(batches)
-        self.error = error
-        self.started = []
-        self.waiting = []
-        self.closed = 0
-
-    def open(self, start):
-        self.started.append(start)
-        if isinstance(self.error, (TidTooHigh, Diverged)):
-            raise self.error
-        return self
-
-    def read(self, budget):
-        if self.batches:
-            return self.batches.pop(0)
-        if self.error:
-            raise self.error
-        return []
-
-    def wait(self, wake):
-        self.waiting.append(wake)
-
-    def close(self):
-        self.closed += 1
-
-
-@implementer(ITransactionSink)
-class Sink:
-    """A sink that remembers, and fails at the messages of a type."""
-
-    blobs = True
-
-    def __init__(self, failing=(), abort_error=None):
-        self.applied = []
-        self.aborts = 0
-        self._failing = failing
-        self._abort_error = abort_error
-
-    def last_tid(self):
-        return max((m.tid for m in self.applied if isinstance(m, Transaction)), default=NO_TID)
-
-    def apply(self, message):
-        if isinstance(message, self._failing):
-            raise OSError("No space left on device")
-        self.applied.append(message)
-
-    def abort(self):
-        self.aborts += 1
-        if self._abort_error:
-            raise self._abort_error
 
 
 @pytest.fixture(autouse=True)
@@ -96,11 +32,6 @@ def _log_level(caplog):
 
 def primary_session(source):
     return ReplicationService(source, ADDRESS).session("peer")
-
-
-def greeting(word="zrs2.1", start=NO_TID):
-    connection = SecondaryConnection()
-    return connection.send(Hello(word)) + connection.send(Start(start))
 
 
 def started_session(source, start=NO_TID):
@@ -117,13 +48,6 @@ def greeted_session(sink, **options):
     session = client(sink, **options).session("peer")
     session.greeting()
     return session
-
-
-def stream(messages, start=NO_TID):
-    connection = PrimaryConnection()
-    connection.receive_data(greeting(start=start))
-    list(connection.messages())
-    return b"".join(connection.send(message) for message in messages)
 
 
 class TestPrimarySession:

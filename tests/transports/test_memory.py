@@ -5,15 +5,15 @@ import logging
 import pytest
 import transaction
 from ZODB.blob import Blob
-from zope.interface.verify import verifyObject
 
 from zrs_core import Primary, Secondary
 from zrs_core.addresses import TCPAddress
 from zrs_core.errors import ConfigurationError, ListenError
-from zrs_core.interfaces import IConnector, IListener
 from zrs_core.options import ClientOptions
 from zrs_core.sessions import ReplicationClient, ReplicationService
-from zrs_core.testing import Peer
+from zrs_core.testing import WHOLE, Peer, Sink, Source, greeting
+from zrs_core.testing.conformance import TransportConformance
+from zrs_core.testing.environments import MemoryEnvironment
 from zrs_core.transports.memory import (
     CAPACITY,
     Connector,
@@ -23,7 +23,6 @@ from zrs_core.transports.memory import (
 )
 
 from ..databases import contents, open_file_storage, temporary_files, traffic
-from ..test_sessions import WHOLE, Sink, Source, greeting, stream
 
 ADDRESS = TCPAddress("", 8000)
 
@@ -44,6 +43,13 @@ def connect(network, sink, **options):
     connector = Connector(ReplicationClient(sink, ADDRESS, network, options))
     connector.start()
     return connector
+
+
+class TestConformance(TransportConformance):
+    transport = "memory"
+
+    def environment(self):
+        return MemoryEnvironment()
 
 
 class TestByHand:
@@ -139,16 +145,6 @@ class TestByHand:
 
 
 class TestListener:
-    def test_the_interface_is_provided(self, network):
-        assert verifyObject(IListener, listen(network, Source()))
-
-    def test_a_secondary_is_served(self, network):
-        listen(network, Source(WHOLE[:1], WHOLE[1:]))
-        peer = network.connect(ADDRESS)
-        peer.write(greeting())
-        network.run()
-        assert peer.read() == stream(WHOLE)
-
     def test_a_batch_is_made_when_the_one_before_has_gone(self, network):
         batch = [WHOLE[0]]
         source = Source(batch, *([WHOLE[1]] for _ in range(20_000)))
@@ -162,40 +158,6 @@ class TestListener:
         network.run()
         assert len(source.batches) == left
 
-    def test_a_peer_that_does_not_read_keeps_nobody_waiting(self, network):
-        source = Source(*([WHOLE[0]] + [WHOLE[1]] * 9000 for _ in range(1)))
-        listen(network, source)
-        lazy, eager = network.connect(ADDRESS), network.connect(ADDRESS)
-        lazy.write(greeting())
-        network.run()
-        source.batches.append(WHOLE)
-        eager.write(greeting())
-        network.run()
-        assert eager.read() == stream(WHOLE)
-
-    def test_what_is_committed_later_follows_when_it_wakes(self, network):
-        source = Source()
-        listen(network, source)
-        peer = network.connect(ADDRESS)
-        peer.write(greeting())
-        network.run()
-        source.batches.append(WHOLE)
-        network.run()
-        assert peer.read() == b""
-        source.waiting.pop()()
-        network.run()
-        assert peer.read() == stream(WHOLE)
-
-    def test_a_refused_peer_is_closed_and_the_others_go_on(self, network):
-        listen(network, Source(WHOLE))
-        refused, other = network.connect(ADDRESS), network.connect(ADDRESS)
-        refused.write(b"GET / HTTP/1.1\r\n")
-        other.write(greeting())
-        network.run()
-        assert refused.at_eof
-        assert other.read() == stream(WHOLE)
-        assert not other.at_eof
-
     def test_a_peer_that_leaves_frees_its_session(self, network):
         source = Source()
         listener = listen(network, source)
@@ -206,36 +168,6 @@ class TestListener:
         network.run()
         assert source.closed == 1
         assert listener.drivers == set()
-
-    def test_stopping_lets_them_catch_up(self, network):
-        source = Source()
-        listener = listen(network, source)
-        peer, silent = network.connect(ADDRESS), network.connect(ADDRESS)
-        peer.write(greeting())
-        network.run()
-        source.batches.append(WHOLE)
-        listener.stop(0)
-        assert peer.read() == stream(WHOLE)
-        assert peer.at_eof
-        assert silent.at_eof
-        with pytest.raises(ConnectionRefusedError):
-            network.connect(ADDRESS)
-
-    def test_stopping_does_not_wait_for_those_who_do_not_read(self, network):
-        source = Source(WHOLE[:1] + [WHOLE[1]] * 9000)
-        listener = listen(network, source)
-        peer = network.connect(ADDRESS)
-        peer.write(greeting())
-        listener.stop(0)
-        assert peer.at_eof
-        assert listener.drivers == set()
-
-    def test_a_start_that_fails_is_closed(self, network):
-        listen(network, Source(error=OSError("disk")))
-        peer = network.connect(ADDRESS)
-        peer.write(greeting())
-        network.run()
-        assert peer.at_eof
 
     def test_port_0_is_any_free_port(self, network):
         addresses = {listen(network, Source(), TCPAddress("", 0)).address for _ in range(3)}
@@ -250,20 +182,6 @@ class TestListener:
 
 
 class TestConnector:
-    def test_the_interface_is_provided(self, network):
-        network.listen(ADDRESS)
-        assert verifyObject(IConnector, connect(network, Sink()))
-
-    def test_it_greets_and_applies(self, network):
-        listener = network.listen(ADDRESS)
-        sink = Sink()
-        connect(network, sink)
-        peer = listener.accept()
-        assert peer.read() == greeting()
-        peer.write(stream(WHOLE))
-        network.run()
-        assert sink.applied == WHOLE
-
     def test_it_tries_until_somebody_listens(self, network, caplog):
         connect(network, Sink())
         network.advance(25)
@@ -284,16 +202,6 @@ class TestConnector:
             assert listener.accept() is None
             network.advance(10)
 
-    def test_it_comes_again_after_a_broken_stream(self, network):
-        listener = network.listen(ADDRESS)
-        connect(network, Sink())
-        peer = listener.accept()
-        peer.write(b"\0\0\0\1x")
-        network.run()
-        assert peer.at_eof
-        network.advance(10)
-        assert listener.accept().read() == greeting()
-
     def test_it_says_that_it_is_there(self, network):
         listener = network.listen(ADDRESS)
         connect(network, Sink(), keep_alive_delay=3)
@@ -304,23 +212,6 @@ class TestConnector:
         peer.cut()
         network.advance(9)
         assert network.now == 19
-
-    def test_it_stays_away_once_stopped(self, network):
-        listener = network.listen(ADDRESS)
-        connector = connect(network, Sink())
-        peer = listener.accept()
-        connector.stop()
-        connector.stop()
-        network.advance(1000)
-        assert peer.at_eof
-        assert listener.accept() is None
-
-    def test_it_gives_up_trying_once_stopped(self, network):
-        connector = connect(network, Sink())
-        connector.stop()
-        listener = network.listen(ADDRESS)
-        network.advance(1000)
-        assert listener.accept() is None
 
 
 class TestPeer:

@@ -119,6 +119,8 @@ class _Channel:
         :raises PeerRefused: the peer's name is not listed.
         :raises _Woken: `stopped()` was true in the midst of it.
         """
+        # Wrapping a connection that is lost already would leave it open.
+        self.socket.getpeername()
         self.socket = context.wrap_socket(self.socket, do_handshake_on_connect=False, **wrap)
         deadline = time.monotonic() + CONNECT_TIMEOUT
         while True:

@@ -75,11 +75,26 @@ def remove_stale_socket(address: UnixAddress) -> None:
     if not stat.S_ISSOCK(mode):
         raise ListenError(f"cannot listen on {path}: there is a file that is no socket")
     try:
-        if _is_live(path):
-            raise ListenError(f"cannot listen on {path}: somebody listens there")
-        os.unlink(path)
+        live = _is_live(path)
+        if not live:
+            os.unlink(path)
     except OSError as error:
-        raise ListenError(f"cannot listen on {path}: {error.strerror or error}") from error
+        raise ListenError(f"cannot listen on {path}: {error.strerror}") from error
+    if live:
+        raise ListenError(f"cannot listen on {path}: somebody listens there")
+
+
+def try_binding(address: UnixAddress) -> None:
+    """Whether a Unix socket can be made there.
+
+    :raises ListenError: it cannot.
+    """
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.bind(address.path)
+            os.unlink(address.path)
+        except OSError as error:
+            raise ListenError(f"cannot listen on {address}: {error}") from error
 
 
 def _is_live(path: str) -> bool:

@@ -57,6 +57,7 @@ from .sockets import (
     look_up,
     peer_name,
     remove_stale_socket,
+    try_binding,
     tune,
 )
 
@@ -279,6 +280,8 @@ class Listener:
         _check_tls_packages(self._service.tls)
         if isinstance(self.address, UnixAddress):
             remove_stale_socket(self.address)
+            # When Twisted itself finds that it cannot bind a socket, it leaves it open.
+            try_binding(self.address)
         self._loop = acquire(self._service.reactor)
         try:
             self._loop.call(self._listen)
@@ -399,15 +402,21 @@ class _SecondaryConnection(_Connection):
         else:
             self.transport.resumeProducing()
 
+    def close(self) -> None:
+        super().close()
+        if self._tls is not None:
+            # Nothing that is on its way matters any more, nor does the primary's goodbye.
+            self.transport.transport.loseConnection()
+
     def leave(self) -> None:
-        """The connection will be closed from here: its end is no news."""
+        """The connection is closed from here: its end is no news."""
         self._leaving = True
         if self.transport is None or self.lost:
             return
         if self.session is None:
             self.abort()
         else:
-            self.abort_later()
+            self.close()
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         if self._keep_alive is not None and self._keep_alive.active():

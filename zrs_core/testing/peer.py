@@ -5,9 +5,9 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
-from .codec.framing import MAX_PAYLOAD_SIZE, FrameReader, prefix
-from .codec.opcodes import read as read_pickle
-from .transports.memory import MemoryEnd
+from ..codec.framing import MAX_PAYLOAD_SIZE, FrameReader, prefix
+from ..codec.opcodes import read as read_pickle
+from ..transports.memory import MemoryEnd
 
 
 class Peer:

@@ -1,0 +1,332 @@
+"""What both network transports must show beyond what every transport must."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import threading
+import time
+
+import pytest
+
+from zrs_core import transports
+from zrs_core.addresses import TCPAddress, UnixAddress
+from zrs_core.errors import ListenError
+from zrs_core.options import ServiceOptions
+from zrs_core.sessions import ReplicationService
+from zrs_core.testing import WHOLE, Sink, Source, greeting, stream
+from zrs_core.testing.conformance import Copy, Flood, Stillness, TransportConformance
+from zrs_core.testing.environments import DEADLINE, SocketEnvironment
+
+from ..certificates import both_ends
+
+GREETING, STREAM = greeting(), stream(WHOLE)
+
+
+def tcp_sockets():
+    """The connected TCP sockets of this process, one after the other."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            is_socket = stat.S_ISSOCK(os.stat(int(name)).st_mode)
+        except OSError:
+            continue
+        if is_socket:
+            with socket.socket(fileno=os.dup(int(name))) as copy:
+                if copy.family in (socket.AF_INET, socket.AF_INET6) and is_connected(copy):
+                    yield copy
+
+
+def is_connected(copy):
+    try:
+        copy.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+def settings_of(copy):
+    names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT", "TCP_NODELAY")
+    found = {n: copy.getsockopt(socket.IPPROTO_TCP, getattr(socket, n)) for n in names}
+    found["SO_KEEPALIVE"] = copy.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    return found
+
+
+class OverTCP(TransportConformance):
+    def test_ipv6_is_served_too(self, env, listen):
+        peer = env.dial(listen(Source(WHOLE), TCPAddress("::1", 0)).address)
+        peer.send(GREETING)
+        assert peer.receive(len(STREAM)) == STREAM
+
+    def test_an_address_of_another_machine_is_an_error(self, env, listen):
+        with pytest.raises(ListenError, match=r"cannot listen on 192\.0\.2\.1:1: "):
+            listen(Source(), TCPAddress("192.0.2.1", 1))
+
+    def test_a_vanished_peer_is_noticed_in_time_at_both_ends(self, env, listen, connect):
+        source = Source()
+        service = ReplicationService(
+            source, TCPAddress("127.0.0.1", 0), None, ServiceOptions(peer_timeout=24)
+        )
+        listener = transports.listener_factory(self.transport)(service)
+        listener.start()
+        connect(Sink(), listener.address, peer_timeout=24)
+        env.wait_for(lambda: source.waiting, "a session")
+        ends = [settings_of(each) for each in tcp_sockets()]
+        listener.stop(0)
+        wanted = {
+            "TCP_KEEPIDLE": 12,
+            "TCP_KEEPINTVL": 3,
+            "TCP_KEEPCNT": 4,
+            "TCP_USER_TIMEOUT": 24_000,
+        }
+        assert len(ends) == 2
+        for end in ends:
+            assert wanted.items() <= end.items()
+            assert end["SO_KEEPALIVE"]
+            assert end["TCP_NODELAY"]
+
+    def test_names_are_looked_up_again_at_each_attempt(self, env, connect, server, monkeypatch):
+        gone = env.unused_address()
+        answers = [gone.port, gone.port, server.address.port]
+        asked = []
+
+        def look_up(host, port, *args, **kwargs):
+            asked.append((host, port))
+            where = ("127.0.0.1", answers[min(len(asked), len(answers)) - 1])
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", where)]
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        connect(Sink(), TCPAddress("primary.example", 8100))
+        assert server.accept().receive(22) == GREETING
+        assert asked == [("primary.example", 8100)] * 3
+
+    def test_a_name_that_cannot_be_looked_up_is_tried_again(
+        self, env, connect, server, monkeypatch, caplog
+    ):
+        real, asked = socket.getaddrinfo, []
+
+        def look_up(host, port, *args, **kwargs):
+            asked.append(host)
+            if len(asked) < 4:
+                raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+            return real(host, port, *args, **kwargs)
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        connect(Sink(), server.address)
+        assert server.accept().receive(22) == GREETING
+        assert "cannot connect (" in caplog.text
+        assert "Name or service not known" in caplog.text
+
+    def test_all_addresses_of_a_name_are_tried(self, env, connect, server, monkeypatch):
+        gone = env.unused_address()
+
+        def look_up(*args, **kwargs):
+            return [
+                (socket.AF_INET, socket.SOCK_STREAM, 6, "", (each.host, each.port))
+                for each in (gone, server.address)
+            ]
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        connect(Sink(), TCPAddress("primary.example", 8100))
+        assert server.accept().receive(22) == GREETING
+
+    def test_it_can_be_stopped_while_nobody_answers(self, env, connect):
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+            waiting = []
+            for _ in range(4):
+                waiting.append(socket.socket())
+                waiting[-1].setblocking(False)
+                waiting[-1].connect_ex(full.getsockname())
+            started = connect(Sink(), TCPAddress(*full.getsockname()))
+            env.turn()
+            before = time.monotonic()
+            started.connector.stop()
+            assert time.monotonic() - before < 20
+            for each in waiting:
+                each.close()
+
+    def test_many_who_send_it_elsewhere_at_once_leave_one_connection(self, env, connect, server):
+        started = connect(Sink(), server.address)
+        threads = [threading.Thread(target=started.connector.reconnect) for _ in range(8)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        last = None
+        while last is None:
+            peer = server.accept()
+            if peer.receive(22) == GREETING and not server.has_waiting():
+                last = peer
+        started.connector.stop()
+        assert last.receive(1) == b""
+        assert not server.has_waiting()
+
+    def test_it_reads_no_more_while_it_applies(self, connect, server):
+        gate = threading.Event()
+        sink = Sink()
+        sink.apply = lambda message: gate.wait()
+        connect(sink, server.address)
+        peer = server.accept()
+        peer.receive(22)
+        peer.socket.settimeout(0.2)
+        # More than all buffers on the way could hold.
+        with pytest.raises(TimeoutError):
+            peer.send(STREAM + b"\0" * 50_000_000)
+        gate.set()
+
+    def test_a_primary_session_that_raises_closes_its_connection_alone(
+        self, env, listen, caplog, monkeypatch
+    ):
+        def raising(self):
+            raise RuntimeError("a mistake")
+
+        address = listen(Source(WHOLE)).address
+        with monkeypatch.context() as patched:
+            patched.setattr("zrs_core.sessions.PrimarySession.produce", raising)
+            peer = env.dial(address)
+            peer.send(GREETING)
+            assert peer.receive(1) == b""
+            env.wait_for(lambda: "Disconnected" in caplog.text, "the end of the session")
+        assert "a mistake" in caplog.text
+        peer = env.dial(address)
+        peer.send(GREETING)
+        assert peer.receive(len(STREAM)) == STREAM
+
+    def test_a_secondary_session_that_raises_loses_its_connection_and_comes_again(
+        self, env, connect, server, caplog, monkeypatch
+    ):
+        def raising(self, data):
+            raise RuntimeError("a mistake")
+
+        copy = Copy()
+        with monkeypatch.context() as patched:
+            patched.setattr("zrs_core.sessions.SecondarySession.receive_data", raising)
+            connect(copy, server.address)
+            peer = server.accept()
+            peer.receive(22)
+            peer.send(b"x")
+            assert peer.receive(1) == b""
+            env.wait_for(lambda: "a mistake" in caplog.text, "the line in the log")
+        server.accept().send(STREAM)
+        env.wait_for(lambda: copy.finished == WHOLE, "what was sent to be applied")
+
+    def test_nothing_spins_while_nobody_has_anything_to_say(self, env, listen, connect):
+        source = Source()
+        listener = listen(source)
+        connect(Sink(), listener.address)
+        env.dial(listener.address)
+        env.wait_for(lambda: source.waiting, "the session to wait")
+        assert processor_time() < 0.1
+
+    def test_nothing_spins_while_a_peer_does_not_read(self, env, listen):
+        source = Flood(limit=4096)
+        peer = env.dial(listen(source).address)
+        peer.send(GREETING)
+        env.wait_for(lambda: source.readers, "the session to start")
+        Stillness(env, lambda: source.readers[0].batches).wait_for()
+        assert processor_time() < 0.1
+        peer.close()
+
+    def test_nothing_spins_while_a_half_closed_connection_waits_for_its_peer(self, env, listen):
+        source = Source()
+        listener = listen(source)
+        peer = env.dial(listener.address)
+        peer.send(GREETING)
+        env.wait_for(lambda: source.waiting, "the session to wait")
+        stopped = env.beside(lambda: listener.stop(DEADLINE))
+        assert peer.receive(1) == b""
+        assert processor_time() < 0.1
+        peer.close()
+        stopped()
+
+
+def processor_time():
+    """How many of 0.3 seconds this process works."""
+    before = time.process_time()
+    time.sleep(0.3)
+    return time.process_time() - before
+
+
+class OverUnixSockets(TransportConformance):
+    def environment(self):
+        return SocketEnvironment(unix=True)
+
+    def start(self, env, address, **options):
+        service = ReplicationService(Source(), address, None, ServiceOptions(**options))
+        listener = transports.listener_factory(self.transport)(service)
+        listener.start()
+        return listener
+
+    def test_the_file_goes_with_the_listener(self, env, listen):
+        listener = listen(Source())
+        assert stat.S_ISSOCK(os.stat(listener.address.path).st_mode)
+        listener.stop(0)
+        assert not os.path.exists(listener.address.path)
+
+    @pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
+    def test_the_file_has_the_mode_it_should(self, mode, env):
+        listener = self.start(env, env.address(), socket_mode=mode)
+        assert stat.S_IMODE(os.stat(listener.address.path).st_mode) == mode
+        listener.stop(0)
+
+    def test_a_stale_file_is_replaced(self, env, listen):
+        address = env.address()
+        with socket.socket(socket.AF_UNIX) as stale:
+            stale.bind(address.path)
+        peer = env.dial(listen(Source(WHOLE), address).address)
+        peer.send(GREETING)
+        assert peer.receive(len(STREAM)) == STREAM
+
+    def test_a_live_socket_is_left_alone(self, env, listen):
+        server = env.listen()
+        with pytest.raises(ListenError) as caught:
+            listen(Source(), server.address)
+        assert str(caught.value) == (f"cannot listen on {server.address}: somebody listens there")
+        env.dial(server.address)
+        server.close()
+
+    def test_a_live_socket_that_accepts_nobody_is_left_alone(self, env, listen):
+        address = env.address()
+        with socket.socket(socket.AF_UNIX) as full:
+            full.bind(address.path)
+            full.listen(0)
+            with socket.socket(socket.AF_UNIX) as waiting:
+                waiting.connect(address.path)
+                with pytest.raises(ListenError, match="somebody listens there"):
+                    listen(Source(), address)
+
+    @pytest.mark.parametrize("kind", ["file", "directory"])
+    def test_what_is_no_socket_is_left_alone(self, kind, env, listen, tmp_path):
+        path = tmp_path / "data"
+        path.mkdir() if kind == "directory" else path.write_text("precious")
+        with pytest.raises(ListenError) as caught:
+            listen(Source(), UnixAddress(str(path)))
+        assert str(caught.value) == f"cannot listen on {path}: there is a file that is no socket"
+        assert path.exists()
+
+    @pytest.mark.parametrize("path", ["/nowhere/at/all.sock", "/tmp/" + "x" * 200])
+    def test_a_path_that_cannot_be_is_an_error(self, path, env, listen):
+        with pytest.raises(ListenError, match=f"cannot listen on {path}: "):
+            listen(Source(), UnixAddress(path))
+
+    def test_a_secondary_waits_for_the_file(self, env, connect, caplog):
+        address = env.address()
+        connect(Sink(), address)
+        env.wait_for(lambda: "cannot connect" in caplog.text, "an attempt")
+        server = env.listen(address)
+        assert server.accept().receive(22) == GREETING
+        server.close()
+
+
+class OverTLS(TransportConformance):
+    cycles = 200
+
+    def environment(self):
+        return SocketEnvironment(both_ends())
+
+
+class OverTLSAndUnixSockets(TransportConformance):
+    cycles = 50
+
+    def environment(self):
+        return SocketEnvironment(both_ends(), unix=True)

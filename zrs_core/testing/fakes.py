@@ -1,0 +1,104 @@
+"""A source and a sink without a storage, and the bytes that belong to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from zope.interface import implementer
+
+from ..codec import PrimaryConnection, SecondaryConnection
+from ..errors import StartError
+from ..interfaces import ITransactionReader, ITransactionSink, ITransactionSource
+from ..messages import NO_TID, Commit, Hello, PrimaryMessage, Start, Store, Transaction
+
+_TID = b"\0" * 7 + b"\1"
+
+#: A whole transaction.
+WHOLE: list[PrimaryMessage] = [Transaction(_TID), Store(b"\0" * 8, _TID, b"record"), Commit()]
+
+
+def greeting(word: str = "zrs2.1", start: bytes = NO_TID) -> bytes:
+    """What a secondary sends first."""
+    connection = SecondaryConnection()
+    return connection.send(Hello(word)) + connection.send(Start(start))
+
+
+def stream(messages: Iterable[PrimaryMessage], start: bytes = NO_TID) -> bytes:
+    """What a primary sends to a secondary that asked for all after `start`."""
+    connection = PrimaryConnection()
+    connection.receive_data(greeting(start=start))
+    list(connection.messages())
+    return b"".join(connection.send(message) for message in messages)
+
+
+@implementer(ITransactionSource, ITransactionReader)
+class Source:
+    """A source and its reader in one: gives each batch of a list, then nothing.
+
+    `started` has the starts that were asked for, `waiting` the calls that would wake a session;
+    `closed` counts the readers that were closed.
+
+    :param error: raised when there are no more batches; a `StartError` at once.
+    """
+
+    blobs = True
+
+    def __init__(self, *batches: list[PrimaryMessage], error: BaseException | None = None) -> None:
+        self.batches = list(batches)
+        self.error = error
+        self.started: list[bytes] = []
+        self.waiting: list[Callable[[], None]] = []
+        self.closed = 0
+
+    def open(self, start: bytes) -> Source:
+        self.started.append(start)
+        if isinstance(self.error, StartError):
+            raise self.error
+        return self
+
+    def read(self, budget: int) -> list[PrimaryMessage]:
+        if self.batches:
+            return self.batches.pop(0)
+        if self.error:
+            raise self.error
+        return []
+
+    def wait(self, wake: Callable[[], None]) -> None:
+        self.waiting.append(wake)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@implementer(ITransactionSink)
+class Sink:
+    """A sink that remembers what was applied, unfinished or not, and counts its aborts.
+
+    :param failing: the types of the messages that it fails to apply.
+    :param abort_error: raised by `abort`.
+    """
+
+    blobs = True
+
+    def __init__(
+        self,
+        failing: type[PrimaryMessage] | tuple[type[PrimaryMessage], ...] = (),
+        abort_error: BaseException | None = None,
+    ) -> None:
+        self.applied: list[PrimaryMessage] = []
+        self.aborts = 0
+        self._failing = failing
+        self._abort_error = abort_error
+
+    def last_tid(self) -> bytes:
+        return max((m.tid for m in self.applied if isinstance(m, Transaction)), default=NO_TID)
+
+    def apply(self, message: PrimaryMessage) -> None:
+        if isinstance(message, self._failing):
+            raise OSError("No space left on device")
+        self.applied.append(message)
+
+    def abort(self) -> None:
+        self.aborts += 1
+        if self._abort_error:
+            raise self._abort_error
