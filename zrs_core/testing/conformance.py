@@ -377,9 +377,9 @@ class TransportConformance:
                 peer.close()
             else:
                 peer.cut()
-            if number % 64 == 63:
+            if number % 16 == 15:
                 # More than a listener's backlog would only wait for the system.
-                env.wait_for(lambda: open_files() <= files + 32, "connections to be closed")
+                env.wait_for(lambda: open_files() <= files + 8, "connections to be closed")
         env.wait_for(lambda: source.closed == len(source.started), "readers to be closed")
         env.wait_for(lambda: open_files() <= files, "files to be closed")
         # A pool of threads may have grown to its bound, and ends with the listener.

@@ -32,6 +32,7 @@ from ..interfaces import (
 )
 from ..tls import PeerRefused, TLSOptions, certificate_names, describe_error
 from .sockets import (
+    BACKLOG,
     CONNECT_TIMEOUT,
     READ_SIZE,
     connect_argument,
@@ -346,7 +347,7 @@ class Listener:
                 listening.bind(connect_argument(family, place))
                 if isinstance(self.address, UnixAddress):
                     os.chmod(self.address.path, self.service.socket_mode)
-                listening.listen(128)
+                listening.listen(BACKLOG)
                 listening.setblocking(False)
             except BaseException:
                 listening.close()

@@ -19,6 +19,9 @@ CONNECT_TIMEOUT = 30.0
 #: Seconds that a peer has to take what was sent before a connection is closed.
 CLOSE_TIMEOUT = 10.0
 
+#: Connections that the system keeps until they are accepted: all secondaries may come at once.
+BACKLOG = 128
+
 _PROBES = 4
 
 

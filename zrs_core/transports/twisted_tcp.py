@@ -48,9 +48,10 @@ from ..interfaces import (
     IReplicationService,
     ISecondarySession,
 )
-from ..tls import PeerRefused, TLSOptions
+from ..tls import PeerRefused, TLSOptions, describe_error
 from .reactors import Loop, acquire
 from .sockets import (
+    BACKLOG,
     CLOSE_TIMEOUT,
     CONNECT_TIMEOUT,
     READ_SIZE,
@@ -167,7 +168,10 @@ class _Connection(Protocol):
         if self._tls is not None and reason.type.__module__.startswith("OpenSSL"):
             text: str = self._tls.describe(reason.value)
             return text
-        return reason.getErrorMessage()
+        message = reason.getErrorMessage()
+        if self._tls is not None and self.session is None:
+            return describe_error(EOFError(f"EOF: {message}"))
+        return message
 
 
 @implementer(IPushProducer)
@@ -300,10 +304,10 @@ class Listener:
         reactor, address = self._loop.reactor, self.address
         if isinstance(address, UnixAddress):
             unix: Any = UNIXServerEndpoint
-            return unix(reactor, address.path, mode=self._service.socket_mode)
+            return unix(reactor, address.path, backlog=BACKLOG, mode=self._service.socket_mode)
         host, port = address
         tcp: Any = TCP6ServerEndpoint if ":" in host else TCP4ServerEndpoint
-        return tcp(reactor, port, interface=host)
+        return tcp(reactor, port, backlog=BACKLOG, interface=host)
 
     def _listening(self, port: Any) -> None:
         self._port = port
