@@ -3,7 +3,10 @@ from __future__ import annotations
 import errno
 import threading
 
+import pytest
+
 from zrs_core.testing import WHOLE, Source, greeting, stream
+from zrs_core.testing.environments import SocketEnvironment
 from zrs_core.transports import socket_thread
 
 from .network import OverTCP, OverTLS, OverTLSAndUnixSockets, OverUnixSockets
@@ -64,6 +67,20 @@ class TestUnixSockets(OverUnixSockets):
 
 class TestTLS(OverTLS):
     transport = "socket-thread"
+
+    def test_a_connection_that_is_lost_before_its_handshake_is_closed(self, env):
+        plain = SocketEnvironment()
+        server = plain.listen()
+        lost = plain.dial(server.address).socket
+        server.accept().cut()
+        waiter = socket_thread._Waiter()
+        channel = socket_thread._Channel(lost, waiter)
+        context = env.tls.client_context()
+        with pytest.raises(OSError):
+            channel.start_tls(env.tls, context, lambda: False, server_hostname="localhost")
+        channel.close()
+        waiter.close()
+        plain.close()
 
 
 class TestTLSAndUnixSockets(OverTLSAndUnixSockets):

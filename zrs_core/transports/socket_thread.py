@@ -16,6 +16,7 @@ import socket
 import ssl
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -120,9 +121,11 @@ class _Channel:
         :raises PeerRefused: the peer's name is not listed.
         :raises _Woken: `stopped()` was true in the midst of it.
         """
-        # Wrapping a connection that is lost already would leave it open.
-        self.socket.getpeername()
-        self.socket = context.wrap_socket(self.socket, do_handshake_on_connect=False, **wrap)
+        try:
+            self.socket = context.wrap_socket(self.socket, do_handshake_on_connect=False, **wrap)
+        except OSError as error:
+            _close_what_is_left_open(error)
+            raise
         deadline = time.monotonic() + CONNECT_TIMEOUT
         while True:
             try:
@@ -205,6 +208,14 @@ class _Channel:
         if isinstance(self.socket, ssl.SSLSocket) and self.drained:
             self._say_goodbye(self.socket)
         self.socket.close()
+
+
+def _close_what_is_left_open(error: OSError) -> None:
+    # Wrapping a connection that is lost already takes its descriptor over and does not close it.
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        left = frame.f_locals.get("self")
+        if isinstance(left, ssl.SSLSocket):
+            left.close()
 
 
 class _PrimaryThread:
