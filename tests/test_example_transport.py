@@ -5,7 +5,6 @@ import pytest
 from .installed import installed_example
 
 pytest.register_assert_rewrite("zrs_core.testing.conformance")
-pytest.importorskip("zrs_core.testing.conformance")
 
 from zrs_core.testing.conformance import TransportConformance  # noqa: E402
 

@@ -99,6 +99,32 @@ def test_each_part_knows_only_its_own_world(part):
                 assert top in THIRD_PARTIES[part], f"{path.name} imports {name}"
 
 
+REPLICATE = """
+import sys, tempfile, time
+from pathlib import Path
+from ZODB import DB
+from zrs_core import Primary, Secondary
+
+with tempfile.TemporaryDirectory() as name:
+    path = Path(name)
+    primary = Primary(path / "p.fs", "127.0.0.1:0", transport="socket-thread")
+    DB(primary)
+    secondary = Secondary(path / "s.fs", primary.replication_address, transport="socket-thread")
+    deadline = time.monotonic() + 60
+    while secondary.lastTransaction() != primary.lastTransaction():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    secondary.close()
+    primary.close()
+print([name for name in ("twisted", "OpenSSL") if name in sys.modules])
+"""
+
+
+def test_replicating_over_socket_thread_needs_no_twisted():
+    done = subprocess.run([sys.executable, "-c", REPLICATE], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [

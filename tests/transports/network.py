@@ -207,7 +207,9 @@ class OverTCP(TransportConformance):
             peer.send(b"x")
             assert peer.receive(1) == b""
             env.wait_for(lambda: "a mistake" in caplog.text, "the line in the log")
-        server.accept().send(STREAM)
+        again = server.accept()
+        again.receive(22)
+        again.send(STREAM)
         env.wait_for(lambda: copy.finished == WHOLE, "what was sent to be applied")
 
     def test_nothing_spins_while_nobody_has_anything_to_say(self, env, listen, connect):
