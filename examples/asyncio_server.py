@@ -62,7 +62,7 @@ class Follower:
                     self.more.clear()
                     messages = await asyncio.to_thread(transactions.read, BATCH_SIZE)
                     for message in messages:
-                        self.writer.writelines(self.connection.send_chunks(message))
+                        self.writer.write(b"".join(self.connection.send_chunks(message)))
                     await self.writer.drain()
                     if not messages and not self.writer.is_closing():
                         transactions.wait(self.wake)
@@ -89,7 +89,9 @@ async def main(db: DB, source: FileStorageSource, host: str, port: str) -> None:
             connection.root()["time"] = time.time()
         source.changed()
 
-    async with await asyncio.start_server(serve, host, int(port)) as server:
+    server = await asyncio.start_server(serve, host, int(port))
+    # Not `async with`: from Python 3.12 on its end would wait for those who are connected.
+    with contextlib.closing(server):
         print("listening on port", server.sockets[0].getsockname()[1], flush=True)
         while True:
             await asyncio.to_thread(commit)

@@ -156,7 +156,8 @@ class _Connection:
             self.more.clear()
             chunks = await asyncio.to_thread(session.produce) if session.started else []
             if chunks:
-                self._writer.writelines(chunks)
+                # Not `writelines`: in Python 3.12 and 3.13.0 it does not make `drain` wait.
+                self._writer.write(b"".join(chunks))
                 await self._writer.drain()
             elif self._listener.stopping:
                 if session.started and not session.finished:
