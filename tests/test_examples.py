@@ -17,6 +17,7 @@ import pytest
 import trustme
 from ZODB import DB
 from zope.component import getGlobalSiteManager
+from zope.configuration import xmlconfig
 
 from zrs_core import Primary, Secondary, transports
 from zrs_core.errors import ConfigurationError, ListenError
@@ -197,7 +198,6 @@ def test_what_the_example_cannot_do_is_refused(tmp_path):
 
 @pytest.mark.usefixtures("installed")
 def test_a_zcml_file_registers_the_example_too():
-    xmlconfig = pytest.importorskip("zope.configuration.xmlconfig")
     import zrs_asyncio
 
     xmlconfig.file("configure.zcml", zrs_asyncio)

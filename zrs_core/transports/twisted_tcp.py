@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from importlib.util import find_spec
 from typing import Any, cast
@@ -66,7 +67,7 @@ log = logging.getLogger(__name__)
 
 
 @implementer(IHandshakeListener)
-class _Connection(Protocol):
+class _Connection(Protocol, ABC):
     """What both ends share: TLS, and the calls of a session, one after the other, in a thread.
 
     There is no session, and nothing is read or sent, before the peer has proved who it is.
@@ -89,13 +90,13 @@ class _Connection(Protocol):
         self._refusal: str | None = None
         self._deadline: Any = None
 
+    @abstractmethod
     def open_session(self) -> None:
         """The peer is who it should be."""
-        raise NotImplementedError
 
+    @abstractmethod
     def refuse(self, reason: str) -> None:
         """The peer is not who it should be, or speaks no TLS."""
-        raise NotImplementedError
 
     def connectionMade(self) -> None:
         below = self.transport if self._tls is None else self.transport.transport
