@@ -406,6 +406,7 @@ class TransportConformance:
         copy = Copy()
         connect(copy, server.address)
         peer = server.accept()
+        assert peer.receive(len(_GREETING)) == _GREETING
         for number in range(len(_STREAM)):
             peer.send(_STREAM[number : number + 1])
         env.wait_for(lambda: copy.finished == WHOLE, "what was sent to be applied")
@@ -426,6 +427,7 @@ class TransportConformance:
             else:
                 peer.cut()
         peer = server.accept()
+        assert peer.receive(len(_GREETING)) == _GREETING
         peer.send(_STREAM)
         env.wait_for(lambda: copy.finished == WHOLE, "what was sent to be applied")
 
