@@ -88,7 +88,10 @@ peer_name = _datatype("peer-name", settings.name)
 
 
 def _keytype(section: str, known: set[str]) -> Callable[[str], str]:
-    """What ZConfig is to make of the name of a key; an error for an unknown one has its line."""
+    """What ZConfig is to make of the name of a key.
+
+    Its errors have a line: for an unknown key, and for one that is given twice.
+    """
     known = {key.replace("_", "-") for key in known}
 
     def keytype(key: str) -> str:
@@ -97,9 +100,24 @@ def _keytype(section: str, known: set[str]) -> Callable[[str], str]:
             near = difflib.get_close_matches(key, known, 1)
             hint = f"did you mean {near[0]}?" if near else "known are " + ", ".join(sorted(known))
             raise ValueError(f"{key} is no key of a {section} section; {hint}")
+        before = _value_before(key)
+        if before is not None:
+            line = before.position[0]
+            raise ValueError(f"{key} is given already, as {before.value!r} in line {line}")
         return key
 
     return keytype
+
+
+def _value_before(key: str) -> ValueInfo | None:
+    """What `key` has been given already in the section that is being read, if it takes one value.
+
+    ZConfig's own error would not tell where; its matcher, which calls a keytype, knows.
+    """
+    matcher = sys._getframe(2).f_locals.get("self")
+    values = getattr(matcher, "_values", {})
+    value = values.get(key.replace("-", "_"))
+    return value if isinstance(value, ValueInfo) else None
 
 
 zrs_key = _keytype("zrs", {"replicate-to", "replicate-from", *_KEYS})
@@ -261,7 +279,9 @@ class ZRS:
             try:
                 check_path(base.config.path)
             except UnsuitableStorage as error:
-                raise UnsuitableStorage(f"the filestorage in {self._title}: {error}") from error
+                raise UnsuitableStorage(
+                    f"the filestorage in {self._title}, with {self._address}: {error}"
+                ) from error
 
 
 def _check_free(setting: Setting) -> None:
