@@ -47,6 +47,73 @@ def test_refusals_are_counted_in_a_row():
     session.close("closed")
 
 
+def fail(replication, data=b""):
+    """A session that fails: refused, or because of what is sent."""
+    session = replication.session("peer")
+    session.greeting()
+    if data:
+        session.receive_data(data)
+    else:
+        session.receive_eof()
+    assert session.finished
+    session.close("closed")
+
+
+def told(caplog):
+    return [
+        (record.levelname, record.getMessage())
+        for record in caplog.records
+        if record.levelno >= logging.INFO
+    ]
+
+
+def test_the_same_failure_again_is_no_news(caplog):
+    it = client(Sink())
+    fail(it)
+    first = told(caplog)
+    assert [level for level, _ in first] == ["INFO", "INFO", "WARNING", "INFO"]
+    for _ in range(5):
+        fail(it)
+    assert told(caplog) == first
+    assert it.progress.refusals == 6
+
+
+def test_another_failure_and_the_recovery_are_news(caplog):
+    it = client(Sink())
+    for _ in range(2):
+        fail(it)
+    caplog.clear()
+    for _ in range(2):
+        fail(it, b"\0\0\0\1x")
+    [(level, message)] = told(caplog)
+    assert level == "ERROR"
+    assert "pickle" in message
+    caplog.clear()
+    session = it.session("peer")
+    session.greeting()
+    assert told(caplog) == []
+    session.receive_data(stream(WHOLE))
+    session.close("lost")
+    assert told(caplog) == [
+        ("INFO", "localhost:8100: replicating again after 4 failed session(s)"),
+        ("INFO", "peer: Disconnected (lost)"),
+    ]
+    caplog.clear()
+    fail(it)
+    assert "WARNING" in [level for level, _ in told(caplog)]
+
+
+def test_a_primary_that_goes_while_it_refuses_is_news(caplog):
+    it = client(Sink())
+    fail(it)
+    caplog.clear()
+    for _ in range(2):
+        it.connection_failed("refused")
+    assert told(caplog) == [
+        ("WARNING", "localhost:8100: cannot connect (refused); will keep trying")
+    ]
+
+
 def test_a_connection_that_lasted_was_no_refusal(monkeypatch, caplog):
     it = client(Sink())
     it.progress.refusals = 1

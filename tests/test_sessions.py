@@ -18,7 +18,7 @@ from zrs_core.interfaces import (
 )
 from zrs_core.messages import NO_TID, Store
 from zrs_core.options import ClientOptions
-from zrs_core.sessions import ReplicationClient, ReplicationService
+from zrs_core.sessions import PrimarySession, ReplicationClient, ReplicationService
 from zrs_core.testing import WHOLE, Sink, Source, greeting, stream
 
 ADDRESS = TCPAddress("localhost", 8100)
@@ -290,6 +290,15 @@ class TestTheOtherOneSpeaksTLS:
         errors = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
         assert errors == ["peer: the primary speaks TLS, and this secondary does not"]
         session.close("gone")
+
+    @pytest.mark.parametrize("tls", [True, False])
+    @pytest.mark.parametrize("data", [b"", b"\0"])
+    def test_a_secondary_may_not_like_the_certificate(self, tls, data, caplog):
+        session = PrimarySession(Source(), "peer", pickle_protocol=3, tls=tls)
+        if data:
+            session.receive_data(data)
+        session.close("gone")
+        assert ("the secondary left without a word" in caplog.text) == (tls and not data)
 
     def test_the_same_bytes_later_are_none(self, caplog):
         session = greeted_session(Sink())

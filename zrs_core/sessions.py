@@ -73,10 +73,15 @@ class PrimarySession:
     """The primary's end of one connection.
 
     :param peer: names the other end in the log.
+    :param tls: whether the peer has seen a certificate of this end.
     """
 
-    def __init__(self, source: ITransactionSource, peer: str, *, pickle_protocol: int) -> None:
+    def __init__(
+        self, source: ITransactionSource, peer: str, *, pickle_protocol: int, tls: bool = False
+    ) -> None:
         self.finished = False
+        self._tls = tls
+        self._silent = True
         self._source = source
         self._connection = PrimaryConnection(blobs=source.blobs, pickle_protocol=pickle_protocol)
         self._log = _Log(primary_log, peer)
@@ -94,6 +99,7 @@ class PrimarySession:
     def receive_data(self, data: bytes) -> None:
         if self.finished:
             return
+        self._silent = False
         try:
             self._connection.receive_data(data)
             for message in self._connection.messages():
@@ -146,6 +152,12 @@ class PrimarySession:
             self._closed = self.finished = True
             if self._reader is not None:
                 self._reader.close()
+        if self._silent and self._tls:
+            # In TLS 1.3 the handshake is over here before the other end has looked at a name.
+            self._log.warning(
+                "the secondary left without a word; if it does not accept this primary's "
+                "certificate, its log tells why"
+            )
         self._log.info("Disconnected (%s)", reason)
 
     def _finish(self, reason: str, *, exc_info: bool = False) -> None:
@@ -175,7 +187,12 @@ class ReplicationService:
         self._pickle_protocol = options.pickle_protocol
 
     def session(self, peer: str) -> PrimarySession:
-        return PrimarySession(self._source, peer, pickle_protocol=self._pickle_protocol)
+        return PrimarySession(
+            self._source,
+            peer,
+            pickle_protocol=self._pickle_protocol,
+            tls=self.tls is not None,
+        )
 
     def refused(self, peer: str, reason: str) -> None:
         primary_log.error("%s: refused (%s)", peer, reason)
@@ -200,7 +217,9 @@ class SecondarySession:
         self._start = NO_TID
         self._greeted_at: float | None = None
         self._silent = True
-        self._log.info("Connected")
+        # One of several sessions that fail one after the other, of which the first was news.
+        self._one_of_many = client.failing
+        self._info("Connected")
 
     def greeting(self) -> bytes:
         if self._closed:
@@ -213,7 +232,7 @@ class SecondarySession:
         start = sink.last_tid()
         self._start = start
         self._greeted_at = time.monotonic()
-        self._log.info("start %s", describe_tid(start))
+        self._info("start %s", describe_tid(start))
         return self._connection.send(Hello(word)) + self._connection.send(Start(start))
 
     def keep_alive(self) -> bytes:
@@ -226,7 +245,6 @@ class SecondarySession:
             self._finish("the primary speaks TLS, and this secondary does not")
             return
         self._silent = False
-        self._client.heard()
         progress = self._client.progress
         progress.bytes += len(data)
         progress.refusals = 0
@@ -247,10 +265,10 @@ class SecondarySession:
             self._client.progress.refusals = 0
             return
         self._client.progress.refusals += 1
-        self._log.warning(
-            "the primary closed the connection without sending anything after start %s; "
-            "its log tells why",
-            describe_tid(self._start),
+        self._failed(
+            logging.WARNING,
+            "the primary closed the connection without sending anything after start "
+            f"{describe_tid(self._start)}; its log tells why",
         )
 
     def _apply(self) -> None:
@@ -268,14 +286,23 @@ class SecondarySession:
 
     def _finish(self, reason: str, *, exc_info: bool = False) -> None:
         self.finished = True
-        self._log.error(reason, exc_info=exc_info)
-        self._log.info("Closed")
+        self._failed(logging.ERROR, reason, exc_info=exc_info)
+        self._info("Closed")
+
+    def _failed(self, level: int, reason: str, *, exc_info: bool = False) -> None:
+        # The same again is no news.
+        level = level if self._client.session_failed(reason) else logging.DEBUG
+        self._log.log(level, reason, exc_info=exc_info)
+
+    def _info(self, message: str, *args: object) -> None:
+        again = self._one_of_many and self._client.failing
+        self._log.log(logging.DEBUG if again else logging.INFO, message, *args)
 
     def close(self, reason: str) -> None:
         if self._closed:
             return
         self._closed = self.finished = True
-        self._log.info("Disconnected (%s)", reason)
+        self._info("Disconnected (%s)", reason)
         if self._has_turn:
             self._client.progress.unfinished = False
             try:
@@ -320,34 +347,47 @@ class ReplicationClient:
         self._tid = NO_TID
         # Attempts to connect that failed since the last one that did not.
         self._failed_attempts = 0
-        # Whether the last session was ended by a failure, which in TLS 1.3 is how a primary that
-        # does not accept a certificate answers.
-        self._turned_away = False
+        # Why the last session failed, None once a transaction has been applied after it; and how
+        # many have.
+        self._failure: str | None = None
+        self._failed_sessions = 0
         # A session may still be applying when the next one begins.
         self._open_sessions = 0
         self._sessions_lock = threading.Lock()
 
     def session(self, peer: str) -> SecondarySession:
-        if not self._turned_away:
-            self._recovered()
-        self.progress.connections += 1
-        self._count_session(1)
-        return SecondarySession(self, peer)
-
-    def heard(self) -> None:
-        """A session has received something."""
-        if self._turned_away:
-            self._turned_away = False
-            self._recovered()
-
-    def _recovered(self) -> None:
-        if self._failed_attempts:
+        if self._failed_attempts and not self.failing:
             secondary_log.info(
                 "%s: connected again after %d failed attempt(s)",
                 self.address,
                 self._failed_attempts,
             )
         self._failed_attempts = 0
+        self.progress.connections += 1
+        self._count_session(1)
+        return SecondarySession(self, peer)
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last session failed, and nothing has been applied since."""
+        return self._failure is not None
+
+    def session_failed(self, reason: str) -> bool:
+        """A session failed. Whether that is news: the one before it failed for another reason."""
+        news = reason != self._failure
+        self._failure = reason
+        self._failed_sessions += 1
+        return news
+
+    def _recovered(self) -> None:
+        if self.failing:
+            secondary_log.info(
+                "%s: replicating again after %d failed session(s)",
+                self.address,
+                self._failed_sessions,
+            )
+        self._failure = None
+        self._failed_sessions = 0
 
     def applied(self, message: PrimaryMessage) -> None:
         """A session has applied `message`."""
@@ -360,6 +400,7 @@ class ReplicationClient:
             self.progress.unfinished = False
             if self._backoff.failures:
                 self._backoff.succeeded()
+            self._recovered()
             self._committed()
 
     def disconnected(self, reason: str) -> None:
@@ -374,14 +415,17 @@ class ReplicationClient:
             self.progress.connected = self._open_sessions > 0
 
     def connection_failed(self, reason: str) -> None:
-        # Once is news; the attempts after it are not.
-        level = logging.DEBUG if self._failed_attempts else logging.WARNING
-        self._failed_attempts += 1
         self.progress.last_error = reason
-        self._turned_away = self._open_sessions > 0
-        if not self._turned_away:
-            # A session counts as a failure itself.
+        if self._open_sessions:
+            # In TLS 1.3 a primary refuses a certificate when the handshake is over here. For the
+            # back-off the session itself counts.
+            news = self.session_failed(reason)
+        else:
+            # Once is news; the attempts after it are not.
+            news = not self._failed_attempts
+            self._failed_attempts += 1
             self._backoff.failed()
+        level = logging.WARNING if news else logging.DEBUG
         secondary_log.log(level, "%s: cannot connect (%s); will keep trying", self.address, reason)
 
     def retry_delay(self) -> float:

@@ -15,6 +15,20 @@ from typing import Any
 from .addresses import Address, TCPAddress
 from .errors import ConfigurationError
 
+# X509_V_ERR_...: what OpenSSL found wrong with a certificate, by its number.
+_FAULTS = {
+    9: "is not valid yet",
+    10: "has expired",
+    18: "is signed by itself and by no authority that is trusted",
+    19: "is signed by an authority that is not trusted",
+    20: "is signed by an authority that is not trusted",
+    21: "is signed by an authority that is not trusted",
+    23: "was revoked",
+    26: "is not meant for this purpose",
+    62: "is not for the host that was connected to",
+    64: "is not for the host that was connected to",
+}
+
 
 class PeerRefused(Exception):
     """The peer's certificate is good, and has none of the names that may connect."""
@@ -131,7 +145,7 @@ class TLSOptions:
             except (ssl.SSLError, ValueError) as error:
                 raise ConfigurationError(
                     f"certificate {self.certificate} and key {self.key or self.certificate} "
-                    f"cannot be used: {_reason(error)}"
+                    f"cannot be used: {error}"
                 ) from error
         if self.ca is not None:
             _check_readable("ca", self.ca)
@@ -139,7 +153,7 @@ class TLSOptions:
                 context.load_verify_locations(self.ca)
             except ssl.SSLError as error:
                 raise ConfigurationError(
-                    f"ca {self.ca} holds no certificate that can be used: {_reason(error)}"
+                    f"ca {self.ca} holds no certificate that can be used: {error}"
                 ) from error
 
     def check_peer(self, names: Iterable[str]) -> None:
@@ -163,9 +177,20 @@ def certificate_names(certificate: dict[str, Any] | None) -> list[str]:
     return [value for kind, value in alternatives if kind in ("DNS", "IP Address")]
 
 
+def certificate_fault(code: int) -> str:
+    """What is wrong with a peer's certificate, for the log; `code` is OpenSSL's X509_V_ERR_..."""
+    return f"the peer's certificate {_FAULTS.get(code, f'is wrong (OpenSSL says {code})')}"
+
+
 def describe_error(error: Exception) -> str:
     """What went wrong in a handshake, for the log."""
-    text = _reason(error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"TLS: {certificate_fault(error.verify_code)} ({error.verify_message})"
+    text = str(error)
+    closed = (
+        "the peer closed the connection in the handshake: it speaks no TLS, or does not accept "
+        "this end's certificate"
+    )
     hints = {
         "WRONG_VERSION_NUMBER": "the peer does not speak TLS",
         "HTTP_REQUEST": "the peer does not speak TLS",
@@ -175,17 +200,13 @@ def describe_error(error: Exception) -> str:
         "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the peer has no certificate",
         "UNSUPPORTED_PROTOCOL": "the peer speaks no version of TLS that is accepted here",
         "PROTOCOL_VERSION": "the peer accepts no version of TLS that is spoken here",
-        "EOF": "the peer closed the connection in the handshake; does it speak TLS?",
+        "EOF": closed,
+        "CONNECTION_RESET": closed,
     }
     for sign, hint in hints.items():
         if sign.lower().replace("_", " ") in text.lower().replace("_", " "):
             return f"TLS: {hint} ({text})"
     return f"TLS: {text}"
-
-
-def _reason(error: Exception) -> str:
-    message = getattr(error, "verify_message", None)
-    return f"{message}: the certificate cannot be verified" if message else str(error)
 
 
 def _no_password() -> str:

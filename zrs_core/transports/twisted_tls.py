@@ -21,19 +21,10 @@ from twisted.internet.interfaces import (
 from zope.interface import implementer
 
 from ..errors import ConfigurationError
-from ..tls import PeerRefused, TLSOptions, describe_error
+from ..tls import PeerRefused, TLSOptions, certificate_fault, describe_error
 
-# X509_V_ERR_...: what OpenSSL found wrong with a certificate.
-_WRONG = {
-    9: "is not valid yet",
-    10: "has expired",
-    18: "is signed by itself and by no authority that is trusted",
-    19: "is signed by an authority that is not trusted",
-    20: "is signed by an authority that is not trusted",
-    21: "is signed by an authority that is not trusted",
-    23: "was revoked",
-    26: "is not meant for this purpose",
-}
+# OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH.
+_WRONG_HOST = 62
 
 
 @implementer(IOpenSSLServerConnectionCreator, IOpenSSLClientConnectionCreator)
@@ -73,7 +64,7 @@ class TLSConnections:
 
     def _verified(self, connection: Any, certificate: Any, code: int, depth: int, ok: int) -> bool:
         if not ok:
-            self._wrong = f"the peer's certificate {_WRONG.get(code, f'is wrong (code {code})')}"
+            self._wrong = certificate_fault(code)
         return bool(ok)
 
     def serverConnectionForTLS(self, protocol: object) -> SSL.Connection:
@@ -99,7 +90,7 @@ class TLSConnections:
             try:
                 verify(transport.getHandle(), self._host)
             except (VerificationError, CertificateError) as error:
-                raise PeerRefused(f"its certificate is not for {self._host}") from error
+                raise PeerRefused(f"{certificate_fault(_WRONG_HOST)} ({self._host})") from error
 
     def describe(self, error: Exception) -> str:
         """What went wrong in the handshake, for the log."""
