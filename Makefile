@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test coverage lint types clean
+.PHONY: demo test test-all coverage lint types clean
 
 demo: $(VENV)/.cli
 	$(BIN)/zrs demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -q --numprocesses=auto --cov --cov-report=term
+	$(BIN)/python -m pytest -q --numprocesses=auto -m "not long" --cov --cov-report=term
+
+# All that `test` runs, and what takes its time.
+test-all: test
+	$(BIN)/python -m pytest -q --numprocesses=auto -m long --timeout=900
 
 # The codec, each module by its own test file alone: 100 % of its branches.
 coverage: $(VENV)/.test

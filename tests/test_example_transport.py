@@ -17,3 +17,4 @@ def installed(tmp_path_factory):
 
 class TestExample(TransportConformance):
     transport = "asyncio-tcp"
+    cycles = 100

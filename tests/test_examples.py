@@ -29,7 +29,7 @@ from zrs_core.interfaces import (
 )
 from zrs_core.tls import TLSOptions
 
-from .conditions import wait_for
+from .conditions import DEADLINE, wait_for
 from .databases import contents, open_file_storage, traffic
 from .installed import installed_example
 
@@ -142,7 +142,7 @@ def test_the_example_replicates(tmp_path, other):
 
 @pytest.mark.usefixtures("installed")
 def test_closing_lets_the_secondary_catch_up(tmp_path):
-    primary = primary_in(tmp_path / "primary")
+    primary = primary_in(tmp_path / "primary", close_timeout=DEADLINE)
     secondary = secondary_in(
         tmp_path / "secondary", primary.replication_address, keep_alive_delay=0.001
     )

@@ -51,6 +51,7 @@ def test_the_line_may_break_at_any_byte(directories: tuple[Path, Path]) -> None:
     assert temporary_files(theirs / "blobs") == []
 
 
+@pytest.mark.long
 def test_a_pack_while_streaming_loses_nothing_that_it_left(directories: tuple[Path, Path]) -> None:
     ours, theirs = directories
     primary = Primary(open_file_storage(ours), LOOPBACK)
@@ -87,14 +88,17 @@ def burst(storage: Primary, count: int) -> None:
         serials[oid] = storage.tpc_finish(metadata)
 
 
-def test_eight_secondaries_follow_a_burst(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("commits", [1000, pytest.param(5000, marks=pytest.mark.long)])
+def test_eight_secondaries_follow_a_burst(
+    commits: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "zrs_core.primary")
     ours = tmp_path / "primary"
     theirs = [tmp_path / f"secondary{number}" for number in range(8)]
     primary = Primary(open_file_storage(ours), LOOPBACK)
     with contextlib.closing(primary):
         with secondaries(primary.replication_address, *theirs) as process:
-            burst(primary, 5000)
+            burst(primary, commits)
             process.wait_for(primary.lastTransaction())
             connected = [each for each in caplog.messages if each.endswith(": Connected")]
             lost = [each for each in caplog.messages if "Disconnected" in each or "Closed" in each]

@@ -53,6 +53,8 @@ def settings_of(copy):
 
 
 class OverTCP(TransportConformance):
+    cycles = 100
+
     def test_ipv6_is_served_too(self, env, listen):
         peer = env.dial(listen(Source(WHOLE), TCPAddress("::1", 0)).address)
         peer.send(GREETING)
@@ -250,6 +252,8 @@ def processor_time():
 
 
 class OverUnixSockets(TransportConformance):
+    cycles = 100
+
     def environment(self):
         return SocketEnvironment(unix=True)
 
@@ -321,14 +325,24 @@ class OverUnixSockets(TransportConformance):
 
 
 class OverTLS(TransportConformance):
-    cycles = 200
+    cycles = 50
 
     def environment(self):
         return SocketEnvironment(both_ends())
 
 
 class OverTLSAndUnixSockets(TransportConformance):
-    cycles = 50
+    cycles = 30
 
     def environment(self):
         return SocketEnvironment(both_ends(), unix=True)
+
+
+@pytest.mark.long
+class OftenOverTCP(TransportConformance):
+    cycles = 1000
+
+
+@pytest.mark.long
+class OftenOverTLS(OverTLS):
+    cycles = 500

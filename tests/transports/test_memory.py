@@ -257,7 +257,12 @@ def all_kinds(commits):
 
 
 @pytest.mark.parametrize(
-    ("chunk_size", "change", "least"), [(1, small_changes, 800), (4096, all_kinds, 40)]
+    ("chunk_size", "change", "least"),
+    [
+        pytest.param(1, small_changes, 800, marks=pytest.mark.long),
+        (8, small_changes, 100),
+        (4096, all_kinds, 40),
+    ],
 )
 def test_a_cut_anywhere_is_survived(chunk_size, change, least, tmp_path, caplog):
     caplog.set_level(logging.CRITICAL)

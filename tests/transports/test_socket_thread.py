@@ -9,7 +9,14 @@ from zrs_core.testing import WHOLE, Source, greeting, stream
 from zrs_core.testing.environments import SocketEnvironment
 from zrs_core.transports import socket_thread
 
-from .network import OverTCP, OverTLS, OverTLSAndUnixSockets, OverUnixSockets
+from .network import (
+    OftenOverTCP,
+    OftenOverTLS,
+    OverTCP,
+    OverTLS,
+    OverTLSAndUnixSockets,
+    OverUnixSockets,
+)
 
 
 class TestTCP(OverTCP):
@@ -84,4 +91,12 @@ class TestTLS(OverTLS):
 
 
 class TestTLSAndUnixSockets(OverTLSAndUnixSockets):
+    transport = "socket-thread"
+
+
+class TestOftenOverTCP(OftenOverTCP):
+    transport = "socket-thread"
+
+
+class TestOftenOverTLS(OftenOverTLS):
     transport = "socket-thread"

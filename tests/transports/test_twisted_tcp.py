@@ -1,13 +1,30 @@
 from __future__ import annotations
 
+import contextlib
 import threading
+
+import pytest
 
 from zrs_core import Primary, Secondary
 from zrs_core.addresses import TCPAddress
+from zrs_core.options import ClientOptions
+from zrs_core.sessions import ReplicationClient
+from zrs_core.testing import greeting
+from zrs_core.testing.conformance import Copy
+from zrs_core.testing.environments import DEADLINE, SocketEnvironment
+from zrs_core.transports.twisted_tcp import Connector
 
+from ..certificates import both_ends
 from ..conditions import wait_for
 from ..databases import contents, open_file_storage, traffic
-from .network import OverTCP, OverTLS, OverTLSAndUnixSockets, OverUnixSockets
+from .network import (
+    OftenOverTCP,
+    OftenOverTLS,
+    OverTCP,
+    OverTLS,
+    OverTLSAndUnixSockets,
+    OverUnixSockets,
+)
 from .test_reactors import reactor  # noqa: F401
 
 LOOPBACK = TCPAddress("127.0.0.1", 0)
@@ -28,6 +45,50 @@ class TestTLS(OverTLS):
 
 class TestTLSAndUnixSockets(OverTLSAndUnixSockets):
     transport = "twisted-tcp"
+
+
+class TestOftenOverTCP(OftenOverTCP):
+    transport = "twisted-tcp"
+
+
+class TestOftenOverTLS(OftenOverTLS):
+    transport = "twisted-tcp"
+
+
+def test_a_connection_that_fails_in_between_does_not_end_the_wait_for_the_one_before(
+    monkeypatch, caplog
+):
+    """The greeting names the last transaction: nobody may still be applying."""
+    gate, waiting = threading.Event(), threading.Event()
+    copy = Copy()
+
+    def abort():
+        waiting.set()
+        assert gate.wait(DEADLINE)
+
+    monkeypatch.setattr(copy, "abort", abort)
+    with contextlib.closing(SocketEnvironment(both_ends())) as env:
+        server = env.listen()
+        client = ReplicationClient(
+            copy, server.address, None, ClientOptions(tls=env.tls, reconnect_delay=0.01)
+        )
+        connector = Connector(client)
+        connector.start()
+        first = server.accept()
+        assert first.receive(len(greeting())) == greeting()
+        first.cut()
+        assert waiting.wait(DEADLINE)
+        # One that has no session, and so nothing to close.
+        server.socket.accept()[0].close()
+        third = server.accept()
+        third.socket.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            third.receive(1)
+        gate.set()
+        third.socket.settimeout(DEADLINE)
+        assert third.receive(len(greeting())) == greeting()
+        connector.stop()
+    assert "not closed yet" not in caplog.text
 
 
 class TestReactor:

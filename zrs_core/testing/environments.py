@@ -24,7 +24,7 @@ from ..tls import TLSOptions
 from ..transports.memory import MemoryEnd, MemoryNetwork
 
 #: Seconds after which a test fails that waits in vain.
-DEADLINE = 60.0
+DEADLINE = 120.0
 
 
 class End(ABC):

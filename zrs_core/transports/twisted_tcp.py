@@ -77,9 +77,13 @@ class _Connection(Protocol, ABC):
     #: Bytes that one read takes from the network at most.
     read_size: int
 
-    def __init__(self, loop: Loop, tls: Any, peer_timeout: float) -> None:
+    def __init__(
+        self, loop: Loop, tls: Any, peer_timeout: float, before: Deferred[None] | None = None
+    ) -> None:
         self.loop = loop
-        #: Fires, with None, when the session is closed.
+        #: Fires, with None, when the connections before this one are closed, if they matter.
+        self.before = before or succeed(None)
+        #: Fires, with None, when the session is closed, and `before` has fired.
         self.closed: Deferred[None] = Deferred()
         self.peer = ""
         self.session: Any = None
@@ -159,10 +163,10 @@ class _Connection(Protocol, ABC):
             self._deadline.cancel()
         if self.session is None:
             self.refuse(self._refusal or self.describe(reason))
-            self.closed.callback(None)
+            closing: Deferred[Any] = self.before
         else:
             closing = self.in_turn(self.session.close, self.describe(reason))
-            closing.addBoth(lambda _: self.closed.callback(None))
+        closing.addBoth(lambda _: self.closed.callback(None))
 
     def describe(self, reason: Failure) -> str:
         """Why the connection was lost, for the log."""
@@ -361,16 +365,15 @@ class _SecondaryConnection(_Connection):
     def __init__(
         self, loop: Loop, tls: Any, client: IReplicationClient, before: Deferred[None]
     ) -> None:
-        super().__init__(loop, tls, client.peer_timeout)
+        super().__init__(loop, tls, client.peer_timeout, before)
         self._client = client
-        self._before = before
         self._keep_alive: Any = None
         self._leaving = False
 
     def open_session(self) -> None:
         self.session = self._client.session(str(self._client.address))
         # Not in a thread that would wait: enough of them would leave none for what they wait for.
-        self._before.addCallback(self._ask_for_greeting)
+        self.before.addCallback(self._ask_for_greeting)
 
     def _ask_for_greeting(self, _: None) -> None:
         if self.session is not None:
