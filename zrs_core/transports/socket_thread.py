@@ -48,6 +48,9 @@ log = logging.getLogger(__name__)
 #: Seconds until a listener tries again to accept a connection when it could not.
 _ACCEPT_PAUSE = 0.1
 
+#: Seconds for which a peer that was refused may read why.
+_LINGER = 2.0
+
 #: Bytes that a primary reads at once: what a secondary says is short.
 _PRIMARY_READ_SIZE = 4096
 
@@ -204,6 +207,19 @@ class _Channel:
         with contextlib.suppress(OSError, ValueError):
             tls_socket.unwrap()
 
+    def let_be_read(self) -> None:
+        """Wait for the peer to leave, `_LINGER` seconds at most: it may still read what was sent.
+
+        Closing at once, while something of the peer's is unread, would reset the connection, and
+        what it was told about its certificate would be lost.
+        """
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
+            deadline = time.monotonic() + _LINGER
+            while (left := deadline - time.monotonic()) > 0 and self.wait(_READ, left):
+                if not self.socket.recv(_PRIMARY_READ_SIZE):
+                    break
+
     def close(self) -> None:
         if isinstance(self.socket, ssl.SSLSocket) and self.drained:
             self._say_goodbye(self.socket)
@@ -276,6 +292,7 @@ class _PrimaryThread:
             return False
         except (OSError, PeerRefused, ConfigurationError) as error:
             self._service.refused(self._peer, describe_error(error))
+            self._channel.let_be_read()
             return False
         return True
 
