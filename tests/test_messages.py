@@ -17,6 +17,7 @@ from zrs_core.messages import (
     Store,
     StoreBlob,
     Transaction,
+    unchecked_store,
 )
 
 TID = b"\x03tid-one"
@@ -151,3 +152,12 @@ def test_no_transaction_is_above_the_highest_tid():
     for tid in (b"\x80" + bytes(7), b"\xff" * 8):
         with pytest.raises(InvalidMessage, match=f"tid 0x{tid.hex()} is above the highest"):
             Transaction(tid)
+
+
+def test_an_unchecked_record_is_the_same_as_a_checked_one():
+    fields = (b"oid-one!", b"serial-1", b"data", None)
+    store = unchecked_store(*fields)
+    assert store == Store(*fields)
+    assert hash(store) == hash(Store(*fields))
+    with pytest.raises(AttributeError):
+        store.data = b""

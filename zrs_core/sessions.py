@@ -126,11 +126,7 @@ class PrimarySession:
             try:
                 if self._reader is None:
                     self._reader = self._source.open(self._start)
-                send = self._connection.send_chunks
-                chunks: list[bytes] = []
-                for message in self._reader.read(BATCH_SIZE):
-                    chunks += send(message)
-                return chunks
+                return self._connection.send_all(self._reader.read(BATCH_SIZE))
             except StartError as error:
                 self._finish(str(error))
             except Exception as error:  # noqa: BLE001

@@ -5,7 +5,7 @@ import pytest
 from zrs_core.codec.framing import MAX_PAYLOAD_SIZE, FrameReader, prefix
 from zrs_core.errors import LimitExceeded
 
-from .helpers import bytewise, framed
+from .helpers import bytewise, framed, pieces
 
 
 def read_all(reader, limit=100):
@@ -30,7 +30,7 @@ def test_payloads_are_the_same_however_they_arrive(payloads):
     reader, found = FrameReader(), []
     for byte in bytewise(stream):
         reader.feed(byte)
-        found += read_all(reader)
+        found += read_all(reader, 1 << 20)
     assert found == payloads
     assert reader.waiting == whole.waiting == 0
 
@@ -94,21 +94,28 @@ def test_an_announced_size_costs_no_memory():
     tracemalloc.stop()
 
 
-class CountedBuffer(bytearray):
-    """Counts the bytes that stay behind each deletion, at worst all moved by it."""
-
-    def __init__(self):
-        self.moved = 0
-
-    def __delitem__(self, key):
-        super().__delitem__(key)
-        self.moved += len(self)
-
-
-def test_a_burst_of_empty_messages_is_read_in_linear_work():
+@pytest.mark.parametrize("size", [1, 7, 1000, 1 << 16])
+def test_what_is_left_of_a_read_is_copied_once(size, monkeypatch):
+    """Not again with each read that follows: that would be quadratic for a large record."""
+    copied = []
+    replace = FrameReader._replace
+    monkeypatch.setattr(
+        FrameReader, "_replace", lambda self, data: (copied.append(len(data)), replace(self, data))
+    )
+    stream = framed(b"", bytes(300_000), *[b"tiny"] * 1000)
     reader = FrameReader()
-    reader._buffer = CountedBuffer()
+    found = []
+    for piece in pieces(stream, range(size, len(stream), size)):
+        reader.feed(piece)
+        found += read_all(reader, 1 << 20)
+    assert found == [b"", bytes(300_000), *[b"tiny"] * 1000]
+    assert sum(copied) <= 3 * len(stream)
+
+
+def test_a_burst_of_empty_messages_is_cut_where_it_lies():
+    reader = FrameReader()
+    data = bytes(64 * 1024)
     for _ in range(3):
-        reader.feed(bytes(64 * 1024))
+        reader.feed(data)
+        assert reader.buffer is data
         assert read_all(reader) == [b""] * (16 * 1024)
-    assert reader._buffer.moved == 0

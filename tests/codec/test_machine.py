@@ -183,3 +183,17 @@ def test_what_is_no_message_is_refused():
     assert refused(Machine(), Role.SECONDARY, "hello") == (
         "a str from the secondary, which is about to say hello"
     )
+
+
+def test_a_run_of_messages_leads_where_its_last_one_does():
+    one_by_one, at_once = Machine(), Machine()
+    for each in (one_by_one, at_once):
+        each.process(Role.SECONDARY, Hello("zrs2.1"))
+        each.process(Role.SECONDARY, Start(NO_TID))
+    messages = [Transaction(TID), Store(OID, TID), Commit(), Transaction(TID_2)]
+    for count, (tid, last_tid) in enumerate(
+        [(TID, NO_TID), (TID, NO_TID), (None, TID), (TID_2, TID)], 1
+    ):
+        one_by_one.process(Role.PRIMARY, messages[count - 1])
+        at_once.advance(tid, last_tid)
+        assert vars(at_once) == vars(one_by_one)

@@ -24,7 +24,18 @@ from zrs_core.messages import (
     Transaction,
 )
 
-from .helpers import OID, TID, TID_2, encode, fast_pickle, framed, primary, refuse, secondary
+from .helpers import (
+    OID,
+    OID_2,
+    TID,
+    TID_2,
+    encode,
+    fast_pickle,
+    framed,
+    primary,
+    refuse,
+    secondary,
+)
 
 MESSAGES = [
     Transaction(TID, " ", b"user", b"text", b"\x80\3}X\1\0\0\0kNs."),
@@ -271,3 +282,40 @@ def test_a_record_that_no_length_prefix_could_announce_is_refused(monkeypatch):
     assert str(caught.value) == (
         f"cannot send Store of object 0x{OID.hex()}: its record has more than 10 bytes"
     )
+
+
+class TestManyMessages:
+    MESSAGES = [
+        Transaction(TID, " ", b"somebody"),
+        Store(OID, TID, b"data"),
+        Store(OID_2, TID, b"more", None),
+        StoreBlob(OID, TID, b"blob", None, 1),
+        BlobBlock(b"x"),
+        Store(OID, TID, b"data", TID_2),
+        Store(OID, TID),
+        Commit(),
+        Transaction(TID_2),
+        Commit(),
+    ]
+
+    @pytest.mark.parametrize("protocol", [1, 3])
+    def test_they_are_written_as_one_by_one(self, protocol):
+        stream = encode(self.MESSAGES, primary(pickle_protocol=protocol))
+        assert b"".join(primary(pickle_protocol=protocol).send_all(self.MESSAGES)) == stream
+        for size in range(1, 5):
+            connection = primary(pickle_protocol=protocol)
+            parts = [self.MESSAGES[i : i + size] for i in range(0, 10, size)]
+            assert b"".join(b"".join(connection.send_all(part)) for part in parts) == stream
+
+    def test_records_pass_through_uncopied(self):
+        assert self.MESSAGES[1].data in [*primary().send_all(self.MESSAGES)]
+        assert any(each is self.MESSAGES[1].data for each in primary().send_all(self.MESSAGES))
+
+    @pytest.mark.parametrize("number", range(10))
+    def test_one_that_is_illegal_leaves_those_before_it_sent(self, number):
+        connection = primary()
+        wrong = Store(OID, b"\x03another", b"data")
+        with pytest.raises(LocalProtocolError):
+            connection.send_all([*self.MESSAGES[:number], wrong])
+        rest = b"".join(connection.send_all(self.MESSAGES[number:]))
+        assert encode(self.MESSAGES).endswith(rest)

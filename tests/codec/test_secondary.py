@@ -534,3 +534,12 @@ def test_no_check_goes_away_under_optimization(path):
     for node in ast.walk(tree):
         assert not isinstance(node, ast.Assert)
         assert getattr(node, "id", None) != "__debug__"
+
+
+@pytest.mark.parametrize("policy", ["require", "verify", "ignore"])
+@pytest.mark.parametrize("protocol", [1, 3])
+def test_right_checksums_pass_in_every_spelling(protocol, policy):
+    messages = [Transaction(TID), Store(OID, TID, b"data"), Commit(), Transaction(TID_2), Commit()]
+    stream = encode(messages, primary(pickle_protocol=protocol))
+    assert outcome(secondary(checksums=policy), [stream]) == outcome(secondary(), [stream])
+    assert outcome(secondary(checksums=policy), [stream])[0] == messages

@@ -33,22 +33,33 @@ class FrameReader:
     It holds what was fed and not yet taken, and nothing more: what a prefix announces costs no
     memory before it has arrived. `offset` counts the bytes of the stream before the message that
     the last `take` was about, prefixes included. Not thread-safe.
+
+    What is fed is cut where it lies, in `buffer` from `begin` on. Only what is fed while something
+    else is left is copied, into `_later`, from which a payload that began in `buffer` is completed
+    once it has all come: so the time is linear, however the stream arrives.
     """
 
     def __init__(self) -> None:
         self.offset = 0
-        self._taken = 0
-        self._buffer = bytearray()
-        self._begin = 0
+        #: What is being cut, and where the next message begins in it.
+        self.buffer = b""
+        self.begin = 0
+        # Bytes of the stream before `buffer`.
+        self._before = 0
+        self._later = bytearray()
 
     def feed(self, data: bytes) -> None:
         """Add bytes of any number, as they came from the network."""
-        # Taking moves an offset; the bytes before it go at once here, so that a burst of tiny
-        # messages in one read costs linear time.
-        if self._begin:
-            del self._buffer[: self._begin]
-            self._begin = 0
-        self._buffer += data
+        if self._later or self.begin < len(self.buffer):
+            self._later += data
+        else:
+            self._replace(bytes(data))
+
+    def _replace(self, data: bytes) -> None:
+        """Go on with `data`, which begins where the next message does."""
+        self._before += self.begin
+        self.buffer = data
+        self.begin = 0
 
     def take(self, limit: int) -> bytes | None:
         """The next payload, or None if it is not complete yet.
@@ -56,35 +67,44 @@ class FrameReader:
         :param limit: the most bytes that this payload may have.
         :raises LimitExceeded: more than `limit` bytes are announced.
         """
-        self.offset = self._taken
+        self.offset = self._before + self.begin
         size = self.announced()
         if size is None:
             return None
         if size > limit:
             raise LimitExceeded(f"a message of {size} bytes, where at most {limit} are allowed")
-        begin = self._begin + _PREFIX_SIZE
+        begin = self.begin + _PREFIX_SIZE
         end = begin + size
-        if len(self._buffer) < end:
+        missing = end - len(self.buffer)
+        if missing <= 0:
+            self.begin = end
+            return self.buffer[begin:end]
+        if missing > len(self._later):
             return None
-        with memoryview(self._buffer) as view:
-            payload = bytes(view[begin:end])
-        self._begin = end
-        self._taken += _PREFIX_SIZE + size
+        with memoryview(self._later) as later:
+            payload = b"".join((memoryview(self.buffer)[begin:], later[:missing]))
+            rest = bytes(later[missing:])
+        self._later = bytearray()
+        self.begin = end
+        self._replace(rest)
         return payload
 
     def announced(self) -> int | None:
         """The size of the next payload, or None before its prefix is complete."""
-        if len(self._buffer) - self._begin < _PREFIX_SIZE:
-            return None
-        size: int = _LENGTH.unpack_from(self._buffer, self._begin)[0]
+        if len(self.buffer) - self.begin < _PREFIX_SIZE:
+            if self.waiting < _PREFIX_SIZE:
+                return None
+            self._replace(self.buffer[self.begin :] + self._later)
+            self._later = bytearray()
+        size: int = _LENGTH.unpack_from(self.buffer, self.begin)[0]
         return size
 
     @property
     def waiting(self) -> int:
         """Bytes that were fed and not taken."""
-        return len(self._buffer) - self._begin
+        return len(self.buffer) - self.begin + len(self._later)
 
     def discard(self) -> None:
         """Drop what was fed and not taken."""
-        self._buffer.clear()
-        self._begin = 0
+        self._later = bytearray()
+        self._replace(b"")

@@ -43,12 +43,17 @@ from .dialects import DIALECTS, ZRS_2_0
 class Role(enum.Enum):
     """The sender of a direction."""
 
+    # Members are compared by identity; an Enum's own hash is a call for each look-up.
+    __hash__ = object.__hash__
+
     PRIMARY = "primary"
     SECONDARY = "secondary"
 
 
 class State(enum.Enum):
     """What is to come in a direction."""
+
+    __hash__ = object.__hash__
 
     #: secondary: it sends its protocol word
     EXPECT_HELLO = "about to say hello"
@@ -120,7 +125,10 @@ class Machine:
 
         :raises IllegalMessage: the state forbids it; nothing has changed.
         """
-        next_state = self.check(role, message)
+        self.enter(role, self.check(role, message), message)
+
+    def enter(self, role: Role, next_state: State, message: Message) -> None:
+        """`role` sends `message`, for which `check` has given `next_state`."""
         if next_state is not self._states[role]:
             self._states[role] = next_state
             coupled = COUPLINGS.get((role, next_state))
@@ -143,50 +151,57 @@ class Machine:
         return next_state
 
     def _check_fields(self, message: Message) -> None:
-        match message:
-            case Store(serial=serial) if serial != self.tid:
-                raise IllegalMessage(_wrong_serial(serial))
-            case BlobBlock(data=data) if self.blocks_left > 1 and len(data) != BLOB_BLOCK_SIZE:
+        # The frequent ones first.
+        if isinstance(message, (Store, StoreBlob)):
+            if message.serial != self.tid:
                 raise IllegalMessage(
-                    f"a blob block of {len(data)} bytes that is not the last one; "
+                    f"a record's serial 0x{message.serial.hex()} is not the tid of its transaction"
+                )
+            if isinstance(message, StoreBlob) and not self.dialect.blobs:
+                raise IllegalMessage(f"a blob in {self.dialect.word}, which has none")
+        elif isinstance(message, BlobBlock):
+            size = len(message.data)
+            if self.blocks_left > 1 and size != BLOB_BLOCK_SIZE:
+                raise IllegalMessage(
+                    f"a blob block of {size} bytes that is not the last one; "
                     f"all others have {BLOB_BLOCK_SIZE}"
                 )
-            case Transaction(tid=tid) if tid <= self.last_tid:
+        elif isinstance(message, Transaction):
+            if message.tid <= self.last_tid:
                 raise IllegalMessage(
-                    f"transaction 0x{tid.hex()} does not follow 0x{self.last_tid.hex()}: tids rise"
+                    f"transaction 0x{message.tid.hex()} does not follow "
+                    f"0x{self.last_tid.hex()}: tids rise"
                 )
-            case StoreBlob(serial=serial):
-                if serial != self.tid:
-                    raise IllegalMessage(_wrong_serial(serial))
-                if not self.dialect.blobs:
-                    raise IllegalMessage(f"a blob in {self.dialect.word}, which has none")
-            case Hello(protocol=word) if word not in DIALECTS:
-                raise IllegalMessage(f"Invalid protocol {word!r}")
+        elif isinstance(message, Hello) and message.protocol not in DIALECTS:
+            raise IllegalMessage(f"Invalid protocol {message.protocol!r}")
+
+    def advance(self, tid: bytes | None, last_tid: bytes) -> None:
+        """The primary has sent a run of legal messages, no blob among them, and is now in `tid`."""
+        self.tid = tid
+        self.last_tid = last_tid
+        self._states[Role.PRIMARY] = (
+            State.BETWEEN_TRANSACTIONS if tid is None else State.IN_TRANSACTION
+        )
 
     def _apply(self, message: Message) -> None:
-        match message:
-            case Store():
-                pass
-            case BlobBlock():
-                self.blocks_left -= 1
-                self._leave_blob()
-            case Transaction(tid=tid):
-                self.tid = tid
-            case Commit():
-                self.last_tid = self.tid or self.last_tid
-                self.tid = None
-            case StoreBlob(blocks=blocks):
-                self.blocks_left = blocks
-                self._leave_blob()
-            case Hello(protocol=word):
-                self.dialect = DIALECTS[word]
-            case Start(tid=start):
-                self.last_tid = start
+        if isinstance(message, Store):
+            return
+        if isinstance(message, BlobBlock):
+            self.blocks_left -= 1
+            self._leave_blob()
+        elif isinstance(message, Transaction):
+            self.tid = message.tid
+        elif isinstance(message, Commit):
+            self.last_tid = self.tid or self.last_tid
+            self.tid = None
+        elif isinstance(message, StoreBlob):
+            self.blocks_left = message.blocks
+            self._leave_blob()
+        elif isinstance(message, Hello):
+            self.dialect = DIALECTS[message.protocol]
+        elif isinstance(message, Start):
+            self.last_tid = message.tid
 
     def _leave_blob(self) -> None:
         if not self.blocks_left:
             self._states[Role.PRIMARY] = State.IN_TRANSACTION
-
-
-def _wrong_serial(serial: bytes) -> str:
-    return f"a record's serial 0x{serial.hex()} is not the tid of its transaction"

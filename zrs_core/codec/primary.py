@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from ..errors import LocalProtocolError, RemoteProtocolError, UnsupportedProtocol
@@ -17,6 +18,7 @@ from ..messages import (
     StoreBlob,
     Transaction,
 )
+from . import templates
 from .checksum import RunningChecksum
 from .connection import Connection
 from .dialects import DIALECTS, Dialect
@@ -65,17 +67,39 @@ class PrimaryConnection(Connection[SecondaryMessage]):
         :raises LocalProtocolError: as `send`.
         """
         try:
-            self._machine.check(Role.PRIMARY, message)
+            next_state = self._machine.check(Role.PRIMARY, message)
             payloads = self._payloads(message)
         except (IllegalMessage, PickleError) as error:
             raise LocalProtocolError(f"cannot send {_describe(message)}: {error}") from error
-        self._machine.process(Role.PRIMARY, message)
+        self._machine.enter(Role.PRIMARY, next_state, message)
         chunks = []
         for payload in payloads:
             self._checksum.update(payload)
             chunks.append(prefix(len(payload)))
             chunks.append(payload)
         return chunks
+
+    def send_all(self, messages: Iterable[PrimaryMessage]) -> list[bytes]:
+        """As `send_chunks`, for several messages.
+
+        :raises LocalProtocolError: as `send`; what comes before that message has been sent.
+        """
+        chunks: list[bytes] = []
+        write = self._record_writer()
+        for message in messages:
+            written = write(message)
+            if written is None:
+                chunks += self.send_chunks(message)
+                write = self._record_writer()
+            else:
+                chunks += written
+        return chunks
+
+    def _record_writer(self) -> templates.RecordWriter:
+        machine = self._machine
+        if machine.state(Role.PRIMARY) is State.IN_TRANSACTION and self._writer is WRITERS[3]:
+            return templates.record_writer(machine.tid, self._checksum)
+        return templates.record_writer(None, self._checksum)
 
     def _payloads(self, message: PrimaryMessage) -> list[bytes]:
         match message:

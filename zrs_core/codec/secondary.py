@@ -27,6 +27,7 @@ from ..messages import (
     StoreBlob,
     Transaction,
 )
+from . import templates
 from .checksum import RunningChecksum
 from .connection import Connection
 from .framing import prefix
@@ -40,6 +41,10 @@ MAX_PICKLE_SIZE: Final = 2**20
 
 #: Bytes in a record. ZODB sets no bound itself, but it holds a record in memory as a whole.
 MAX_RECORD_SIZE: Final = 2**30
+
+
+# Where a message may come that is no blob block.
+_PLAIN: Final = (State.BETWEEN_TRANSACTIONS, State.IN_TRANSACTION)
 
 
 class ChecksumPolicy(enum.Enum):
@@ -85,6 +90,8 @@ class SecondaryConnection(Connection[PrimaryMessage]):
         # was the newer one.
         self._newer_dialect = False
         self._checksum_seen = False
+        # Read already, the next one last.
+        self._ready: list[PrimaryMessage] = []
 
     def send(self, message: SecondaryMessage) -> bytes:
         """The bytes of a message: first Hello, then Start, then any number of KeepAlive.
@@ -104,16 +111,46 @@ class SecondaryConnection(Connection[PrimaryMessage]):
                 payload = start
         return prefix(len(payload)) + payload
 
+    def next_message(self) -> PrimaryMessage | None:
+        return self._ready.pop() if self._ready else super().next_message()
+
     def _read_message(self) -> PrimaryMessage | None:
         try:
-            message = self._parse()
-            if message is not None:
-                self._machine.process(Role.PRIMARY, message)
+            message = self._read_run()
+            if message is None:
+                message = self._parse()
+                if message is not None:
+                    self._machine.process(Role.PRIMARY, message)
         except (IllegalMessage, InvalidMessage) as error:
             raise RemoteProtocolError(str(error)) from error
         except PickleError as error:
             raise RemoteProtocolError(f"bad pickle: {error}") from error
         return message
+
+    def _read_run(self) -> PrimaryMessage | None:
+        """The first of as many messages as are written as this package does, the others ready."""
+        machine, frames = self._machine, self._frames
+        if self._header is not None or machine.state(Role.PRIMARY) not in _PLAIN:
+            return None
+        messages, end, tid, last_tid, checksums = templates.read_run(
+            frames.buffer,
+            frames.begin,
+            machine.tid,
+            machine.last_tid,
+            self._checksum,
+            check=self._policy is not ChecksumPolicy.IGNORE,
+            max_record_size=self._max_record_size,
+        )
+        if not messages:
+            return None
+        frames.begin = end
+        machine.advance(tid, last_tid)
+        if checksums:
+            self._checksum_seen = self._policy is not ChecksumPolicy.IGNORE
+        self._newer_dialect = True
+        messages.reverse()
+        self._ready = messages
+        return messages.pop()
 
     def _parse(self) -> PrimaryMessage | None:
         state = self._machine.state(Role.PRIMARY)

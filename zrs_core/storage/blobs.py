@@ -9,25 +9,24 @@ import re
 #     0 to 3   [PROTO] GLOBAL 'ZODB.blob\nBlob\n' [memo] STOP
 #     4 and 5  PROTO [FRAME] SHORT_BINUNICODE x 2, each [MEMOIZE], STACK_GLOBAL [MEMOIZE] STOP
 # ZODB.blob.is_blob_record loads it instead; this gives the same answer and executes nothing.
-_BLOB_CLASS = re.compile(
+_BLOB_CLASS = (
     rb"(?:\x80[\x00-\x05])?"
     rb"(?:"
     rb"cZODB\.blob\nBlob\n(?:q.|r.{4}|p[0-9]+\n|\x94)?"
     rb"|(?:\x95.{8})?\x8c\x09ZODB\.blob\x94?\x8c\x04Blob\x94?\x93\x94?"
-    rb")\.",
-    re.DOTALL,
-).match
-
+    rb")\."
+)
+_match_blob = re.compile(_BLOB_CLASS, re.DOTALL).match
 
 # Every record that ZODB itself writes begins with PROTO, GLOBAL or MARK.
-_PICKLE_STARTS = (b"\x80", b"c", b"(")
+_match_ordinary = re.compile(rb"(?!%b)[\x80c(]" % _BLOB_CLASS, re.DOTALL).match
 
 
-def looks_like_pickle(data: bytes) -> bool:
-    """Whether `data` may be a record as ZODB writes it, rather than a transformed one."""
-    return data.startswith(_PICKLE_STARTS)
+def is_ordinary_record(data: bytes) -> bool:
+    """Whether `data` looks like a record as ZODB writes it, and is not that of a blob."""
+    return _match_ordinary(data) is not None
 
 
 def is_blob_record(data: bytes) -> bool:
     """Whether `data`, a record as ZODB writes it, is that of a blob."""
-    return _BLOB_CLASS(data) is not None
+    return _match_blob(data) is not None

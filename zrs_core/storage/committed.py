@@ -39,7 +39,7 @@ _TRANSACTION: Final = struct.Struct(">8sQcHHH")
 _RECORD: Final = struct.Struct(">8s8sQQHQ")
 _NUMBER: Final = struct.Struct(">Q")
 _FINISHED: Final = (b" ", b"p", b"u")
-_WINDOW_SIZE: Final = 128 * 1024
+_WINDOW_SIZE: Final = 256 * 1024
 
 
 def begins_with_transaction(path: str) -> bool:
@@ -94,6 +94,10 @@ class Record(NamedTuple):
     tid: bytes
     data: bytes
     data_txn: bytes | None
+
+
+# Past the one that NamedTuple writes, which takes twice the time.
+_new_record = tuple.__new__
 
 
 class CommittedFile:
@@ -190,7 +194,7 @@ class CommittedFile:
         end = pos + length
         if status not in _FINISHED or records > end or end + _NUMBER.size > self.end:
             raise self._damaged(f"there is no transaction at {pos}")
-        if _NUMBER.unpack(self.peek(end, _NUMBER.size)) != (length,):
+        if self._number_at(end) != length:
             raise self._damaged(f"the transaction at {pos} has two different lengths")
         text = self.read(texts, records - texts)
         user, description, _ = sizes
@@ -221,6 +225,15 @@ class CommittedFile:
         """The tid of the last transaction, `NO_TID` if there is none."""
         return NO_TID if self.end <= FIRST else self.tid_at(self.before(self.end))
 
+    def _number_at(self, pos: int) -> int:
+        # What lies far ahead must not move the window away from here.
+        begin = pos - self._window_pos
+        if begin < 0 or begin + _NUMBER.size > len(self._window):
+            number: int = _NUMBER.unpack(self.peek(pos, _NUMBER.size))[0]
+        else:
+            number = _NUMBER.unpack_from(self._window, begin)[0]
+        return number
+
     def records(self, header: Header) -> Iterator[Record]:
         """The data records of a transaction."""
         pos = header.records
@@ -231,7 +244,7 @@ class CommittedFile:
             if transaction != header.pos or version or pos > header.end:
                 raise self._damaged(f"there is no record of transaction {header.pos} at {body}")
             if size:
-                yield Record(oid, tid, self.read(body, size), None)
+                yield _new_record(Record, (oid, tid, self.read(body, size), None))
             else:
                 back = self._back_pointer(body)
                 data_txn = self._record_header(back)[1] if back else None
@@ -239,7 +252,11 @@ class CommittedFile:
 
     def _record_header(self, pos: int) -> tuple[bytes, bytes, int, int, int, int]:
         header: tuple[bytes, bytes, int, int, int, int]
-        header = _RECORD.unpack(self.read(pos, _RECORD.size))
+        begin = pos - self._window_pos
+        if begin < 0 or begin + _RECORD.size > len(self._window):
+            header = _RECORD.unpack(self.read(pos, _RECORD.size))
+        else:
+            header = _RECORD.unpack_from(self._window, begin)
         return header
 
     def _back_pointer(self, pos: int) -> int:

@@ -28,12 +28,12 @@ from ..messages import (
     BlobBlock,
     Commit,
     PrimaryMessage,
-    Store,
     StoreBlob,
     Transaction,
+    unchecked_store,
 )
 from ..tids import describe_tid
-from .blobs import is_blob_record, looks_like_pickle
+from .blobs import is_blob_record, is_ordinary_record
 from .committed import FIRST, CommittedFile, DamagedFile, Header, Record
 from .generic import RestoringSink
 from .proxy import StorageProxy
@@ -42,6 +42,12 @@ log = logging.getLogger("zrs_core.storage")
 
 # What a message costs besides its data, roughly: it keeps batches of tiny records short.
 _MESSAGE_OVERHEAD = 128
+
+# Bytes of records that are read at once: a transaction may be larger than memory.
+_PIECE_SIZE = 64 * 1024
+
+# Messages of a transaction that follow each other, and the bytes of their records.
+_Piece = tuple[list[PrimaryMessage], int]
 
 # A pack renames the old file away, then the new one into its place, then sets its size; this is how
 # long to wait for the next of these, in seconds, before the file counts as gone or damaged.
@@ -168,10 +174,10 @@ class FileStorageSource:
 
     def is_blob(self, record: Record) -> bool:
         """Whether a record is that of a blob, also if it is stored transformed."""
+        if not record.data or is_ordinary_record(record.data):
+            return False
         if is_blob_record(record.data):
             return True
-        if not record.data or looks_like_pickle(record.data):
-            return False
         return is_blob_record(self.untransform(record.data)) or self._has_blob_file(record)
 
     def _has_blob_file(self, record: Record) -> bool:
@@ -230,7 +236,7 @@ class FileStorageReader:
         self._source = source
         self._tid = start
         self._wake: Callable[[], None] | None = None
-        self._messages: Generator[PrimaryMessage] | None = None
+        self._pieces: Generator[_Piece] | None = None
         self._file = source.open_file()
         try:
             self._pos = self._file.find(start)
@@ -265,18 +271,17 @@ class FileStorageReader:
         batch: list[PrimaryMessage] = []
         size = 0
         while size < budget:
-            if self._messages is None:
+            if self._pieces is None:
                 if not self._has_more():
                     break
-                self._messages = self._transaction()
-            message = next(self._messages, None)
-            if message is None:
-                self._messages = None
+                self._pieces = self._transaction()
+            piece = next(self._pieces, None)
+            if piece is None:
+                self._pieces = None
                 continue
-            batch.append(message)
-            size += _MESSAGE_OVERHEAD
-            if isinstance(message, (Store, StoreBlob, BlobBlock)):
-                size += len(message.data)
+            messages, data_size = piece
+            batch += messages
+            size += data_size + _MESSAGE_OVERHEAD * len(messages)
         return batch
 
     def _has_more(self) -> bool:
@@ -290,20 +295,29 @@ class FileStorageReader:
         self._file = packed
         self._pos = packed.find(self._tid)
 
-    def _transaction(self) -> Generator[PrimaryMessage]:
+    def _transaction(self) -> Generator[_Piece]:
         file = self._file
         header = file.header(self._pos)
-        yield _begin(header)
+        piece: list[PrimaryMessage] = [_begin(header)]
+        size = 0
         # The records of an undone transaction are void, for FileStorage too.
         for record in () if header.status == "u" else file.records(header):
-            if self._source.is_blob(record):
+            oid, tid, data, data_txn = record
+            if not is_ordinary_record(data) and self._source.is_blob(record):
                 blob = self._source.open_blob(record)
                 if blob is not None:
+                    yield piece, size
+                    piece, size = [], 0
                     with blob:
-                        yield from _blob_messages(record, blob)
+                        yield from _blob_pieces(record, blob)
                     continue
-            yield Store(record.oid, record.tid, record.data, record.data_txn)
-        yield Commit()
+            piece.append(unchecked_store(oid, tid, data, data_txn))
+            size += len(data)
+            if size > _PIECE_SIZE:
+                yield piece, size
+                piece, size = [], 0
+        piece.append(Commit())
+        yield piece, size
         self._pos = header.next
         self._tid = header.tid
 
@@ -319,9 +333,9 @@ class FileStorageReader:
     def close(self) -> None:
         if self._wake is not None:
             self._source.remove_waiting(self._wake)
-        if self._messages is not None:
-            self._messages.close()
-            self._messages = None
+        if self._pieces is not None:
+            self._pieces.close()
+            self._pieces = None
         self._file.close()
 
 
@@ -329,13 +343,15 @@ def _begin(header: Header) -> Transaction:
     return Transaction(header.tid, header.status, header.user, header.description, header.extension)
 
 
-def _blob_messages(record: Record, blob: IO[bytes]) -> Iterator[PrimaryMessage]:
+def _blob_pieces(record: Record, blob: IO[bytes]) -> Iterator[_Piece]:
     size = os.fstat(blob.fileno()).st_size
     blocks = -(-size // BLOB_BLOCK_SIZE)
-    yield StoreBlob(record.oid, record.tid, record.data, record.data_txn, blocks)
+    oid, tid, data, data_txn = record
+    yield [StoreBlob(oid, tid, data, data_txn, blocks)], len(data)
     for _ in range(blocks):
         # A file that has become shorter makes an empty block, which no message may be.
-        yield BlobBlock(blob.read(BLOB_BLOCK_SIZE))
+        block = blob.read(BLOB_BLOCK_SIZE)
+        yield [BlobBlock(block)], len(block)
 
 
 class FileStorageSink(RestoringSink):

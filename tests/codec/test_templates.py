@@ -1,0 +1,194 @@
+import random
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zrs_core.codec import templates
+from zrs_core.codec.checksum import RunningChecksum
+from zrs_core.codec.pickles import WRITERS
+from zrs_core.messages import MAX_TID, NO_TID, BlobBlock, Commit, Store, StoreBlob, Transaction
+
+from .helpers import OID, OID_2, TID, TID_2, encode, framed, outcome, pieces, primary, secondary
+
+WRITER = WRITERS[3]
+PLAIN = [
+    Transaction(TID, " ", b"somebody", b"x" * 255),
+    Store(OID, TID, b"data"),
+    Store(OID_2, TID),
+    Commit(),
+    Transaction(TID_2, "p"),
+    Store(OID, TID_2, bytes(70_000)),
+    Commit(),
+    Transaction(MAX_TID, "u"),
+    Commit(),
+]
+ODD = [
+    Transaction(TID, " ", b"", b"", b"\x80\x03}q\0X\x01\0\0\0aK\x01s."),
+    Store(OID, TID, b"data", TID_2),
+    StoreBlob(OID_2, TID, b"blob", None, 1),
+    BlobBlock(b"x"),
+    Commit(),
+    Transaction(TID_2, " ", b"x" * 256),
+    Commit(),
+    *PLAIN[7:],
+]
+
+
+def read_run(stream, begin=0, tid=None, last_tid=NO_TID, start=NO_TID, **options):
+    options = {"check": True, "max_record_size": 1 << 20, **options}
+    return templates.read_run(stream, begin, tid, last_tid, RunningChecksum(start), **options)
+
+
+def without_templates(monkeypatch):
+    """From here on connections go the long way."""
+    monkeypatch.setattr(
+        templates,
+        "read_run",
+        lambda buffer, begin, tid, last_tid, *args, **options: templates.Run(
+            [], begin, tid, last_tid, 0
+        ),
+    )
+    monkeypatch.setattr(templates, "record_writer", lambda *args: lambda message: None)
+
+
+def test_a_run_is_read_as_a_whole():
+    stream = encode(PLAIN)
+    run = read_run(stream)
+    assert run == (PLAIN, len(stream), None, MAX_TID, 3)
+    assert all(type(message.checksum) is bytes for message in run.messages if message == Commit())
+
+
+def test_a_run_may_begin_and_end_anywhere():
+    stream = encode(PLAIN)
+    whole = read_run(stream).messages
+    for end in range(700):
+        part = read_run(stream[:end])
+        assert part.messages == whole[: len(part.messages)]
+        assert part.end <= end
+    connection = primary()
+    first = encode(PLAIN[:2], connection)
+    rest = encode(PLAIN[2:], connection)
+    checksum = RunningChecksum(NO_TID)
+    options = {"check": True, "max_record_size": 1 << 20}
+    run = templates.read_run(first, 0, None, NO_TID, checksum, **options)
+    again = templates.read_run(b"??" + rest, 2, run.tid, run.last_tid, checksum, **options)
+    assert run.messages + again.messages == PLAIN
+    assert again.end == len(rest) + 2
+
+
+def changed(data, place, byte):
+    return data[:place] + bytes([byte]) + data[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("message", "tid", "size"), [(PLAIN[0], None, 297), (PLAIN[1], TID, 42), (Commit(), TID, 36)]
+)
+def test_what_has_not_the_shape_is_left(message, tid, size):
+    connection = primary()
+    if tid is not None:
+        encode(PLAIN[:1], connection)
+    stream = encode([message], connection)
+    assert read_run(stream, tid=tid, check=False).messages == [message]
+    left = 0
+    for place in range(size):
+        for byte in (0, ord("?"), 255):
+            run = read_run(changed(stream, place, byte), tid=tid, check=False)
+            if run.messages:
+                # It was in a field.
+                assert run.end == len(stream)
+            else:
+                assert (run.end, run.tid, run.last_tid) == (0, tid, NO_TID)
+                left += 1
+    assert left > 40
+
+
+@pytest.mark.parametrize(
+    ("payload", "tid", "last_tid", "options"),
+    [
+        pytest.param(WRITER.transaction(Transaction(TID)), None, TID, {}, id="a tid again"),
+        pytest.param(WRITER.transaction(Transaction(TID)), TID, NO_TID, {}, id="T in T"),
+        pytest.param(WRITER.record(Store(OID, TID)), None, NO_TID, {}, id="S outside"),
+        pytest.param(WRITER.record(Store(OID, TID_2)), TID, NO_TID, {}, id="another's serial"),
+        pytest.param(WRITER.record(Store(OID, TID)), TID, NO_TID, {}, id="no record yet"),
+        pytest.param(WRITER.commit(b"x" * 16), TID, NO_TID, {}, id="a wrong checksum"),
+        pytest.param(WRITER.commit(b"x" * 16), None, NO_TID, {"check": False}, id="C outside"),
+        pytest.param(WRITER.transaction(ODD[0]), None, NO_TID, {}, id="an extension"),
+        pytest.param(WRITER.transaction(ODD[5]), None, NO_TID, {}, id="a long user"),
+        pytest.param(WRITER.record(ODD[1]), TID, NO_TID, {}, id="a data_txn"),
+        pytest.param(WRITER.record(ODD[2]), TID, NO_TID, {}, id="a blob"),
+        pytest.param(b"", None, NO_TID, {}, id="nothing"),
+    ],
+)
+def test_what_is_not_legal_or_plain_is_left(payload, tid, last_tid, options):
+    stream = framed(payload)
+    assert read_run(stream, 0, tid, last_tid, **options) == ([], 0, tid, last_tid, 0)
+
+
+def test_a_record_that_is_too_large_or_not_complete_is_left():
+    stream = framed(WRITER.record(Store(OID, TID)), b"12345")
+    assert read_run(stream, tid=TID).end == len(stream)
+    assert read_run(stream, tid=TID, max_record_size=4).end == 0
+    assert read_run(stream[:-1], tid=TID).end == 0
+
+
+def test_a_checksum_may_be_of_no_interest():
+    stream = framed(WRITER.commit(b"x" * 16))
+    assert read_run(stream, tid=TID, check=False).messages[0].checksum == b"x" * 16
+
+
+def test_a_tid_that_is_no_time_is_left():
+    payload = WRITER.transaction(Transaction(TID)).replace(TID, b"\x80" + bytes(7))
+    assert read_run(framed(payload)).messages == []
+
+
+def test_records_are_written_as_the_writer_does():
+    mine, other = RunningChecksum(NO_TID), RunningChecksum(NO_TID)
+    write = templates.record_writer(TID, mine)
+    store = Store(OID, TID, b"data")
+    pickled = WRITER.record(store)
+    assert b"".join(write(store)) == framed(pickled, b"data")
+    assert write(store)[1] is store.data
+    for data in (pickled, b"data") * 2:
+        other.update(data)
+    assert mine.digest() == other.digest()
+    for each in (*ODD, Store(OID, TID_2)):
+        assert write(each) is None
+    assert templates.record_writer(None, mine)(store) is None
+
+
+def test_a_record_that_no_prefix_can_announce_is_left(monkeypatch):
+    monkeypatch.setattr(templates, "MAX_PAYLOAD_SIZE", 3)
+    assert templates.record_writer(TID, RunningChecksum(NO_TID))(Store(OID, TID, b"1234")) is None
+
+
+@pytest.mark.parametrize("messages", [PLAIN, ODD])
+def test_the_stream_is_the_same_with_and_without(messages, monkeypatch):
+    whole = b"".join(primary().send_all(messages))
+    assert whole == encode(messages)
+    without_templates(monkeypatch)
+    assert b"".join(primary().send_all(messages)) == whole
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.integers(0, 2**32), st.sampled_from([PLAIN, ODD, PLAIN[:2] + PLAIN[3:]]), st.booleans())
+def test_what_comes_out_is_the_same_with_and_without(seed, messages, damaged):
+    chance = random.Random(seed)
+    stream = bytearray(encode(messages))
+    if damaged:
+        stream[chance.randrange(len(stream))] ^= chance.randrange(1, 256)
+    stream = bytes(stream)
+    policy = chance.choice(["require", "verify", "ignore"])
+    cuts = chance.sample(range(len(stream)), chance.choice([0, 1, 5, 40]))
+    fed = pieces(stream, cuts)
+    with pytest.MonkeyPatch.context() as patch:
+        found = outcome(secondary(checksums=policy), fed)
+        without_templates(patch)
+        assert outcome(secondary(checksums=policy), fed) == found
+
+
+def test_the_layouts_are_those_that_are_written_down():
+    record = framed(WRITER.record(Store(OID, TID)))
+    assert len(record) == templates._S_DATA - 4
+    assert struct.unpack(">I", record[:4]) == (templates._S_SIZE,)
