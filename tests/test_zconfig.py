@@ -90,6 +90,7 @@ def test_every_key_arrives(monkeypatch):
         reconnect-delay 0.25 30
         check-checksums require
         max-record-size 512MB
+        durability transaction
         pickle-protocol 1
         close-timeout 3
         socket-mode 0o640
@@ -105,6 +106,7 @@ def test_every_key_arrives(monkeypatch):
             "reconnect_delay": (0.25, 30),
             "check_checksums": "require",
             "max_record_size": 512 << 20,
+            "durability": "transaction",
         },
     )
     assert seen["SpiedPrimary"] == (
@@ -128,6 +130,7 @@ def test_every_key_arrives(monkeypatch):
         ("check-checksums IGNORE", "ignore"),
         ("max-record-size 1000", 1000),
         ("max-record-size 4kb", 4096),
+        ("durability None", "none"),
         ("keep-alive-delay 0", 0),
         ("keep-alive-delay 2.5", 2.5),
         ("Socket-Mode 600", 0o600),
@@ -157,6 +160,7 @@ def test_what_a_key_may_say(line, value):
         ("reconnect-delay 5 1", "reconnect-delay 5 1: reconnect_delay must be"),
         ("check-checksums maybe", "check-checksums maybe: check_checksums must be one of"),
         ("max-record-size many", "max-record-size many: it is no whole number"),
+        ("durability some", "durability some: durability must be one of transaction, batch, none"),
         ("max-record-size 0", "max-record-size 0: max_record_size must be"),
         ("pickle-protocol 2", "pickle-protocol 2: pickle_protocol must be 1 or 3"),
         ("close-timeout -1", "close-timeout -1: it must be 0 or more seconds"),

@@ -60,19 +60,25 @@ class ITransactionSink(Interface):
     blobs: bool = Attribute("Whether it can keep blobs.")
 
     def last_tid() -> bytes:
-        """The last transaction that is finished and on disk; `NO_TID` for none."""
+        """The last transaction that is visible and on disk; `NO_TID` for none."""
 
     def apply(message: PrimaryMessage) -> None:
         """The next message, in the order that the state table of the codec allows.
 
-        A transaction is visible, and on disk, once its `Commit` was applied.
-
-        :raises OSError: the disk does not take it; the transaction must be aborted.
+        :raises OSError: the disk does not take it; all that is not on disk must be aborted.
         :raises MissingBlobSupport: a blob for a sink without.
         """
 
+    def flush() -> None:
+        """All transactions whose `Commit` was applied are visible, and on disk, from now on.
+
+        To be called whenever nothing more is there to be applied; they may be so before.
+
+        :raises OSError: as `apply`.
+        """
+
     def abort() -> None:
-        """Undo what was applied of an unfinished transaction, if any; nothing of it stays."""
+        """Undo what was applied and is not visible yet, if anything; nothing of it stays."""
 
 
 class ISession(Interface):

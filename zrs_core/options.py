@@ -16,6 +16,10 @@ DEFAULT_MAX_RECORD_SIZE = MAX_RECORD_SIZE
 #: Seconds after which a peer that has vanished without a word is noticed.
 DEFAULT_PEER_TIMEOUT = 60.0
 
+#: When a secondary writes transactions to disk: each by itself, those that came together, or when
+#: the system likes.
+DURABILITIES = ("transaction", "batch", "none")
+
 # The system counts its probes in whole seconds, and not beyond a number of 16 bits.
 _PEER_TIMEOUTS = (2, 36_000)
 
@@ -60,7 +64,7 @@ class ClientOptions:
     `reconnect_delay` the shortest and the longest time between attempts to connect in seconds,
     or one number for both. `tls` encrypts the connection, None for plain text; `peer_timeout` is
     the time in seconds after which a primary that has vanished without a word is noticed;
-    `max_record_size` the most bytes in a record.
+    `max_record_size` the most bytes in a record. `durability` is one of `DURABILITIES`.
 
     :raises ConfigurationError: a value that is none of these.
     """
@@ -71,6 +75,7 @@ class ClientOptions:
     tls: TLSOptions | None = None
     peer_timeout: float = DEFAULT_PEER_TIMEOUT
     max_record_size: int = DEFAULT_MAX_RECORD_SIZE
+    durability: str = "batch"
 
     def __post_init__(self) -> None:
         check_seconds("peer_timeout", self.peer_timeout, *_PEER_TIMEOUTS)
@@ -81,6 +86,10 @@ class ClientOptions:
         if not isinstance(self.max_record_size, int) or self.max_record_size < 1:
             raise ConfigurationError(
                 f"max_record_size must be a number of bytes, not {self.max_record_size!r}"
+            )
+        if self.durability not in DURABILITIES:
+            raise ConfigurationError(
+                f"durability must be one of {', '.join(DURABILITIES)}, not {self.durability!r}"
             )
 
     def policy(self) -> ChecksumPolicy:

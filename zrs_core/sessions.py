@@ -29,7 +29,7 @@ from .interfaces import (
     ITransactionSink,
     ITransactionSource,
 )
-from .messages import NO_TID, Commit, Hello, KeepAlive, PrimaryMessage, Start, Transaction
+from .messages import NO_TID, Commit, Hello, KeepAlive, Start, Transaction
 from .options import ClientOptions, ServiceOptions
 from .progress import Progress
 from .tids import describe_tid
@@ -211,6 +211,10 @@ class SecondarySession:
         self._has_turn = False
         self._closed = False
         self._start = NO_TID
+        # Transactions that the sink has whole and was not yet told to make visible, and the tids
+        # of the last of them and of the one that is under way.
+        self._committed = 0
+        self._tid = self._next_tid = NO_TID
         self._greeted_at: float | None = None
         self._silent = True
         # One of several sessions that fail one after the other, of which the first was news.
@@ -268,17 +272,32 @@ class SecondarySession:
         )
 
     def _apply(self) -> None:
-        sink = self._client.sink
         try:
-            for message in self._connection.messages():
-                sink.apply(message)
-                self._client.applied(message)
+            try:
+                self._apply_messages()
+            finally:
+                # Also what came whole before a mistake of the primary's.
+                self._client.sink.flush()
+                self._client.applied(self._committed, self._tid)
+                self._committed = 0
         except RemoteProtocolError as error:
             self._finish(str(error))
         except Exception as error:  # noqa: BLE001
-            # A full disk, a storage that was closed: the transaction is aborted and asked for
+            # A full disk, a storage that was closed: what is not on disk is aborted and asked for
             # again later; what is known here is only that it cannot be applied now.
             self._finish(f"cannot apply what was received: {error}", exc_info=True)
+
+    def _apply_messages(self) -> None:
+        apply = self._client.sink.apply
+        for message in self._connection.messages():
+            apply(message)
+            if isinstance(message, Commit):
+                self._committed += 1
+                self._tid = self._next_tid
+                self._client.progress.unfinished = False
+            elif isinstance(message, Transaction):
+                self._next_tid = message.tid
+                self._client.progress.unfinished = True
 
     def _finish(self, reason: str, *, exc_info: bool = False) -> None:
         self.finished = True
@@ -315,7 +334,7 @@ class SecondarySession:
 class ReplicationClient:
     """What a connector connects for.
 
-    :param committed: called after each transaction that has been applied.
+    :param committed: called when transactions have been applied.
     """
 
     def __init__(
@@ -340,7 +359,6 @@ class ReplicationClient:
         #: Held by the session that may apply.
         self.turn = threading.Lock()
         self._backoff = Backoff(*options.reconnect_bounds())
-        self._tid = NO_TID
         # Attempts to connect that failed since the last one that did not.
         self._failed_attempts = 0
         # Why the last session failed, None once a transaction has been applied after it; and how
@@ -385,19 +403,16 @@ class ReplicationClient:
         self._failure = None
         self._failed_sessions = 0
 
-    def applied(self, message: PrimaryMessage) -> None:
-        """A session has applied `message`."""
-        if isinstance(message, Transaction):
-            self._tid = message.tid
-            self.progress.unfinished = True
-        elif isinstance(message, Commit):
-            self.progress.tid = self._tid
-            self.progress.transactions += 1
-            self.progress.unfinished = False
-            if self._backoff.failures:
-                self._backoff.succeeded()
-            self._recovered()
-            self._committed()
+    def applied(self, transactions: int, tid: bytes) -> None:
+        """A session has applied so many transactions, up to `tid`: all can see them."""
+        if not transactions:
+            return
+        self.progress.tid = tid
+        self.progress.transactions += transactions
+        if self._backoff.failures:
+            self._backoff.succeeded()
+        self._recovered()
+        self._committed()
 
     def disconnected(self, reason: str) -> None:
         """A session has lost its connection."""

@@ -128,6 +128,10 @@ def _max_record_size(text: str) -> int:
     return ClientOptions(max_record_size=size).max_record_size
 
 
+def _durability(text: str) -> str:
+    return ClientOptions(durability=text.strip().lower()).durability
+
+
 def _pickle_protocol(text: str) -> int:
     return ServiceOptions(pickle_protocol=_whole_number(text)).pickle_protocol
 
@@ -160,6 +164,7 @@ SECONDARY: dict[str, Callable[[str], Any]] = {
     "reconnect_delay": _reconnect_delay,
     "check_checksums": _check_checksums,
     "max_record_size": _max_record_size,
+    "durability": _durability,
 }
 PRIMARY: dict[str, Callable[[str], Any]] = {
     "pickle_protocol": _pickle_protocol,

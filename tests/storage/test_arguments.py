@@ -40,6 +40,7 @@ WRONG = {
         "peer_timeout": [*NUMBERS, 1, 100_000],
         "keep_alive_delay": NUMBERS,
         "max_record_size": [*NUMBERS[:-1], 0, 1.5],
+        "durability": [[], None, "x", float("nan"), b"batch"],
         "check_checksums": [[], None, "x", float("nan")],
         "tls": [[], "x", 3],
         "transport": [[], None, "x", float("nan")],

@@ -25,6 +25,7 @@ from zrs_core.storage.committed import DamagedFile
 from zrs_core.storage.filestorage import (
     FileStorageSink,
     FileStorageSource,
+    file_storage_sink,
     is_file_storage,
     last_tid_in_file,
 )
@@ -105,6 +106,7 @@ def tids(messages):
 def apply_all(sink, messages):
     for message in messages:
         sink.apply(message)
+    sink.flush()
 
 
 def voted(storage, data=b"x" * 100):
@@ -460,35 +462,43 @@ class TestSource:
             source.open(z64)
 
 
+@pytest.fixture(params=["one by one", "appending"])
+def make_sink(request):
+    """Both ways into a FileStorage."""
+    if request.param == "one by one":
+        return FileStorageSink
+    return lambda storage, invalidate: file_storage_sink(storage, invalidate, "batch")
+
+
 class TestSink:
     def messages(self, commits, open_reader, count=40):
         commits.commit(count)
         return read_all(open_reader())
 
-    def test_it_provides_its_interface(self, target):
-        assert verifyObject(ITransactionSink, FileStorageSink(target, no_invalidation))
+    def test_it_provides_its_interface(self, make_sink, target):
+        assert verifyObject(ITransactionSink, make_sink(target, no_invalidation))
 
     def test_what_is_applied_is_bit_for_bit_what_was_read(
-        self, commits, open_reader, storage, target
+        self, make_sink, commits, open_reader, storage, target
     ):
-        apply_all(FileStorageSink(target, no_invalidation), self.messages(commits, open_reader))
+        apply_all(make_sink(target, no_invalidation), self.messages(commits, open_reader))
         assert contents(target) == contents(storage)
         assert Path(target.getName()).read_bytes() == Path(storage.getName()).read_bytes()
         assert blob_files(target.blob_dir) == blob_files(storage.blob_dir)
         assert temporary_files(target.blob_dir) == []
 
     def test_a_blob_storage_around_a_file_storage_takes_the_same(
-        self, commits, open_reader, storage, tmp_path
+        self, make_sink, commits, open_reader, storage, tmp_path
     ):
         target = BlobStorage(str(tmp_path / "blobs"), FileStorage(str(tmp_path / "Other.fs")))
-        apply_all(FileStorageSink(target, no_invalidation), self.messages(commits, open_reader))
+        apply_all(make_sink(target, no_invalidation), self.messages(commits, open_reader))
         assert Path(target.getName()).read_bytes() == Path(storage.getName()).read_bytes()
         assert blob_files(tmp_path / "blobs") == blob_files(storage.blob_dir)
         target.close()
 
     @pytest.mark.parametrize("make", [open_file_storage, "blob storage"])
     def test_whatever_was_applied_of_a_transaction_an_abort_leaves_nothing(
-        self, make, db, open_reader, tmp_path
+        self, make_sink, make, db, open_reader, tmp_path
     ):
         with db.transaction() as connection:
             for number in range(3):
@@ -502,7 +512,7 @@ class TestSink:
         else:
             path.mkdir()
             target = BlobStorage(str(path / "blobs"), FileStorage(str(path / "Data.fs")))
-        sink = FileStorageSink(target, no_invalidation)
+        sink = make_sink(target, no_invalidation)
         apply_all(sink, messages[:first])
         before = Path(target.getName()).read_bytes()
         for end in range(first, len(messages)):
@@ -515,35 +525,36 @@ class TestSink:
         assert contents(target) == contents(db.storage)
         target.close()
 
-    def test_an_abort_without_a_transaction_does_nothing(self, target):
-        FileStorageSink(target, no_invalidation).abort()
+    def test_an_abort_without_a_transaction_does_nothing(self, make_sink, target):
+        make_sink(target, no_invalidation).abort()
 
     def test_the_database_hears_of_each_transaction_inside_its_finish(
-        self, commits, open_reader, target
+        self, make_sink, commits, open_reader, target
     ):
         heard = []
 
         def invalidate(tid, oids):
-            assert target.tpc_transaction() is not None
+            assert target._commit_lock.locked()
+            assert target._files.writing
             heard.append((tid, oids))
 
         messages = self.messages(commits, open_reader, 5)
-        apply_all(FileStorageSink(target, invalidate), messages)
+        apply_all(make_sink(target, invalidate), messages)
         assert [tid for tid, _ in heard] == tids(messages)
         assert [oid for _, oids in heard for oid in oids] == [
             m.oid for m in messages if isinstance(m, (Store, StoreBlob))
         ]
 
-    def test_an_empty_blob_has_an_empty_file(self, target):
+    def test_an_empty_blob_has_an_empty_file(self, make_sink, target):
         tid, oid = p64(1 << 40), p64(1)
         record = b"cZODB.blob\nBlob\n.N."
-        sink = FileStorageSink(target, no_invalidation)
+        sink = make_sink(target, no_invalidation)
         apply_all(sink, [Transaction(tid), StoreBlob(oid, tid, record, None, 0), Commit()])
         assert Path(target.loadBlob(oid, tid)).read_bytes() == b""
 
-    def test_an_undone_transaction_brings_no_records(self, target):
+    def test_an_undone_transaction_brings_no_records(self, make_sink, target):
         tid, oid = p64(1 << 40), p64(1)
-        sink = FileStorageSink(target, no_invalidation)
+        sink = make_sink(target, no_invalidation)
         blob = [StoreBlob(p64(2), tid, b"record", None, 1), BlobBlock(b"x")]
         apply_all(sink, [Transaction(tid, "u"), Store(oid, tid, b"x"), *blob, Commit()])
         assert len(target) == 0
@@ -551,9 +562,9 @@ class TestSink:
         assert blob_files(target.blob_dir) == {}
         assert temporary_files(target.blob_dir) == []
 
-    def test_a_blob_for_a_storage_without_is_an_error(self, tmp_path):
+    def test_a_blob_for_a_storage_without_is_an_error(self, make_sink, tmp_path):
         target = open_file_storage(tmp_path / "db", blobs=False)
-        sink = FileStorageSink(target, no_invalidation)
+        sink = make_sink(target, no_invalidation)
         tid = p64(1 << 40)
         sink.apply(Transaction(tid))
         with pytest.raises(MissingBlobSupport, match="give it a blob directory"):
@@ -562,23 +573,23 @@ class TestSink:
         target.close()
 
     @pytest.mark.parametrize("message", [Commit(), Store(p64(1), p64(2)), BlobBlock(b"x")])
-    def test_messages_out_of_order_are_refused(self, message, target):
+    def test_messages_out_of_order_are_refused(self, make_sink, message, target):
         with pytest.raises(ValueError, match="outside of a"):
-            FileStorageSink(target, no_invalidation).apply(message)
+            make_sink(target, no_invalidation).apply(message)
 
-    def test_a_block_without_a_blob_is_refused(self, target):
-        sink = FileStorageSink(target, no_invalidation)
+    def test_a_block_without_a_blob_is_refused(self, make_sink, target):
+        sink = make_sink(target, no_invalidation)
         sink.apply(Transaction(p64(1 << 40)))
         with pytest.raises(ValueError, match="outside of a blob"):
             sink.apply(BlobBlock(b"x"))
         sink.abort()
 
-    def test_what_a_killed_process_left_is_removed(self, target):
+    def test_what_a_killed_process_left_is_removed(self, make_sink, target):
         left = Path(target.temporaryDirectory(), "zrs-left.blob")
         other = Path(target.temporaryDirectory(), "other.blob")
         left.touch()
         other.touch()
-        FileStorageSink(target, no_invalidation)
+        make_sink(target, no_invalidation)
         assert not left.exists()
         assert other.exists()
 

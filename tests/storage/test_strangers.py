@@ -8,7 +8,7 @@ from ZODB.utils import p64, z64
 
 from zrs_core.errors import WrittenToByOthers
 from zrs_core.messages import Commit, Store, Transaction
-from zrs_core.storage.filestorage import FileStorageSink
+from zrs_core.storage.filestorage import FileStorageSink, file_storage_sink
 
 from ..databases import Traffic, contents, open_file_storage
 
@@ -22,13 +22,20 @@ def storage(tmp_path):
     storage.close()
 
 
-def make_sink(storage):
-    return FileStorageSink(storage, lambda tid, oids: None)
+@pytest.fixture(params=["one by one", "appending"])
+def make_sink(request):
+    def no_invalidation(tid, oids):
+        pass
+
+    if request.param == "one by one":
+        return lambda storage: FileStorageSink(storage, no_invalidation)
+    return lambda storage: file_storage_sink(storage, no_invalidation, "batch")
 
 
 def apply(sink, tid):
     for message in (Transaction(tid), Store(z64, tid, b"record"), Commit()):
         sink.apply(message)
+    sink.flush()
 
 
 def refused(sink, tid):
@@ -37,7 +44,7 @@ def refused(sink, tid):
     sink.abort()
 
 
-def test_two_sinks_write_nothing_twice(storage):
+def test_two_sinks_write_nothing_twice(storage, make_sink):
     one, other = make_sink(storage), make_sink(storage)
     apply(one, FIRST)
     refused(other, FIRST)
@@ -46,7 +53,7 @@ def test_two_sinks_write_nothing_twice(storage):
     assert [each.tid for each in contents(storage)] == [FIRST, SECOND]
 
 
-def test_a_commit_of_somebody_else_ends_it(storage):
+def test_a_commit_of_somebody_else_ends_it(storage, make_sink):
     sink = make_sink(storage)
     apply(sink, FIRST)
     metadata = TransactionMetaData()

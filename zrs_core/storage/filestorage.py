@@ -14,14 +14,15 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import IO, Any
 
+from persistent.TimeStamp import TimeStamp
 from ZODB.blob import BlobStorage
 from ZODB.FileStorage import FileStorage
-from ZODB.interfaces import IBlobStorage
+from ZODB.interfaces import IBlobStorage, IBlobStorageRestoreable
 from ZODB.POSException import POSKeyError
 from zope.interface import implementer
 
 from ..errors import Diverged, TidTooHigh, WrittenToByOthers
-from ..interfaces import ITransactionReader, ITransactionSource
+from ..interfaces import ITransactionReader, ITransactionSink, ITransactionSource
 from ..messages import (
     BLOB_BLOCK_SIZE,
     NO_TID,
@@ -33,6 +34,7 @@ from ..messages import (
     unchecked_store,
 )
 from ..tids import describe_tid
+from .appending import AppendingSink
 from .blobs import is_blob_record, is_ordinary_record
 from .committed import FIRST, CommittedFile, DamagedFile, Header, Record
 from .generic import RestoringSink
@@ -354,31 +356,107 @@ def _blob_pieces(record: Record, blob: IO[bytes]) -> Iterator[_Piece]:
         yield [BlobBlock(block)], len(block)
 
 
-class FileStorageSink(RestoringSink):
+def file_storage_sink(
+    storage: Any, invalidate: Callable[[bytes, list[bytes]], None], durability: str
+) -> ITransactionSink:
     """A FileStorage, with or without blobs, as a sink.
 
-    When a FileStorage is opened over an unfinished last transaction, which is what a process
-    killed between vote and finish leaves, it cuts that transaction off and yet names it as its
-    last (`read_index` of `ZODB.FileStorage`, 3.10 to 6.4). Replication would go on behind a
-    transaction that is not there, so the true last tid is read from the file.
+    :param invalidate: called with the tid and the oids of each transaction, in order, while nobody
+        can read.
+    :param durability: one of `options.DURABILITIES`.
     """
+    missing = [name for name in _PRIVATE if not hasattr(_file_storage(storage), name)]
+    if missing:
+        log.warning(
+            "%s has no %s, so that transactions are stored one by one: it is slower",
+            storage.getName(),
+            ", ".join(missing),
+        )
+        return FileStorageSink(storage, invalidate)
+    establish_last_tid(storage)
+    blobs = IBlobStorageRestoreable.providedBy(storage)
+    file = _OwnFile(_file_storage(storage))
+    return AppendingSink(storage, file, blobs, invalidate, durability=durability)
+
+
+# What `_OwnFile` and `establish_last_tid` need of a FileStorage (ZODB 5.8 to 6.4).
+_PRIVATE = ("_commit_lock", "_file", "_files", "_index", "_lock", "_ltid", "_pos", "_ts")
+
+
+class _OwnFile:
+    """The file that a FileStorage writes to (`AppendableFile`)."""
+
+    def __init__(self, storage: Any) -> None:
+        self._storage = storage
+
+    @property
+    def last_tid(self) -> bytes:
+        tid: bytes = self._storage._ltid
+        return tid
+
+    @property
+    def end(self) -> int:
+        end: int = self._storage._pos
+        return end
+
+    def lock(self) -> None:
+        self._storage._commit_lock.acquire()
+
+    def unlock(self) -> None:
+        self._storage._commit_lock.release()
+
+    def find(self, oid: bytes) -> int:
+        pos: int = self._storage._index.get(oid, 0)
+        return pos
+
+    def read(self, pos: int, size: int) -> bytes:
+        return os.pread(self._fd, size, pos)
+
+    def write(self, pos: int, data: bytes) -> None:
+        # Beside the storage's own buffer, whose place others move: it holds nothing beyond `end`.
+        with memoryview(data) as left:
+            while left:
+                written = os.pwrite(self._fd, left, pos)
+                pos += written
+                left = left[written:]
+
+    def truncate(self) -> None:
+        os.ftruncate(self._fd, self.end)
+        # Buffers of those who read may hold what was cut off.
+        self._storage._files.flush()
+
+    def sync(self) -> None:
+        os.fsync(self._fd)
+
+    def publish(
+        self, end: int, index: dict[bytes, int], tid: bytes, invalidate: Callable[[], None]
+    ) -> None:
+        storage = self._storage
+        # As FileStorage's tpc_finish: who reads waits, and hears of what has changed before the
+        # last tid tells that there is something new.
+        with storage._files.write_lock(), storage._lock:
+            try:
+                invalidate()
+            finally:
+                storage._index.update(index)
+                storage._pos = end
+                if index:
+                    storage.set_max_oid(max(index))
+                storage._ts = TimeStamp(tid)
+                storage._ltid = tid
+
+    @property
+    def _fd(self) -> int:
+        fd: int = self._storage._file.fileno()
+        return fd
+
+
+class FileStorageSink(RestoringSink):
+    """A FileStorage through its public methods, a transaction at a time."""
 
     def __init__(self, storage: Any, invalidate: Callable[[bytes, list[bytes]], None]) -> None:
         super().__init__(storage, invalidate)
-        tid = last_tid_in_file(storage)
-        claimed = storage.lastTransaction()
-        if claimed != tid:
-            log.warning(
-                "%s names %s as its last transaction, and holds %s as the last; going on from that",
-                storage.getName(),
-                describe_tid(claimed),
-                describe_tid(tid),
-            )
-            file_storage = _file_storage(storage)
-            # Without it the storage keeps its wrong last tid, and only that.
-            if hasattr(file_storage, "_ltid"):
-                file_storage._ltid = tid
-        self._tid = tid
+        self._tid = establish_last_tid(storage)
 
     def last_tid(self) -> bytes:
         return self._tid
@@ -394,6 +472,30 @@ class FileStorageSink(RestoringSink):
                 f"{describe_tid(super().last_tid())} that did not come by this replication; "
                 "nobody else may write to it"
             )
+
+
+def establish_last_tid(storage: Any) -> bytes:
+    """The tid of the last transaction in the file, which the storage is told if it has another.
+
+    When a FileStorage is opened over an unfinished last transaction, which is what a process
+    killed in the midst of writing leaves, it cuts that transaction off and yet names it as its
+    last (`read_index` of `ZODB.FileStorage`, 3.10 to 6.4). Replication would go on behind a
+    transaction that is not there.
+    """
+    tid = last_tid_in_file(storage)
+    claimed = storage.lastTransaction()
+    if claimed != tid:
+        log.warning(
+            "%s names %s as its last transaction, and holds %s as the last; going on from that",
+            storage.getName(),
+            describe_tid(claimed),
+            describe_tid(tid),
+        )
+        file_storage = _file_storage(storage)
+        # Without it the storage keeps its wrong last tid, and only that.
+        if hasattr(file_storage, "_ltid"):
+            file_storage._ltid = tid
+    return tid
 
 
 def last_tid_in_file(storage: Any) -> bytes:

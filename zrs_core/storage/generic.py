@@ -66,6 +66,9 @@ class RestoringSink:
                 transaction.finish(self._invalidate)
                 self._transaction = None
 
+    def flush(self) -> None:
+        """Nothing is held back: each transaction is on disk as it is finished."""
+
     def abort(self) -> None:
         transaction, self._transaction = self._transaction, None
         if transaction is not None:
@@ -83,7 +86,7 @@ class _Unfinished:
         # not know them either, so they never come in.
         self._void = header.status == "u"
         self._oids: list[bytes] = []
-        self._blob: _IncomingBlob | None = None
+        self._blob: IncomingBlob | None = None
         self._restored_blobs: list[tuple[bytes, bytes]] = []
 
     def begin(self) -> None:
@@ -112,7 +115,7 @@ class _Unfinished:
             restore(None)
 
     def begin_blob(self, record: StoreBlob) -> None:
-        self._blob = _IncomingBlob(record, self._storage.temporaryDirectory())
+        self._blob = IncomingBlob(record, self._storage.temporaryDirectory())
         self._finish_blob()
 
     def add_block(self, data: bytes) -> None:
@@ -159,7 +162,7 @@ class _Unfinished:
             os.remove(self._storage.loadBlob(oid, serial))
 
 
-class _IncomingBlob:
+class IncomingBlob:
     """A blob's blocks, collected in a temporary file beside the blobs."""
 
     def __init__(self, record: StoreBlob, directory: str) -> None:

@@ -21,7 +21,7 @@ from ..options import DEFAULT_MAX_RECORD_SIZE, DEFAULT_PEER_TIMEOUT, ClientOptio
 from ..progress import Progress
 from ..sessions import ReplicationClient
 from ..tls import TLSOptions
-from .filestorage import FileStorageSink
+from .filestorage import file_storage_sink
 from .opening import open_storage
 from .proxy import StorageProxy
 
@@ -51,6 +51,9 @@ class Secondary(StorageProxy):
     :param tls: encrypts and authenticates the connection; None for plain text.
     :param peer_timeout: seconds after which a primary that vanished without a word is noticed.
     :param max_record_size: the most bytes in a record; one that is larger ends the connection.
+    :param durability: when a transaction is written to disk: `transaction`, each by itself;
+        `batch`, together with those that came along with it; `none`, when the system likes.
+        With any of them a crash leaves whole transactions, and what it lost is asked for again.
     :raises ConfigurationError: an address that does not parse, an unknown transport, a storage
         that cannot be replicated into, a setting out of range; nothing was opened or written.
     """
@@ -69,10 +72,17 @@ class Secondary(StorageProxy):
         tls: TLSOptions | None = None,
         peer_timeout: float = DEFAULT_PEER_TIMEOUT,
         max_record_size: int = DEFAULT_MAX_RECORD_SIZE,
+        durability: str = "batch",
     ) -> None:
         where = _address_of_primary(address)
         options = ClientOptions(
-            check_checksums, keep_alive_delay, reconnect_delay, tls, peer_timeout, max_record_size
+            check_checksums,
+            keep_alive_delay,
+            reconnect_delay,
+            tls,
+            peer_timeout,
+            max_record_size,
+            durability,
         )
         make_connector = transports.connector_factory(transport)
         if isinstance(storage, StorageProxy) or getattr(storage, "isReadOnly", bool)():
@@ -94,7 +104,7 @@ class Secondary(StorageProxy):
         self._closed = False
         try:
             self._client = ReplicationClient(
-                FileStorageSink(storage, self._invalidate),
+                file_storage_sink(storage, self._invalidate, durability),
                 where,
                 reactor,
                 options,
@@ -142,7 +152,7 @@ class Secondary(StorageProxy):
             db.invalidate(tid, oids)
 
     def on_commit(self, callback: Callable[[], object]) -> None:
-        """Call `callback` after each transaction that has been applied."""
+        """Call `callback` whenever transactions have been applied."""
         self._followers.append(callback)
 
     def _committed(self) -> None:

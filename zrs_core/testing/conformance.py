@@ -733,6 +733,9 @@ class Copy:
             self.unfinished.clear()
         self.count += 1
 
+    def flush(self) -> None:
+        """Nothing is held back."""
+
     def abort(self) -> None:
         self.unfinished.clear()
 

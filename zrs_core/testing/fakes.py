@@ -98,6 +98,9 @@ class Sink:
             raise OSError("No space left on device")
         self.applied.append(message)
 
+    def flush(self) -> None:
+        """Nothing is held back."""
+
     def abort(self) -> None:
         self.aborts += 1
         if self._abort_error:

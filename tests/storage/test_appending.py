@@ -1,0 +1,391 @@
+"""The sink that appends batches, where it is more than another way to do the same."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import random
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from ZODB.FileStorage import FileStorage
+from ZODB.serialize import referencesf
+from ZODB.utils import p64, u64, z64
+
+from zrs_core.messages import (
+    BlobBlock,
+    Commit,
+    Store,
+    StoreBlob,
+    Transaction,
+)
+from zrs_core.options import DURABILITIES
+from zrs_core.storage import appending, filestorage
+from zrs_core.storage.filestorage import FileStorageSink, FileStorageSource, file_storage_sink
+
+from ..databases import blob_files, contents, open_file_storage, temporary_files, traffic
+
+
+def no_invalidation(tid, oids):
+    pass
+
+
+def history(storage):
+    reader = FileStorageSource(storage).open(z64)
+    messages = []
+    while batch := reader.read(1 << 20):
+        messages += batch
+    reader.close()
+    return messages
+
+
+@pytest.fixture
+def messages(tmp_path):
+    """Of a database with blobs, undo and objects that change often; its file is `Data.fs`."""
+    storage = open_file_storage(tmp_path / "original")
+    with traffic(storage) as commits:
+        commits.commit(60)
+        return history(storage)
+
+
+@pytest.fixture
+def original(tmp_path, messages):
+    return (tmp_path / "original" / "Data.fs").read_bytes()
+
+
+@pytest.fixture
+def target(tmp_path):
+    storage = open_file_storage(tmp_path / "copy")
+    yield storage
+    storage.close()
+
+
+def data_of(storage):
+    return Path(storage.getName()).read_bytes()
+
+
+def tids(messages):
+    return [each.tid for each in messages if isinstance(each, Transaction)]
+
+
+def whole_transactions(messages):
+    """Where transactions end in a list of messages."""
+    return [number for number, each in enumerate(messages, 1) if each == Commit()]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("durability", DURABILITIES)
+def test_wherever_it_is_flushed_the_file_is_the_same(
+    seed, durability, messages, original, target, tmp_path
+):
+    chance = random.Random(seed)
+    sink = file_storage_sink(target, no_invalidation, durability)
+    assert any(each.data_txn for each in messages if isinstance(each, Store))
+    for message in messages:
+        sink.apply(message)
+        if chance.random() < 0.1:
+            sink.flush()
+    sink.flush()
+    assert data_of(target) == original
+    assert blob_files(tmp_path / "copy" / "blobs") == blob_files(tmp_path / "original" / "blobs")
+    assert temporary_files(tmp_path / "copy" / "blobs") == []
+
+
+def test_what_it_has_published_can_be_read_as_ever(messages, target, tmp_path):
+    sink = file_storage_sink(target, no_invalidation, "batch")
+    for message in messages:
+        sink.apply(message)
+    sink.flush()
+    with contextlib.closing(
+        FileStorage(str(tmp_path / "original" / "Data.fs"), read_only=True)
+    ) as same:
+        assert dict(target._index) == dict(same._index)
+        assert target.getSize() == same.getSize()
+        assert target.lastTransaction() == same.lastTransaction() == sink.last_tid()
+        assert target._oid == same._oid
+        for oid in same._index:
+            assert target.history(oid, 100) == same.history(oid, 100)
+    assert len(target.undoLog(0, 1000)) > 10
+
+
+def test_a_storage_goes_on_from_there_by_itself(messages, target):
+    sink = file_storage_sink(target, no_invalidation, "batch")
+    for message in messages:
+        sink.apply(message)
+    sink.flush()
+    before = target.lastTransaction()
+    with traffic(target) as commits:
+        commits.commit(5)
+        assert target.lastTransaction() > before
+        assert len(contents(target)) == len(whole_transactions(messages)) + 5
+
+
+def test_nothing_is_visible_before_it_is_flushed(messages, target):
+    heard = []
+    sink = file_storage_sink(target, lambda tid, oids: heard.append(tid), "batch")
+    first, second = whole_transactions(messages)[:2]
+    for message in messages[: second + 1]:
+        sink.apply(message)
+    assert (sink.last_tid(), target.lastTransaction(), len(target), heard) == (z64, z64, 0, [])
+    sink.flush()
+    assert heard == [messages[0].tid, messages[first].tid]
+    assert sink.last_tid() == target.lastTransaction() == heard[-1]
+    sink.abort()
+
+
+def test_nobody_commits_and_no_pack_ends_within_a_transaction(messages, target):
+    sink = file_storage_sink(target, no_invalidation, "batch")
+    end = whole_transactions(messages)[0]
+    sink.apply(messages[0])
+    assert target._commit_lock.locked()
+    for message in messages[1 : end + 1]:
+        sink.apply(message)
+    sink.flush()
+    # The next one has begun.
+    assert target._commit_lock.locked()
+    sink.abort()
+    assert not target._commit_lock.locked()
+
+
+def test_a_pack_in_between_moves_what_it_builds_upon(messages, original, target, tmp_path):
+    sink = file_storage_sink(target, no_invalidation, "batch")
+    ends = whole_transactions(messages)
+    half = ends[len(ends) // 2]
+    for message in messages[:half]:
+        sink.apply(message)
+    sink.flush()
+    target.pack(time.time(), referencesf)
+    assert data_of(target) != original[: target.getSize()]
+    for message in messages[half:]:
+        sink.apply(message)
+    sink.flush()
+    added = [each for each in messages[half:] if isinstance(each, Transaction)]
+    assert [each.tid for each in contents(target)][-len(added) :] == [each.tid for each in added]
+    for number, transaction in enumerate(target.iterator(added[0].tid)):
+        assert transaction.tid == added[number].tid
+        for record in transaction:
+            if record.data:
+                assert target.loadSerial(record.oid, record.tid) == record.data
+
+
+class TestLargeTransactions:
+    @pytest.fixture(autouse=True)
+    def _small_batches(self, monkeypatch):
+        monkeypatch.setattr(appending, "BATCH_SIZE", 1000)
+
+    def test_they_are_written_as_they_come(self, messages, original, target):
+        sink = file_storage_sink(target, no_invalidation, "batch")
+        for message in messages:
+            sink.apply(message)
+            held = sum(map(len, sink._records)) + sum(map(len, sink._chunks))
+            assert held < 1000 + max(len(getattr(each, "data", b"")) for each in messages) + 200
+        sink.flush()
+        assert data_of(target) == original
+
+    def large(self):
+        tid = p64(1 << 50)
+        records = [Store(p64(number), tid, b"x" * 300) for number in range(20)]
+        return [Transaction(tid, " ", b"me"), *records, Commit()]
+
+    def test_an_abort_leaves_nothing(self, messages, target):
+        sink = file_storage_sink(target, no_invalidation, "batch")
+        first = whole_transactions(messages)[0]
+        for message in (*messages[:first], *self.large()[:-1]):
+            sink.apply(message)
+        assert len(data_of(target)) > target.getSize() + 4000
+        sink.abort()
+        assert len(data_of(target)) == target.getSize()
+        for message in self.large():
+            sink.apply(message)
+        sink.flush()
+        assert len(contents(target)) == 2
+
+    def test_a_kill_in_the_midst_leaves_what_is_cut_off(self, messages, target, tmp_path):
+        sink = file_storage_sink(target, no_invalidation, "batch")
+        first = whole_transactions(messages)[0]
+        for message in messages[:first]:
+            sink.apply(message)
+        sink.flush()
+        states = set()
+        for number, message in enumerate(self.large()):
+            sink.apply(message)
+            if len(data_of(target)) in states:
+                continue
+            states.add(len(data_of(target)))
+            left = tmp_path / f"left{number}"
+            left.mkdir()
+            shutil.copy(target.getName(), left / "Data.fs")
+            again = open_file_storage(left)
+            second = file_storage_sink(again, no_invalidation, "batch")
+            expected = 2 if message == Commit() else 1
+            assert len(contents(again)) == expected
+            assert second.last_tid() == [messages[0].tid, p64(1 << 50)][expected - 1]
+            again.close()
+        assert len(states) > 3
+        sink.flush()
+        assert len(contents(target)) == 2
+
+
+class TestTrouble:
+    def failing(self, monkeypatch, name, times=1):
+        real, failed = getattr(os, name), []
+
+        def fail(*args):
+            if len(failed) < times:
+                failed.append(args)
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return real(*args)
+
+        monkeypatch.setattr(filestorage.os, name, fail)
+
+    @pytest.mark.parametrize("name", ["pwrite", "fsync"])
+    def test_what_cannot_be_written_leaves_nothing_and_may_come_again(
+        self, name, messages, original, target, monkeypatch, tmp_path
+    ):
+        sink = file_storage_sink(target, no_invalidation, "batch")
+        blobs = blob_files(tmp_path / "original" / "blobs")
+        place = 0
+        for end in whole_transactions(messages)[::10]:
+            for message in messages[place:end]:
+                sink.apply(message)
+            with monkeypatch.context() as patched:
+                self.failing(patched, name)
+                with pytest.raises(OSError, match="No space left"):
+                    sink.flush()
+            sink.abort()
+            assert not target._commit_lock.locked()
+            # What a back-pointer needed was written before.
+            assert data_of(target) == original[: target.getSize()]
+            assert target.lastTransaction() == sink.last_tid()
+            done = len([tid for tid in tids(messages) if tid <= sink.last_tid()])
+            place = [0, *whole_transactions(messages)][done]
+            assert blob_files(tmp_path / "copy" / "blobs").items() <= blobs.items()
+        for message in messages[place:]:
+            sink.apply(message)
+        sink.flush()
+        assert data_of(target) == original
+        assert blob_files(tmp_path / "copy" / "blobs") == blobs
+
+    def test_a_short_write_is_gone_on_with(self, messages, original, target, monkeypatch):
+        real = os.pwrite
+        monkeypatch.setattr(
+            filestorage.os, "pwrite", lambda fd, data, pos: real(fd, data[:1000], pos)
+        )
+        sink = file_storage_sink(target, no_invalidation, "batch")
+        for message in messages:
+            sink.apply(message)
+        sink.flush()
+        assert data_of(target) == original
+
+    def test_clean_up_goes_on_when_a_part_of_it_fails(self, target, monkeypatch):
+        tid = p64(1 << 40)
+        sink = file_storage_sink(target, no_invalidation, "batch")
+        sink.apply(Transaction(tid))
+        sink.apply(StoreBlob(p64(1), tid, b"record", None, 1))
+        sink.apply(BlobBlock(b"x"))
+        sink.apply(StoreBlob(p64(2), tid, b"record", None, 2))
+        with monkeypatch.context() as patched:
+            self.failing(patched, "ftruncate")
+            with pytest.raises(OSError, match="No space left"):
+                sink.abort()
+        assert temporary_files(target.blob_dir) == []
+        assert blob_files(target.blob_dir) == {}
+        assert not target._commit_lock.locked()
+
+    def test_a_database_that_cannot_be_told_costs_no_transaction(self, messages, target):
+        def fail(tid, oids):
+            raise RuntimeError("cannot hear")
+
+        sink = file_storage_sink(target, fail, "batch")
+        first = whole_transactions(messages)[0]
+        for message in messages[:first]:
+            sink.apply(message)
+        with pytest.raises(RuntimeError, match="cannot hear"):
+            sink.flush()
+        sink.abort()
+        assert len(contents(target)) == 1
+        assert sink.last_tid() == target.lastTransaction() == messages[0].tid
+
+    @pytest.mark.parametrize("name", filestorage._PRIVATE)
+    def test_a_storage_without_what_it_needs_is_written_to_another_way(
+        self, name, target, monkeypatch, caplog
+    ):
+        caplog.set_level(logging.WARNING, "zrs_core.storage")
+
+        class Other:
+            def __getattr__(self, wanted):
+                if wanted == name:
+                    raise AttributeError(wanted)
+                return getattr(target, wanted)
+
+        monkeypatch.setattr(filestorage, "_file_storage", lambda storage: Other())
+        sink = file_storage_sink(target, no_invalidation, "batch")
+        assert type(sink) is FileStorageSink
+        assert f"has no {name}, so that transactions are stored one by one" in caplog.text
+
+
+@pytest.mark.parametrize(("durability", "fsyncs"), [("transaction", 61), ("batch", 1), ("none", 0)])
+def test_durability_is_a_matter_of_fsync(durability, fsyncs, target, monkeypatch):
+    synced = []
+    monkeypatch.setattr(filestorage.os, "fsync", synced.append)
+    sink = file_storage_sink(target, no_invalidation, durability)
+    for number in range(1, 62):
+        tid = p64(number << 40)
+        for message in (Transaction(tid), Store(p64(number), tid, b"x"), Commit()):
+            sink.apply(message)
+    sink.flush()
+    assert len(synced) == fsyncs
+    assert len(contents(target)) == 61
+
+
+def test_who_reads_meanwhile_sees_whole_transactions(tmp_path):
+    """Two objects that are always equal, read by threads while batches come."""
+    target = open_file_storage(tmp_path / "copy")
+    sink = file_storage_sink(target, no_invalidation, "batch")
+    wrong, stop = [], threading.Event()
+    read = []
+
+    def reader():
+        while not stop.is_set():
+            tid = target.lastTransaction()
+            if tid == z64:
+                continue
+            before = p64(u64(tid) + 1)
+            found = {target.loadBefore(p64(oid), before)[:2] for oid in (1, 2)}
+            read.append(tid)
+            if len({data for data, _ in found}) != 1 or {tid for _, tid in found} != {tid}:
+                wrong.append(found)
+
+    threads = [threading.Thread(target=reader) for _ in range(2)]
+    for each in threads:
+        each.start()
+    number = 1 << 40
+    while len(read) < 200 or number < (1 << 40) + 300:
+        for _ in range(3):
+            number += 1
+            tid = p64(number)
+            stores = [Store(p64(oid), tid, b"%d" % number) for oid in (1, 2)]
+            for message in (Transaction(tid), *stores, Commit()):
+                sink.apply(message)
+        sink.flush()
+    stop.set()
+    for each in threads:
+        each.join()
+    assert wrong == []
+    target.close()
+
+
+def test_a_blob_is_there_when_its_record_is(target):
+    tid = p64(1 << 60)
+    record = b"\x80\x03cZODB.blob\nBlob\nq\x01.\x80\x03N."
+    sink = file_storage_sink(target, no_invalidation, "batch")
+    blob = [StoreBlob(p64(7), tid, record, None, 2), BlobBlock(b"x" * 65_536), BlobBlock(b"y")]
+    for message in (Transaction(tid), *blob, Commit()):
+        sink.apply(message)
+    sink.flush()
+    assert Path(target.loadBlob(p64(7), tid)).read_bytes() == b"x" * 65_536 + b"y"
