@@ -277,34 +277,3 @@ class CommittedFile:
                 raise self._damaged(f"the record at {back} points forward")
             back = earlier
         return b""
-
-    # -- finding a place
-
-    def find(self, tid: bytes) -> int:
-        """Where the first transaction after `tid` begins: the committed end if there is none.
-
-        It is looked for from the end of the file that is nearer in time.
-        """
-        if self.end <= FIRST or tid < self.tid_at(FIRST):
-            return FIRST
-        first, last = self.tid_at(FIRST), self.last_tid()
-        if tid >= last:
-            return self.end
-        # A tid is a time stamp: as a number it grows with time, evenly enough to compare.
-        begin, wanted, end = (int.from_bytes(each, "big") for each in (first, tid, last))
-        if wanted - begin < end - wanted:
-            return self._find_forward(tid)
-        return self._find_backward(tid)
-
-    def _find_forward(self, tid: bytes) -> int:
-        pos = FIRST
-        while self.tid_at(pos) <= tid:
-            (length,) = _NUMBER.unpack(self.peek(pos + len(tid), _NUMBER.size))
-            pos += length + _NUMBER.size
-        return pos
-
-    def _find_backward(self, tid: bytes) -> int:
-        pos = self.end
-        while self.tid_at(begin := self.before(pos)) > tid:
-            pos = begin
-        return pos

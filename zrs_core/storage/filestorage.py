@@ -37,6 +37,7 @@ from ..tids import describe_tid
 from .appending import AppendingSink
 from .blobs import is_blob_record, is_ordinary_record
 from .committed import FIRST, CommittedFile, DamagedFile, Header, Record
+from .finding import find
 from .generic import RestoringSink
 from .proxy import StorageProxy
 
@@ -241,7 +242,7 @@ class FileStorageReader:
         self._pieces: Generator[_Piece] | None = None
         self._file = source.open_file()
         try:
-            self._pos = self._file.find(start)
+            self._pos = find(self._file, start)
             self._check_start()
         except BaseException:
             self._file.close()
@@ -295,7 +296,7 @@ class FileStorageReader:
         packed = self._source.open_file()
         self._file.close()
         self._file = packed
-        self._pos = packed.find(self._tid)
+        self._pos = find(packed, self._tid)
 
     def _transaction(self) -> Generator[_Piece]:
         file = self._file

@@ -11,7 +11,7 @@ from ..addresses import Address, TCPAddress, UnixAddress
 from ..errors import ListenError
 
 #: Bytes that one read takes from the network at most; applied in one go.
-READ_SIZE = 256 * 1024
+READ_SIZE = 1024 * 1024
 
 #: Seconds within which a connection attempt, or a TLS handshake, must succeed.
 CONNECT_TIMEOUT = 30.0

@@ -1,0 +1,102 @@
+"""Finds a transaction in a FileStorage's file without reading what lies before it.
+
+The file has no index by tid, and nothing marks where a transaction begins. But tids rise with the
+position, and a transaction proves itself: it has its length at both ends, and each of its records
+says at which position of the file the transaction begins. So the file can be bisected: go to the
+middle, look for the next place where a transaction proves to begin, compare its tid.
+
+A record may itself hold the bytes of a FileStorage's file, whole transactions among them; but they
+name the positions that they had there.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from .committed import FIRST, CommittedFile
+
+_TRANSACTION: Final = struct.Struct(">8sQcHHH")
+_RECORD: Final = struct.Struct(">8s8sQQHQ")
+_LENGTH: Final = struct.Struct(">Q")
+_STATUS: Final = 16
+_STATUSES: Final = (b" ", b"p", b"u")
+
+# Bytes within which it is faster to go from one transaction to the next.
+_NEAR: Final = 64 * 1024
+
+# Bytes that are searched at once.
+_STRETCH: Final = 64 * 1024
+
+
+def find(file: CommittedFile, tid: bytes) -> int:
+    """Where the first transaction after `tid` begins: the committed end if there is none.
+
+    :raises DamagedFile: what it comes by is no FileStorage's file.
+    """
+    if file.end <= FIRST or tid < file.tid_at(FIRST):
+        return FIRST
+    last = file.last_tid()
+    if tid >= last:
+        return file.end
+    # A transaction that is not after `tid` begins at `low`; any that proves to begin from `high` on
+    # is after it.
+    low, high = FIRST, file.end
+    while high - low > _NEAR:
+        middle = (low + high) // 2
+        found = _next_beginning(file, middle, high, file.tid_at(low), last)
+        if found is None:
+            high = middle
+        elif file.tid_at(found) <= tid:
+            low = found
+        else:
+            high = middle
+            last = file.tid_at(found)
+    return _go_on(file, low, tid)
+
+
+def _go_on(file: CommittedFile, pos: int, tid: bytes) -> int:
+    """Where the first transaction after `tid` begins, from one before it on."""
+    while file.tid_at(pos) <= tid:
+        pos = file.header(pos).next
+    return pos
+
+
+def _next_beginning(
+    file: CommittedFile, begin: int, end: int, low: bytes, high: bytes
+) -> int | None:
+    """Where the first transaction from `begin` on proves to begin, before `end`; None for nowhere.
+
+    :param low: a tid below its own, or equal to it; `high` likewise above.
+    """
+    # The bytes that all tids from one to the other begin with.
+    differing = (int.from_bytes(low, "big") ^ int.from_bytes(high, "big")).bit_length()
+    common = low[: (64 - differing) // 8]
+    overlap = len(common) - 1
+    for stretch in range(begin, end, _STRETCH):
+        size = min(_STRETCH + max(overlap, 0), end - stretch)
+        data = file.peek(stretch, size)
+        place = data.find(common)
+        while 0 <= place < min(size, _STRETCH):
+            # Most of what is found is told apart by this byte.
+            status = data[place + _STATUS : place + _STATUS + 1]
+            if (not status or status in _STATUSES) and _begins(file, stretch + place, low, high):
+                return stretch + place
+            place = data.find(common, place + 1)
+    return None
+
+
+def _begins(file: CommittedFile, pos: int, low: bytes, high: bytes) -> bool:
+    """Whether a transaction with records proves to begin at `pos`."""
+    if pos + _TRANSACTION.size > file.end:
+        return False
+    tid, length, status, *texts = _TRANSACTION.unpack(file.peek(pos, _TRANSACTION.size))
+    end = pos + length
+    record = pos + _TRANSACTION.size + sum(texts)
+    return (
+        low <= tid <= high
+        and status in _STATUSES
+        and record + _RECORD.size <= end <= file.end - _LENGTH.size
+        and _LENGTH.unpack(file.peek(end, _LENGTH.size))[0] == length
+        and _RECORD.unpack(file.peek(record, _RECORD.size))[3] == pos
+    )
