@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import itertools
 import os
+import pickle
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +35,7 @@ class Traffic:
         self._db = db
         self._random = random.Random(seed)
         self._blobs = blobs
+        self._sizes = itertools.cycle(BLOB_SIZES)
         self._transactions = transaction.TransactionManager()
         self._connection = db.open(self._transactions)
         self._count = 0
@@ -53,10 +57,10 @@ class Traffic:
         root = self._connection.root()
         chance = self._random.random()
         key = f"k{self._random.randrange(40)}"
-        if self._count > 5 and chance < 0.05:
-            self._db.undo(self._db.undoLog(0, 1)[0]["id"], self._transactions.get())
+        if self._count > 5 and chance < 0.05 and (undoable := self._db.undoLog(0, 1)):
+            self._db.undo(undoable[0]["id"], self._transactions.get())
         elif self._blobs and chance < 0.12:
-            root[key] = Blob(self._random.randbytes(self._random.choice(BLOB_SIZES)))
+            root[key] = Blob(self._random.randbytes(next(self._sizes)))
         elif chance < 0.15:
             root[key] = PersistentMapping(data=self._random.randbytes(200_000))
         elif chance < 0.2 and key in root:
@@ -65,6 +69,9 @@ class Traffic:
             root[key] = PersistentMapping()
             for number in range(self._random.randrange(4)):
                 root[key][str(number)] = PersistentMapping(value=self._random.random())
+
+    def pack(self) -> None:
+        self._db.pack()
 
     def close(self) -> None:
         self._transactions.abort()
@@ -127,6 +134,35 @@ def assert_holds_what_a_pack_left(here: list[Stored], packed: list[Stored]) -> N
         assert {(oid, data, blob) for oid, _, data, _, blob in each.records} <= records
 
 
+def as_sent_by_zc_zrs(transactions: list[Stored]) -> list[Stored]:
+    """What a primary of zc.zrs sends: extensions are loaded, and pickled in a way of its own."""
+
+    def pickled_again(value: object) -> bytes:
+        file = io.BytesIO()
+        pickler = pickle.Pickler(file, 1)
+        pickler.fast = True
+        pickler.dump(value)
+        return file.getvalue()
+
+    return [
+        each._replace(extension=each.extension and pickled_again(pickle.loads(each.extension)))
+        for each in transactions
+    ]
+
+
+def as_kept_by_zc_zrs(transactions: list[Stored]) -> list[Stored]:
+    """What a secondary of zc.zrs keeps: of an empty blob the record alone, and extensions as its
+    ZODB pickles them, whether they came so or not.
+    """
+    return [
+        each._replace(
+            extension=each.extension and pickle.dumps(pickle.loads(each.extension), 3),
+            records=[(*record[:-1], record[-1] or None) for record in each.records],
+        )
+        for each in transactions
+    ]
+
+
 def blob_of(storage: Any, record: Any) -> bytes | None:
     """The bytes of a record's blob, if it is one and has them."""
     if not record.data or not is_blob_record(record.data):
@@ -139,7 +175,9 @@ def blob_of(storage: Any, record: Any) -> bytes | None:
 
 def stored(path: Path) -> list[Stored]:
     """`contents` of the FileStorage in a directory, which nobody has open."""
-    storage = FileStorage(str(path / "Data.fs"), read_only=True, blob_dir=str(path / "blobs"))
+    blobs = path / "blobs"
+    options = {"blob_dir": str(blobs)} if blobs.exists() else {}
+    storage = FileStorage(str(path / "Data.fs"), read_only=True, **options)
     try:
         return contents(storage)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import selectors
 import socket
 import struct
@@ -10,6 +11,14 @@ import threading
 from collections.abc import Iterable, Iterator
 
 _READ_SIZE = 65_536
+
+
+def random_cuts(chance: random.Random, count: int) -> list[int]:
+    """Numbers of bytes of each order up to a million.
+
+    So some cuts are in the greeting, and some leave time for the largest of what is sent.
+    """
+    return [chance.randrange(1, 10 ** chance.randrange(2, 7)) for _ in range(count)]
 
 
 class CuttingProxy:

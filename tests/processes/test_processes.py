@@ -24,7 +24,7 @@ from ..databases import (
     traffic,
 )
 from . import secondaries
-from .proxy import CuttingProxy
+from .proxy import CuttingProxy, random_cuts
 
 LOOPBACK = ("127.0.0.1", 0)
 
@@ -36,7 +36,7 @@ def directories(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_the_line_may_break_at_any_byte(directories: tuple[Path, Path]) -> None:
     ours, theirs = directories
-    cuts = [random.randrange(1, 100_000) for _ in range(50)]
+    cuts = random_cuts(random.Random(), 50)
     print("cuts:", cuts)
     primary = Primary(open_file_storage(ours), LOOPBACK)
     with traffic(primary) as commits, CuttingProxy(primary.replication_address, cuts) as proxy:
