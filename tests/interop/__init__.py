@@ -1,0 +1,1 @@
+"""Replication with peers that this project did not write."""
