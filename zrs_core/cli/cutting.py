@@ -107,13 +107,14 @@ class CuttingProxy:
                     cut = left < len(data)
                     part = data[: max(left, 0)]
                     self.forwarded += len(part)
+                    forwarded = self.forwarded
                     if cut:
                         self._cut_at.pop(0)
                 client.sendall(part)
                 if cut:
                     _shut(client)
                     _shut(server)
-                    self._on_cut(Cut(self.forwarded, len(data) - len(part)))
+                    self._on_cut(Cut(forwarded, len(data) - len(part)))
                     return
             # The secondary may still want to read what it has not, and then it closes.
             client.shutdown(socket.SHUT_WR)
