@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import threading
+import time
 
 import pytest
 import transaction
 from persistent.mapping import PersistentMapping
 from persistent.timestamp import TimeStamp
+from ZODB.serialize import referencesf
 from ZODB.utils import z64
 
 from zrs_core.errors import Diverged, TidTooHigh
 from zrs_core.messages import Commit, Store, Transaction
+from zrs_core.storage import filestorage
+from zrs_core.storage.appending import AppendingSink
 from zrs_core.storage.committed import DamagedFile
 from zrs_core.storage.filestorage import FileStorageSink, FileStorageSource
 
@@ -205,3 +210,59 @@ def test_packs_and_commits_in_any_order_lose_nothing(
         assert {key: each["number"] for key, each in connection.root().items()} == {
             number: number for number in range(12) if number % 3
         }
+
+
+@pytest.fixture(params=[AppendingSink, FileStorageSink])
+def either_sink(request, monkeypatch):
+    if request.param is FileStorageSink:
+        monkeypatch.setattr(filestorage, "_PRIVATE", ("not there",))
+    return request.param
+
+
+class TestAPackOfASecondary:
+    @pytest.mark.usefixtures("either_sink")
+    def test_it_begins_between_two_transactions(self, tmp_path):
+        storage = open_file_storage(tmp_path / "secondary")
+        sink, order = filestorage.file_storage_sink(storage, lambda tid, oids: None, "batch"), []
+
+        def pack():
+            with sink.packs.one():
+                order.append(("pack", sink.packs.running))
+
+        packing = threading.Thread(target=pack)
+        sink.apply(Transaction(tid(1)))
+        packing.start()
+        sink.apply(Store(z64, tid(1), EMPTY))
+        order.append("end")
+        sink.apply(Commit())
+        sink.flush()
+        packing.join()
+        assert order == ["end", ("pack", True)]
+        assert not sink.packs.running
+        storage.close()
+
+    @pytest.mark.usefixtures("either_sink")
+    def test_what_is_undone_meanwhile_is_stored_with_its_data(
+        self, network, open_primary, open_secondary, database
+    ):
+        primary, secondary = open_primary(), open_secondary()
+        db = database(primary)
+        for title in ("first", "second"):
+            with db.transaction() as connection:
+                connection.root.title = title
+        network.run()
+
+        def undo_meanwhile(data, oids=None):
+            # It looks for what is reachable: it has seen what there is, and will leave "first" out.
+            if secondary.lastTransaction() == primary.lastTransaction():
+                db.undo(db.undoLog(0, 1)[0]["id"])
+                transaction.commit()
+                network.run()
+            return referencesf(data, oids)
+
+        secondary.pack(time.time() + 1, undo_meanwhile)
+        [*_, (oid, _, data, data_txn, _)] = contents(primary)[-1].records
+        assert data_txn
+        assert contents(secondary)[-1].records == [
+            (oid, primary.lastTransaction(), data, None, None)
+        ]

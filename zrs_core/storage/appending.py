@@ -25,6 +25,7 @@ from ..interfaces import ITransactionSink
 from ..messages import BlobBlock, Commit, PrimaryMessage, Store, StoreBlob, Transaction
 from ..tids import describe_tid
 from .generic import IncomingBlob, remove_temporary_files
+from .packs import Packs
 
 #: Bytes of whole transactions that are held back for one write at most, and of one transaction that
 #: are held in memory.
@@ -103,6 +104,7 @@ class AppendingSink:
         durability: str,
     ) -> None:
         self.blobs = blobs
+        self.packs = Packs(storage)
         self._storage = storage
         self._file = file
         self._invalidate = invalidate
@@ -174,7 +176,7 @@ class AppendingSink:
             return
         oid, data = message.oid, message.data
         back = 0
-        if message.data_txn is not None:
+        if message.data_txn is not None and not self.packs.running:
             back = self._find_data(oid, message.data_txn, data)
         before = self._index.get(oid) or self._file.find(oid)
         size = 0 if back else len(data)

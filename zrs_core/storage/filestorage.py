@@ -22,7 +22,7 @@ from ZODB.POSException import POSKeyError
 from zope.interface import implementer
 
 from ..errors import Diverged, TidTooHigh, WrittenToByOthers
-from ..interfaces import ITransactionReader, ITransactionSink, ITransactionSource
+from ..interfaces import ITransactionReader, ITransactionSource
 from ..messages import (
     BLOB_BLOCK_SIZE,
     NO_TID,
@@ -359,7 +359,7 @@ def _blob_pieces(record: Record, blob: IO[bytes]) -> Iterator[_Piece]:
 
 def file_storage_sink(
     storage: Any, invalidate: Callable[[bytes, list[bytes]], None], durability: str
-) -> ITransactionSink:
+) -> FileStorageSink | AppendingSink:
     """A FileStorage, with or without blobs, as a sink.
 
     :param invalidate: called with the tid and the oids of each transaction, in order, while nobody

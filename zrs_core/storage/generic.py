@@ -16,6 +16,7 @@ from zope.interface import implementer
 from ..errors import MissingBlobSupport
 from ..interfaces import ITransactionSink
 from ..messages import BlobBlock, Commit, PrimaryMessage, Store, StoreBlob, Transaction
+from .packs import Packs
 
 #: How the names of temporary files of blobs begin; what a killed process left is known by it.
 TEMPORARY_PREFIX = "zrs-"
@@ -32,6 +33,7 @@ class RestoringSink:
 
     def __init__(self, storage: Any, invalidate: Callable[[bytes, list[bytes]], None]) -> None:
         self.blobs: bool = IBlobStorageRestoreable.providedBy(storage)
+        self.packs = Packs(storage)
         self._storage = storage
         self._invalidate = invalidate
         self._transaction: _Unfinished | None = None
@@ -44,7 +46,7 @@ class RestoringSink:
 
     def apply(self, message: PrimaryMessage) -> None:
         if isinstance(message, Transaction):
-            self._transaction = _Unfinished(self._storage, message)
+            self._transaction = _Unfinished(self._storage, message, self.packs)
             self._transaction.begin()
             return
         transaction = self._transaction
@@ -78,8 +80,9 @@ class RestoringSink:
 class _Unfinished:
     """One transaction on its way into the storage, and all that must go if it is aborted."""
 
-    def __init__(self, storage: Any, header: Transaction) -> None:
+    def __init__(self, storage: Any, header: Transaction, packs: Packs) -> None:
         self._storage = storage
+        self._packs = packs
         self._header = header
         self._metadata = TransactionMetaData(header.user, header.description, header.extension)
         # The records of an undone transaction are void: after its next start FileStorage does
@@ -108,7 +111,7 @@ class _Unfinished:
         self, restore: Callable[[bytes | None], object], data_txn: bytes | None
     ) -> None:
         try:
-            restore(data_txn)
+            restore(None if self._packs.running else data_txn)
         except UndoError:
             # The transaction that has the same data was packed away here. FileStorage means to
             # take it as a mere hint, and raises before it has written anything.

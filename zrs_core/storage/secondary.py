@@ -103,8 +103,10 @@ class Secondary(StorageProxy):
         self._followers: list[Callable[[], object]] = []
         self._closed = False
         try:
+            sink = file_storage_sink(storage, self._invalidate, durability)
+            self._packs = sink.packs
             self._client = ReplicationClient(
-                file_storage_sink(storage, self._invalidate, durability),
+                sink,
                 where,
                 reactor,
                 options,
@@ -158,6 +160,10 @@ class Secondary(StorageProxy):
     def _committed(self) -> None:
         for callback in self._followers:
             callback()
+
+    def pack(self, t: float, *args: Any, **kwargs: Any) -> None:
+        with self._packs.one():
+            self._storage.pack(t, *args, **kwargs)
 
     def setReplicationAddress(self, address: object) -> None:
         """Follow the primary at another address from now on; the histories must match.

@@ -28,6 +28,23 @@ _directory = tempfile.TemporaryDirectory()
 os.chdir(_directory.name)
 
 
+class Counted(SecondaryProtocol):
+    """Counts the connections of secondaries and what they have received."""
+
+    connections = messages = 0
+
+    def connectionMade(self):
+        Counted.connections += 1
+        super().connectionMade()
+
+    def messageReceived(self, message):
+        Counted.messages += 1
+        super().messageReceived(message)
+
+
+SecondaryFactory.protocol = Counted
+
+
 def open_storage(name):
     return FileStorage(f"{name}.fs", blob_dir=f"{name}.blobs")
 
@@ -38,8 +55,7 @@ def open_primary(storage):
     return primary
 
 
-def open_secondary(storage, protocol=SecondaryProtocol):
-    SecondaryFactory.protocol = protocol
+def open_secondary(storage):
     return Secondary(storage, ADDRESS, reconnect_delay=0.1)
 
 
@@ -48,6 +64,14 @@ def commit(storage, **values):
     connection = DB(storage).open(transaction.TransactionManager())
     connection.root().update(values)
     connection.transaction_manager.commit()
+
+
+def undo(storage):
+    """Undo the last transaction of a database that stays open."""
+    db = DB(storage)
+    manager = transaction.TransactionManager()
+    db.undo(db.undoLog(0, 1)[0]["id"], manager.get())
+    manager.commit()
 
 
 def wait_for(condition):

@@ -1,0 +1,48 @@
+"""Packs of a storage to which transactions are applied."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from ZODB.Connection import TransactionMetaData
+
+
+class Packs:
+    """Whether the storage of a sink is being packed.
+
+    A pack of FileStorage keeps what the records point back to that were there when it began. It
+    fails over one that comes later and points back to what it has left behind (`copyOne` of
+    `ZODB.FileStorage.fspack`, 5.5 to 6.4: a PackError or an AssertionError). An application is kept
+    from bringing that about, since `undoLog` is refused during a pack; what is replicated is not.
+    So as long as `running` is true, a sink stores records with their data.
+    """
+
+    def __init__(self, storage: Any) -> None:
+        self._storage = storage
+        self._lock = threading.Lock()
+        self._running = 0
+
+    @property
+    def running(self) -> bool:
+        return self._running > 0
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[None]:
+        """To pack the storage in. It waits for the end of a transaction that is being applied."""
+        # What is not in the file yet when the pack begins must not point back either. To begin a
+        # transaction is the public way to be in between those of others.
+        between = TransactionMetaData()
+        self._storage.tpc_begin(between, self._storage.lastTransaction())
+        self._count(1)
+        self._storage.tpc_abort(between)
+        try:
+            yield
+        finally:
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self._running += change
