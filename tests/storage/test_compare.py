@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 
 import pytest
+import transaction
+import ZODB
 from ZODB.blob import Blob, BlobStorage
 from ZODB.Connection import TransactionMetaData
 from ZODB.DemoStorage import DemoStorage
 from ZODB.FileStorage import FileStorage
 from ZODB.serialize import referencesf
+from ZODB.utils import p64
 
 from tests.databases import blob_files, open_file_storage, stored, traffic
 from zrs_core.errors import UnsuitableStorage
@@ -337,6 +341,26 @@ def test_a_blob_missing_on_one_side(pair):
     [(kind, text)] = differences(pair[::-1])
     assert kind is Kind.EXTRA
     assert text.endswith("the primary has no blob")
+
+
+def test_the_file_of_an_undone_creation_of_a_blob(tmp_path):
+    """A BlobStorage keeps it; nothing refers to it but the undo of that undo."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    ours.mkdir()
+    db = ZODB.DB(BlobStorage(str(ours / "blobs"), FileStorage(str(ours / "Data.fs"))))
+    with db.transaction() as connection:
+        connection.root()["blob"] = Blob(b"x")
+    db.undo(db.undoLog(0, 1)[0]["id"])
+    transaction.commit()
+    file = db.storage.loadBlob(p64(1), db.storage.lastTransaction())
+    db.close()
+    shutil.copytree(ours, theirs)
+    (theirs / os.path.relpath(file, ours)).unlink()
+    [(kind, text)] = differences((ours, theirs))
+    assert kind is Kind.MISSING
+    assert text.endswith("the secondary has no blob")
+    assert differences((theirs, ours)) == []
+    assert compared((theirs, theirs)).missing_blobs == 0
 
 
 def test_a_packed_primary(pair):

@@ -89,6 +89,33 @@ class TestInterfaces:
         assert contents(secondary) == contents(primary)
         assert blob_files(tmp_path / "sblobs") == blob_files(tmp_path / "pblobs") != {}
 
+    def test_the_file_that_a_blob_storage_keeps_of_an_undone_creation(
+        self, open_primary, open_secondary, database, network, tmp_path
+    ):
+        """The undo of that undo needs it, which may happen where a secondary has taken over."""
+
+        def open_storage(name):
+            plain = FileStorage(str(tmp_path / f"{name}.fs"))
+            return BlobStorage(str(tmp_path / name), plain)
+
+        db = database(open_primary(open_storage("primary")))
+        secondary = open_secondary(open_storage("secondary"))
+        with db.transaction() as connection:
+            connection.root()["blob"] = Blob(b"a blob")
+        db.undo(db.undoLog(0, 1)[0]["id"])
+        transaction.commit()
+        network.run()
+        files = blob_files(tmp_path / "secondary")
+        assert files == blob_files(tmp_path / "primary")
+        assert list(files.values()) == [b"a blob", b"a blob"]
+
+        secondary.close()
+        db = database(open_storage("secondary"))
+        db.undo(db.undoLog(0, 1)[0]["id"])
+        transaction.commit()
+        with db.transaction() as connection, connection.root()["blob"].open() as file:
+            assert file.read() == b"a blob"
+
 
 class TestPrimary:
     def test_it_is_used_like_any_storage(

@@ -177,7 +177,11 @@ class FileStorageSource:
 
     def is_blob(self, record: Record) -> bool:
         """Whether a record is that of a blob, also if it is stored transformed."""
-        if not record.data or is_ordinary_record(record.data):
+        if not record.data:
+            # When the creation of a blob is undone, a BlobStorage keeps a copy of its file for the
+            # undo of that.
+            return self._has_blob_file(record)
+        if is_ordinary_record(record.data):
             return False
         if is_blob_record(record.data):
             return True

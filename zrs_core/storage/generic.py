@@ -137,7 +137,7 @@ class _Unfinished:
             self._restored_blobs.append((record.oid, record.serial))
             self._with_back_pointer(
                 lambda data_txn: self._storage.restoreBlob(
-                    record.oid, record.serial, record.data, path, data_txn, self._metadata
+                    record.oid, record.serial, record.data or None, path, data_txn, self._metadata
                 ),
                 record.data_txn,
             )

@@ -168,7 +168,8 @@ def _copy_blobs(file: CommittedFile, source: BlobFiles, target: BlobFiles) -> No
     while pos < file.end:
         header = file.header(pos)
         for record in () if header.status == "u" else file.records(header):
-            if is_blob_record(record.data):
+            # An undone creation has no data, and may have a file.
+            if not record.data or is_blob_record(record.data):
                 path = source.path(record.oid, record.tid)
                 if os.path.exists(path):
                     target.make_room(record.oid)

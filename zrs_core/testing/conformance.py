@@ -339,6 +339,23 @@ class TransportConformance:
             env.dial(listener.address)
         listener.stop(0)
 
+    def test_stopping_sends_what_came_after_an_empty_batch(
+        self, env: Environment, listen: Listen
+    ) -> None:
+        source = _Late()
+        listener = listen(source)
+        silent, peer = env.dial(listener.address), env.dial(listener.address)
+        peer.send(_GREETING)
+        env.wait_for(source.asked.is_set, "the session to ask")
+        source.batches.append(WHOLE)
+        stopped = env.beside(lambda: listener.stop(DEADLINE))
+        assert silent.receive(1) == b""
+        source.answer.set()
+        assert peer.receive(len(_STREAM) + 1) == _STREAM
+        peer.close()
+        silent.close()
+        stopped()
+
     def test_stopping_waits_for_no_peer_longer_than_it_may(
         self, env: Environment, listen: Listen
     ) -> None:
@@ -742,6 +759,25 @@ class Copy:
 
 def _is_whole(copy: Copy) -> bool:
     return copy.finished == WHOLE
+
+
+class _Late(Source):
+    """Says that it has nothing only when it is told to, and may have something by then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+        self.answer = threading.Event()
+        self._tester = threading.current_thread()
+
+    def read(self, budget: int) -> list[PrimaryMessage]:
+        batch = super().read(budget)
+        if not batch:
+            self.asked.set()
+            # Where all is done in the thread of the test, nothing happens meanwhile.
+            if threading.current_thread() is not self._tester:
+                self.answer.wait(DEADLINE)
+        return batch
 
 
 class Stillness:

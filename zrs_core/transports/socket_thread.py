@@ -309,15 +309,17 @@ class _PrimaryThread:
                 if self._finishing and not session.started:
                     break
                 if session.started and self._ready and channel.drained and not half_closed:
-                    # Before it is asked: what wakes it meanwhile must count.
+                    # Before it is asked: what wakes it meanwhile must count, and what came before
+                    # it was told to finish must be sent.
                     self._ready = False
+                    finishing = self._finishing
                     chunks = session.produce()
                     if over():
                         break
                     if chunks:
                         self._ready = True
                         channel.write(chunks)
-                    elif self._finishing:
+                    elif finishing:
                         channel.finish_writing()
                         half_closed = True
                     else:

@@ -226,13 +226,14 @@ class _PrimaryConnection(_Connection):
     def _produce(self) -> None:
         if not (self._producing or self._paused or self.lost) and self.session is not None:
             self._producing = True
-            producing = self.in_turn(self.session.produce).addCallback(self._produced)
+            producing = self.in_turn(self.session.produce)
+            producing.addCallback(self._produced, self._finishing)
             producing.addErrback(self.unexpected)
 
     def stopProducing(self) -> None:
         """The connection is lost (IPushProducer); `connectionLost` follows."""
 
-    def _produced(self, chunks: list[bytes]) -> None:
+    def _produced(self, chunks: list[bytes], finishing: bool) -> None:
         self._producing = False
         if self.lost or self.session is None:
             return
@@ -242,8 +243,11 @@ class _PrimaryConnection(_Connection):
             # One batch at a time: this pauses unless little of it is left to send.
             self.transport.writeSequence(chunks)
             self._produce()
-        elif self._finishing:
+        elif finishing:
             self._close_when_read()
+        elif self._finishing:
+            # What was empty was asked for before that: something may have come since.
+            self._produce()
         else:
             self.session.wait(self._wake)
 

@@ -154,12 +154,13 @@ class _Connection:
         session = self._session
         while not session.finished:
             self.more.clear()
+            stopping = self._listener.stopping
             chunks = await asyncio.to_thread(session.produce) if session.started else []
             if chunks:
                 # Not `writelines`: in Python 3.12 and 3.13.0 it does not make `drain` wait.
                 self._writer.write(b"".join(chunks))
                 await self._writer.drain()
-            elif self._listener.stopping:
+            elif stopping:
                 if session.started and not session.finished:
                     # The peer closes when it has read the end. Closing here, with something of
                     # the peer's unread, would reset the connection and lose what is on its way.
