@@ -17,7 +17,8 @@ import ZODB
 from persistent.mapping import PersistentMapping
 from ZODB.blob import Blob, is_blob_record
 from ZODB.FileStorage import FileStorage
-from ZODB.POSException import POSKeyError
+
+from zrs_core.storage.blobs import MISSING_BLOB
 
 BLOB_SIZES = (0, 1, 65_535, 65_536, 65_537, 131_072, 300_000)
 
@@ -169,7 +170,7 @@ def blob_of(storage: Any, record: Any) -> bytes | None:
         return None
     try:
         return Path(storage.loadBlob(record.oid, record.tid)).read_bytes()
-    except (POSKeyError, AttributeError):
+    except (*MISSING_BLOB, AttributeError):
         return None
 
 

@@ -94,6 +94,7 @@ def test_every_key_arrives(monkeypatch):
         pickle-protocol 1
         close-timeout 3
         socket-mode 0o640
+        poll-interval 0.5
     """
     parse(section(keys)).open().close()
     both = {"transport": "socket-thread", "peer_timeout": 20}
@@ -111,7 +112,13 @@ def test_every_key_arrives(monkeypatch):
     )
     assert seen["SpiedPrimary"] == (
         UnixAddress("./ours.sock"),
-        {**both, "pickle_protocol": 1, "close_timeout": 3, "socket_mode": 0o640},
+        {
+            **both,
+            "pickle_protocol": 1,
+            "close_timeout": 3,
+            "socket_mode": 0o640,
+            "poll_interval": 0.5,
+        },
     )
 
 
@@ -163,6 +170,8 @@ def test_what_a_key_may_say(line, value):
         ("durability some", "durability some: durability must be one of transaction, batch, none"),
         ("max-record-size 0", "max-record-size 0: max_record_size must be"),
         ("pickle-protocol 2", "pickle-protocol 2: pickle_protocol must be 1 or 3"),
+        ("poll-interval 0", "poll-interval 0: poll_interval must be 0.01 to 3600 seconds"),
+        ("poll-interval often", "poll-interval often: it is no number"),
         ("close-timeout -1", "close-timeout -1: it must be 0 or more seconds"),
         ("socket-mode 888", "socket-mode 888: it is no octal number from 0 to 777"),
         ("socket-mode 7777", "socket-mode 7777: it is no octal number from 0 to 777"),
@@ -215,7 +224,13 @@ BLOBS = "<filestorage>\npath Data.fs\nblob-dir b\n</filestorage>"
         ("replicate-to 5\nreplicate-from :5", "", "replicate-to 5 (line 3) and replicate-from :5 "),
         ("replicate-to 0\nreconnect-delay 1", "", "reconnect-delay 1 (line 4): it has no effect w"),
         ("replicate-from a:1\nsocket-mode 600", "", "socket-mode 600 (line 4): it has no effect w"),
-        ("replicate-to 0", MAPPING, "replicate-to 0 (line 3): <zrs one> needs a filestorage, or"),
+        ("replicate-from a:1\npoll-interval 2", "", "poll-interval 2 (line 4): it has no effect w"),
+        (
+            "replicate-from a:1",
+            MAPPING,
+            "replicate-from a:1 (line 3): <zrs one> cannot replicate into a mappingstorage: it "
+            "does not provide IStorageRestoreable",
+        ),
         ("replicate-to 0", INNER, "replicate-to 0 (line 3): <zrs one> has a zrs section inside"),
         ("replicate-to 0\nblob-dir c", BLOBS, "blob-dir c (line 4): the storage inside has a blob"),
         ("replicate-to 0\n<tls>\n</tls>", "", "replicate-to 0 (line 3): a primary that speaks TLS"),

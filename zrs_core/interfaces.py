@@ -54,8 +54,39 @@ class ITransactionSource(Interface):
         """
 
 
+class IStorageSource(ITransactionSource):
+    """What a `Primary` reads its storage by: an adapter of the storage.
+
+    The storage is the one that holds the records as they are stored, below all wrappers that
+    transform them.
+    """
+
+    missing_blobs: int = Attribute("Blob records read without their blob, since it was missing.")
+    packed_to: bytes = Attribute("The last tid when the storage was last packed, as far as known.")
+    untransform: Callable[[bytes], bytes] = Attribute(
+        "Makes a record what ZODB has written, where a wrapper stores it transformed."
+    )
+    poll_interval: float = Attribute(
+        "Seconds between two looks at what others may have committed, where that must be asked for."
+    )
+
+    def changed() -> None:
+        """Something was committed, or packed: wake the readers that wait."""
+
+    def last_tid() -> bytes:
+        """The last transaction that is committed, whoever has committed it."""
+
+    def close() -> None:
+        """Give up what readers have in common; they are closed. May be called again."""
+
+
 class ITransactionSink(Interface):
-    """Where transactions are applied, all or nothing. One thread at a time."""
+    """Where transactions are applied, all or nothing. One thread at a time.
+
+    For a `Secondary` it is made by an adapter factory of the storage that holds the records as they
+    are stored, called with that, with `invalidate(tid, oids)`, which is to be called for each
+    transaction before anybody can read it, and with a `durability` (one of `options.DURABILITIES`).
+    """
 
     blobs: bool = Attribute("Whether it can keep blobs.")
 

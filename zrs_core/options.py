@@ -23,6 +23,9 @@ DURABILITIES = ("transaction", "batch", "none")
 # The system counts its probes in whole seconds, and not beyond a number of 16 bits.
 _PEER_TIMEOUTS = (2, 36_000)
 
+# More often would keep a database busy, less often would look like a stall.
+_POLL_INTERVALS = (0.01, 3600)
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceOptions:
@@ -124,6 +127,14 @@ def check_seconds(name: str, value: object, least: float = 0, most: float = TIME
     if not _is_time(value, least, most):
         bounds = f"{least} or more" if most == TIMEOUT_MAX else f"{least} to {most}"
         raise ConfigurationError(f"{name} must be {bounds} seconds, not {value!r}")
+
+
+def check_poll_interval(value: object) -> None:
+    """Whether `value` is a time between two polls.
+
+    :raises ConfigurationError: it is not.
+    """
+    check_seconds("poll_interval", value, *_POLL_INTERVALS)
 
 
 def _is_time(value: object, least: float = 0, most: float = TIMEOUT_MAX) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from . import transports
 from .addresses import Address, TCPAddress, parse_address
 from .errors import ConfigurationError, InvalidAddress
-from .options import ClientOptions, ServiceOptions
+from .options import ClientOptions, ServiceOptions, check_poll_interval
 
 _YES = ("yes", "true", "on", "1")
 _NO = ("no", "false", "off", "0")
@@ -143,6 +143,12 @@ def _close_timeout(text: str) -> float:
     return seconds
 
 
+def _poll_interval(text: str) -> float:
+    seconds = _number(text)
+    check_poll_interval(seconds)
+    return seconds
+
+
 def _socket_mode(text: str) -> int:
     try:
         mode = int(text, 8)
@@ -170,6 +176,7 @@ PRIMARY: dict[str, Callable[[str], Any]] = {
     "pickle_protocol": _pickle_protocol,
     "close_timeout": _close_timeout,
     "socket_mode": _socket_mode,
+    "poll_interval": _poll_interval,
 }
 TLS: dict[str, Callable[[str], Any]] = {
     "certificate": readable_file,

@@ -194,16 +194,16 @@ class ZRS:
                 _conflict(str(error), self.config.replicate_to, *tls.settings)
 
     def _check_base(self) -> None:
-        # Others than ZODB's own may make a FileStorage too; they are asked when they are opened.
+        # Others than ZODB's own are asked when they are opened.
         from ZODB import config
 
         base = self.config.base
-        own = (config.MappingStorage, config.DemoStorage, config.ZEOClient)
-        if isinstance(base, own):
+        cannot_restore = (config.MappingStorage, config.DemoStorage)
+        if self.config.replicate_from is not None and isinstance(base, cannot_restore):
             _conflict(
-                f"{self._title} needs a filestorage, or a blobstorage around one, "
-                f"not a {base.config.getSectionType()}",
-                self._address,
+                f"{self._title} cannot replicate into a {base.config.getSectionType()}: it does "
+                "not provide IStorageRestoreable",
+                self.config.replicate_from,
             )
         if isinstance(base, ZRS) and (
             self.config.replicate_from is not None or base.config.replicate_from is None
@@ -273,8 +273,8 @@ class ZRS:
 
         from .storage.opening import check_path
 
-        while isinstance(base, config.BlobStorage):
-            base = base.config.base
+        while (inner := getattr(getattr(base, "config", None), "base", None)) is not None:
+            base = inner
         if isinstance(base, config.FileStorage):
             try:
                 check_path(base.config.path)

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.conditions import DEADLINE, wait_for
 from tests.databases import open_file_storage, traffic
+from zrs_core.cli.command import zrs as command
 
 
 class Process:
@@ -73,6 +75,25 @@ def zrs(tmp_path):
         if each.process.poll() is None:
             each.process.kill()
         each.process.wait()
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch):
+    """The output of a failed call in an empty directory, where nothing may appear."""
+    directory = tmp_path / "empty"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+
+    def call(*arguments, status=2, stdout=""):
+        result = CliRunner().invoke(command, [str(each) for each in arguments])
+        assert result.exit_code == status
+        assert isinstance(result.exception, SystemExit)
+        assert list(directory.iterdir()) == []
+        assert result.stdout == stdout
+        [line] = result.stderr.splitlines()
+        return line
+
+    return call
 
 
 def make_database(path: Path, commits: int = 30, seed: int = 0, blobs: bool = True) -> Path:

@@ -18,25 +18,6 @@ from zrs_core.storage.committed import FIRST
 from zrs_core.storage.snapshot import open_snapshot
 
 
-@pytest.fixture
-def invoke(tmp_path, monkeypatch):
-    """The output of a failed call in an empty directory, where nothing may appear."""
-    directory = tmp_path / "empty"
-    directory.mkdir()
-    monkeypatch.chdir(directory)
-
-    def call(*arguments, status=2, stdout=""):
-        result = CliRunner().invoke(zrs, [str(each) for each in arguments])
-        assert result.exit_code == status
-        assert isinstance(result.exception, SystemExit)
-        assert list(directory.iterdir()) == []
-        assert result.stdout == stdout
-        [line] = result.stderr.splitlines()
-        return line
-
-    return call
-
-
 @pytest.mark.parametrize("address", ["localhost", "localhost:http", "localhost:99999", "::1:80"])
 @pytest.mark.parametrize(
     "command", ["secondary {} Data.fs --blobs blobs", "primary {data} --listen {}"]
@@ -139,9 +120,9 @@ def test_a_port_in_use(invoke, database):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("primary", "Missing argument 'DATA.fs'. See 'zrs primary --help'."),
+        ("primary", "Missing argument 'STORAGE'. See 'zrs primary --help'."),
         ("primary Data.fs", "Missing option '--listen'. See 'zrs primary --help'."),
-        ("secondary localhost:1", "Missing argument 'DATA.fs'. See 'zrs secondary --help'."),
+        ("secondary localhost:1", "Missing argument 'STORAGE'. See 'zrs secondary --help'."),
         (
             "secondary localhost:1 Data.fs --reconnect-delay soon",
             "Invalid value for '--reconnect-delay': 'soon' is neither a number of seconds nor two "

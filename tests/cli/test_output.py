@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import signal
+import sqlite3
 
 import click
 import pytest
@@ -97,14 +98,18 @@ def test_log_lines(console):
 def test_tracebacks_only_of_what_a_person_cannot_cause(console):
     log = logging.getLogger("zrs_core.secondary")
     with logging_to(console, logging.INFO):
-        for error in (OSError(28, "No space left"), ZeroDivisionError("a mistake")):
+        for error in (
+            OSError(28, "No space left"),
+            sqlite3.OperationalError("database is locked"),
+            ZeroDivisionError("a mistake"),
+        ):
             try:
                 raise error
-            except (OSError, ZeroDivisionError):
+            except (OSError, sqlite3.Error, ZeroDivisionError):
                 log.exception("cannot go on")
     lines = console.file.getvalue().splitlines()
-    assert [line[9:] for line in lines[:2]] == ["ERROR cannot go on"] * 2
-    assert lines[2] == "Traceback (most recent call last):"
+    assert [line[9:] for line in lines[:3]] == ["ERROR cannot go on"] * 3
+    assert lines[3] == "Traceback (most recent call last):"
     assert lines[-1] == "ZeroDivisionError: a mistake"
 
 

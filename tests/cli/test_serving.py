@@ -73,7 +73,7 @@ def test_until_caught_up(zrs, tmp_path, database):
     lines = [line.partition(" ")[2] for line in primary.out.splitlines()]
     assert len([line for line in lines if line.endswith(": Connected")]) == 2
     assert [line for line in lines if line.endswith(f": start {tid}")]
-    assert primary.out.endswith(f"Stopped serving {database / 'Data.fs'}\n")
+    assert primary.out.endswith(f"Stopped serving {database / 'Data.fs'}; last is {tid}\n")
     assert is_equal(database, copy)
 
 
@@ -89,7 +89,7 @@ def test_a_signal_stops_it(zrs, tmp_path, database, number):
     # Both have let go of their files.
     for path in (database / "Data.fs", tmp_path / "Copy.fs"):
         open_file_storage(path.parent).close()
-    assert secondary.out.endswith(f"Stopped replicating into {tmp_path / 'Copy.fs'}\n")
+    assert f"Stopped replicating into {tmp_path / 'Copy.fs'}; last is " in secondary.out
 
 
 def test_a_line_for_each_change_of_state(zrs, tmp_path, database):
@@ -167,7 +167,7 @@ def test_a_secondary_that_holds_other_data(zrs, tmp_path, newer):
     line = refused(zrs, address, other, "--blobs", other / "blobs")
     tid = describe_tid(last_tid(other / "Data.fs"))
     assert f"(its last transaction is {tid}), as a primary does that refuses" in line
-    assert "Check the address; if this file holds other data, replicate into an empty one" in line
+    assert "Check the address; if it holds other data, replicate into an empty one" in line
     assert "--blobs" not in line
     primary.wait_for("ERROR")
     assert primary.stop() == 0

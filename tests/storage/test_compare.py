@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 import transaction
 import ZODB
-from ZODB.blob import Blob, BlobStorage
+from persistent.mapping import PersistentMapping
+from ZODB.blob import Blob, BlobStorage, is_blob_record
 from ZODB.Connection import TransactionMetaData
-from ZODB.DemoStorage import DemoStorage
 from ZODB.FileStorage import FileStorage
+from ZODB.interfaces import IBlobStorage, IStorageIteration
 from ZODB.serialize import referencesf
 from ZODB.utils import p64
+from zope.interface import directlyProvides
 
 from tests.databases import blob_files, open_file_storage, stored, traffic
 from zrs_core.errors import UnsuitableStorage
@@ -398,10 +401,108 @@ def test_what_cannot_be_compared(pair, tmp_path):
         compare(ours / "Data.fs", tmp_path / "nowhere")
     with pytest.raises(UnsuitableStorage, match="there is no directory of blobs"):
         compare(ours / "Data.fs", ours / "Data.fs", primary_blobs=tmp_path / "nowhere")
-    demo = DemoStorage()
-    with pytest.raises(UnsuitableStorage, match="is not a FileStorage"):
-        compare(ours / "Data.fs", demo)
-    demo.close()
+    with pytest.raises(UnsuitableStorage, match="nor a storage that provides IStorageIteration"):
+        compare(ours / "Data.fs", object())
     overwrite(ours, header(ours, 3).pos, NO_TID)
     with pytest.raises(DamagedFile):
         compared(pair)
+
+
+class Kept:
+    """A storage that keeps what RelStorage does: records by oid, no back-pointers.
+
+    :param change: makes of the last transaction's records others.
+    """
+
+    def __init__(self, base, change=lambda records: records):
+        self._base = base
+        self._change = change
+        directlyProvides(self, IStorageIteration, IBlobStorage)
+
+    def __getattr__(self, name):
+        return getattr(self._base, name)
+
+    def iterator(self, start=None, stop=None):
+        for each in self._base.iterator(start, stop):
+            records = {record.oid: record for record in each}
+            for record in records.values():
+                record.data_txn = None
+            found = [record for _, record in sorted(records.items(), reverse=True)]
+            if each.tid == self._base.lastTransaction():
+                found = self._change(found)
+            yield KeptTransaction(each, found)
+
+
+class KeptTransaction:
+    def __init__(self, found, records):
+        self._found = found
+        self._records = records
+
+    def __getattr__(self, name):
+        return getattr(self._found, name)
+
+    def __iter__(self):
+        return iter(self._records)
+
+
+def last_records(storage):
+    (records,) = [[*each] for each in storage.iterator(storage.lastTransaction())]
+    return records
+
+
+class TestStoragesThatIterate:
+    @pytest.fixture
+    def base(self, pair):
+        _, theirs = pair
+        db = ZODB.DB(open_file_storage(theirs))
+        with db.transaction() as connection:
+            connection.root().clear()
+            connection.root()["blob"] = Blob(b"a blob")
+            connection.root()["other"] = PersistentMapping()
+        db.close()
+        shutil.copytree(theirs, theirs.parent / "ours", dirs_exist_ok=True)
+        base = open_file_storage(theirs)
+        yield base
+        base.close()
+
+    def compared(self, pair, *arguments):
+        ours, _ = pair
+        result = compare(ours / "Data.fs", Kept(*arguments), primary_blobs=ours / "blobs")
+        return result, [(each.kind, each.oid, each.text) for each in result.differences]
+
+    def test_equal(self, pair, base):
+        result, found = self.compared(pair, base)
+        assert found == []
+        same = compared(pair)
+        assert same.equal
+        assert (result.transactions, result.records) == (same.transactions, same.records)
+        assert (result.blobs, result.bytes) == (same.blobs, same.bytes)
+        assert compare(Kept(base), Kept(base)).equal
+
+    def test_what_is_more_and_what_is_less(self, pair, base):
+        _, found = self.compared(pair, base, lambda records: records[1:])
+        missing = max(record.oid for record in last_records(base))
+        assert found == [(Kind.MISSING, missing, "is not in the secondary")]
+        result = compare(Kept(base, lambda records: records[1:]), Kept(base))
+        (difference,) = result.differences
+        assert (difference.kind, difference.oid) == (Kind.EXTRA, missing)
+
+    def test_what_differs(self, pair, base):
+        def change(records):
+            for record in records:
+                record.data += b"."
+            return records
+
+        _, found = self.compared(pair, base, change)
+        assert [(kind, text) for kind, _, text in found] == [(Kind.RECORD, "the data differ")] * 3
+
+    def test_a_blob(self, pair, base):
+        (blob,) = (record for record in last_records(base) if is_blob_record(record.data))
+        path = Path(base.loadBlob(blob.oid, blob.tid))
+        path.chmod(0o600)
+        path.write_bytes(b"a blot")
+        _, ((kind, oid, _),) = self.compared(pair, base)
+        assert (kind, oid) == (Kind.BLOB, blob.oid)
+        path.unlink()
+        _, ((kind, oid, text),) = self.compared(pair, base)
+        assert (kind, oid, text) == (Kind.MISSING, blob.oid, "the secondary has no blob")

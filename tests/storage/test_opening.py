@@ -124,8 +124,12 @@ def test_what_is_no_storage_is_refused(storage, tmp_path):
     assert "is no storage" in refused(tmp_path, storage)
 
 
-def test_a_storage_of_another_kind_is_refused(tmp_path):
-    assert "(MappingStorage) is not a FileStorage" in refused(tmp_path, MappingStorage())
+def test_a_blob_dir_is_for_file_storages_alone(tmp_path):
+    why = refused(tmp_path, MappingStorage("name"), tmp_path / "blobs")
+    assert why == (
+        f"name (MappingStorage) is not a FileStorage: leave out blob_dir="
+        f"{str(tmp_path / 'blobs')!r}, and give it blobs by its own means"
+    )
 
 
 @pytest.mark.parametrize("blob_dir", ["", [], 3, b"blobs"])

@@ -215,7 +215,7 @@ class TestPrimary:
             (InvalidAddress, {"address": "nowhere"}),
             (UnknownTransport, {"transport": "pigeon"}),
             (ConfigurationError, {"pickle_protocol": 2}),
-            (UnsuitableStorage, {"storage": MappingStorage()}),
+            (UnsuitableStorage, {"storage": object()}),
         ]
         for error, arguments in wrong:
             given = {"storage": path, "address": ADDRESS, "transport": "memory", **arguments}

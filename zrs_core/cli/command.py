@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 
 from .. import __version__
+from ..storage.source import DEFAULT_POLL_INTERVAL
 from ..tls import TLSOptions
 from .demo import run_demo
 from .output import Failed, errors_in_a_line
@@ -112,7 +113,7 @@ def zrs() -> None:
 
 
 @zrs.command(epilog=_EPILOG, short_help="Serve a database to secondaries.")
-@click.argument("data", metavar="DATA.fs", type=click.Path())
+@click.argument("storage", metavar="STORAGE")
 @click.option(
     "--listen",
     required=True,
@@ -120,14 +121,35 @@ def zrs() -> None:
     help="Where secondaries connect to: HOST:PORT, :PORT, or the path of a Unix socket; port 0 "
     "lets the system choose one.",
 )
-@click.option("--blobs", metavar="DIR", type=click.Path(), help="The blobs that belong to DATA.fs.")
+@click.option(
+    "--blobs", metavar="DIR", type=click.Path(), help="The blobs that belong to a FileStorage."
+)
+@click.option(
+    "--poll-interval",
+    type=float,
+    default=DEFAULT_POLL_INTERVAL,
+    show_default=True,
+    metavar="SECONDS",
+    help="Between two looks at what others have committed, where STORAGE is no FileStorage.",
+)
 @_transport
 @_tls
-def primary(data: str, listen: str, blobs: str | None, transport: str, **tls: Any) -> None:
-    """Serve the database DATA.fs to secondaries, until SIGINT or SIGTERM.
+def primary(
+    storage: str,
+    listen: str,
+    blobs: str | None,
+    poll_interval: float,
+    transport: str,
+    **tls: Any,
+) -> None:
+    """Serve a database to secondaries, until SIGINT or SIGTERM.
 
-    The database must not be open elsewhere, so nothing is written to it meanwhile: to replicate
-    one that is in use, let the application that uses it open it as a primary.
+    STORAGE is the path of a FileStorage; or a file for ZConfig with a storage section, whose name
+    ends in .conf, with #NAME behind it if there are several sections; or a URI for zodburi.
+
+    A FileStorage must not be open elsewhere, so nothing is written to it meanwhile: to replicate
+    one that is in use, let the application that uses it open it as a primary. A RelStorage may be
+    in use: what others commit to it follows after --poll-interval.
 
     When stopped, it lets connected secondaries catch up, for 10 seconds at most; a second signal
     ends it at once.
@@ -137,22 +159,23 @@ def primary(data: str, listen: str, blobs: str | None, transport: str, **tls: An
     """
     serve_primary(
         Console(),
-        data,
+        storage,
         listen=listen,
         blobs=blobs,
         transport=transport,
         tls=_tls_options(**tls),
+        poll_interval=poll_interval,
     )
 
 
 @zrs.command(epilog=_EPILOG, short_help="Replicate a primary into a database.")
 @click.argument("address", metavar="ADDRESS")
-@click.argument("data", metavar="DATA.fs", type=click.Path())
+@click.argument("storage", metavar="STORAGE")
 @click.option(
     "--blobs",
     metavar="DIR",
     type=click.Path(),
-    help="Where blobs go; a primary with blobs refuses a secondary without.",
+    help="Where the blobs of a FileStorage go; a primary with blobs refuses a secondary without.",
 )
 @_transport
 @_tls
@@ -176,7 +199,7 @@ def primary(data: str, listen: str, blobs: str | None, transport: str, **tls: An
 )
 def secondary(
     address: str,
-    data: str,
+    storage: str,
     blobs: str | None,
     transport: str,
     until_caught_up: bool,
@@ -184,9 +207,13 @@ def secondary(
     reconnect_delay: tuple[float, float],
     **tls: Any,
 ) -> None:
-    """Replicate the primary at ADDRESS into DATA.fs, which is made if it is not there.
+    """Replicate the primary at ADDRESS into a storage.
 
     ADDRESS is HOST:PORT, or the path of a Unix socket, with a / in it.
+
+    STORAGE is the path of a FileStorage, which is made if it is not there; or a file for ZConfig
+    with a storage section, whose name ends in .conf, with #NAME behind it if there are several
+    sections; or a URI for zodburi. What is made there by ZConfig or zodburi brings its own blobs.
 
     The protocol does not say how much is to come, nor that all has come. So the bar shows how far
     the time of the last transaction has come between that of the first and now, and a secondary
@@ -195,8 +222,8 @@ def secondary(
 
     A primary that refuses a storage, since it holds other data or keeps no blobs, closes the
     connection without a word. If the first two connections end so, the exit status is 2. A primary
-    that cannot be connected to is tried again and again; and so it is where DATA.fs is empty and
-    has --blobs, which no primary refuses: there it is a tunnel that leads nowhere.
+    that cannot be connected to is tried again and again; and so it is where STORAGE is empty and
+    has blobs, which no primary refuses: there it is a tunnel that leads nowhere.
 
     With any of the options --tls-... it speaks TLS. Without --tls-ca it relies on the authorities
     of the system; without --tls-name the certificate must be for the host of ADDRESS.
@@ -204,7 +231,7 @@ def secondary(
     follow_primary(
         Console(),
         address,
-        data,
+        storage,
         blobs=blobs,
         transport=transport,
         reconnect_delay=reconnect_delay,

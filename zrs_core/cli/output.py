@@ -75,8 +75,6 @@ def count(number: int, noun: str) -> str:
 class _Formatter(logging.Formatter):
     """One line a record; a traceback only for what nobody but a programmer can cause."""
 
-    _known = (ReplicationError, POSError, OSError)
-
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
 
@@ -86,9 +84,15 @@ class _Formatter(logging.Formatter):
             line += f"{record.levelname} "
         line += record.getMessage()
         error = record.exc_info[1] if record.exc_info else None
-        if error is not None and not isinstance(error, self._known):
+        if error is not None and not _is_known(error):
             line += "\n" + "".join(self.formatException(record.exc_info or (None, None, None)))
         return line
+
+
+def _is_known(error: BaseException) -> bool:
+    # Each module for a database has errors of its own; all have this name in common (PEP 249).
+    is_database_error = any(each.__name__ == "DatabaseError" for each in type(error).__mro__)
+    return is_database_error or isinstance(error, (ReplicationError, POSError, OSError))
 
 
 class _Handler(logging.Handler):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
+from collections.abc import Iterator
+from typing import Any
 
 from rich.console import Console
+from ZODB.interfaces import IBlobStorage
 
 from ..errors import ConfigurationError
 from ..messages import NO_TID
@@ -19,6 +21,7 @@ from ..tls import TLSOptions
 from .output import Misconfigured, count, describe_last, logging_to, say, size
 from .progress import CatchUp, Meter, view
 from .signals import StopSignals
+from .targets import Target
 
 #: Seconds between two looks at what a secondary has received.
 _INTERVAL = 0.1
@@ -29,36 +32,64 @@ _REFUSALS = 2
 
 def serve_primary(
     console: Console,
-    path: str,
+    source: str,
     *,
     listen: str,
     blobs: str | None,
     transport: str,
     tls: TLSOptions | None,
+    poll_interval: float,
 ) -> None:
-    """Serve the FileStorage at `path` until SIGINT or SIGTERM.
+    """Serve the storage that `source` names until SIGINT or SIGTERM.
 
-    :raises ConfigurationError: as `Primary`; and where nothing is at `path`.
+    :raises ConfigurationError: as `Primary` and `Target`; and where a path leads to nothing.
     :raises ListenError: the address cannot be listened on.
     """
     _check_transport(transport)
-    # A primary that nobody could ever write to is a mistyped path.
-    check_existing(path)
+    target = Target(source)
+    if target.path is not None:
+        # A primary that nobody could ever write to is a mistyped path.
+        check_existing(target.path)
     check_existing_blobs(blobs)
     with StopSignals() as stop, logging_to(console, logging.WARNING) as handler:
-        primary = Primary(path, listen, blob_dir=blobs, transport=transport, tls=tls)
+        with _opened(target, handler) as storage:
+            primary = Primary(
+                storage,
+                listen,
+                blob_dir=blobs,
+                transport=transport,
+                tls=tls,
+                poll_interval=poll_interval,
+            )
         with contextlib.closing(primary) as it:
             # First of all lines, for those who wait for it to learn the port.
-            say(console, f"Serving {path} on {it.replication_address}")
+            say(console, f"Serving {target} on {it.replication_address}")
             handler.setLevel(logging.INFO)
             stop.wait()
-    say(console, f"Stopped serving {path}")
+            last = it.lastTransaction()
+    say(console, f"Stopped serving {target}; last is {describe_last(last)}")
+
+
+@contextlib.contextmanager
+def _opened(target: Target, handler: logging.Handler) -> Iterator[Any]:
+    """The storage, or its path; it is closed again if what is made of it fails."""
+    level = handler.level
+    # A storage that cannot be opened may log what its error says too.
+    handler.setLevel(logging.CRITICAL)
+    storage = target.open()
+    handler.setLevel(level)
+    try:
+        yield storage
+    except BaseException:
+        if target.path is None:
+            storage.close()
+        raise
 
 
 def follow_primary(
     console: Console,
     address: str,
-    path: str,
+    destination: str,
     *,
     blobs: str | None,
     transport: str,
@@ -67,32 +98,34 @@ def follow_primary(
     quiet: float,
     tls: TLSOptions | None,
 ) -> None:
-    """Replicate into `path` until SIGINT or SIGTERM, or until it has caught up.
+    """Replicate into what `destination` names until SIGINT or SIGTERM, or until it has caught up.
 
-    :raises ConfigurationError: as `Secondary`.
+    :raises ConfigurationError: as `Secondary` and `Target`.
     :raises Misconfigured: the primary seems to refuse the storage.
     """
     _check_transport(transport)
-    with StopSignals() as stop, logging_to(console, logging.INFO):
-        secondary = Secondary(
-            path,
-            address,
-            blob_dir=blobs,
-            transport=transport,
-            reconnect_delay=reconnect_delay,
-            tls=tls,
-        )
+    target = Target(destination)
+    with StopSignals() as stop, logging_to(console, logging.INFO) as handler:
+        with _opened(target, handler) as storage:
+            secondary = Secondary(
+                storage,
+                address,
+                blob_dir=blobs,
+                transport=transport,
+                reconnect_delay=reconnect_delay,
+                tls=tls,
+            )
         with contextlib.closing(secondary):
             progress = secondary.progress
             begin, first = time.monotonic(), progress.tid
             caught_up = CatchUp(progress, quiet)
-            if _catch_up(console, stop, secondary, caught_up, path, blobs):
+            if _catch_up(console, stop, secondary, caught_up, target):
                 seconds = time.monotonic() - begin
                 new = "up to date" if progress.tid == first else _received(progress, seconds)
                 say(console, f"Caught up: {new}; last is {describe_last(progress.tid)}")
                 if not until_caught_up:
                     _follow(console, stop, progress, caught_up)
-    say(console, f"Stopped replicating into {path}")
+    say(console, f"Stopped replicating into {target}; last is {describe_last(progress.tid)}")
 
 
 def _check_transport(name: str) -> None:
@@ -108,20 +141,19 @@ def _catch_up(
     stop: StopSignals,
     secondary: Secondary,
     caught_up: CatchUp,
-    path: str,
-    blobs: str | None,
+    target: Target,
 ) -> bool:
     """Show progress until it has caught up; False if it was stopped before."""
     progress = secondary.progress
     # No primary refuses an empty storage with blobs. What closes then is a tunnel, say, that finds
     # nobody at its far end.
-    may_be_refused = progress.tid != NO_TID or blobs is None
+    may_be_refused = progress.tid != NO_TID or not IBlobStorage.providedBy(secondary)
     meter = Meter(progress)
     with view(console, str(secondary.replication_address)) as shown:
         while not stop.wait(_INTERVAL):
             refused = progress.refusals >= _REFUSALS and progress.refusals == progress.connections
             if refused and may_be_refused:
-                raise Misconfigured(_refusal(secondary, path, blobs))
+                raise Misconfigured(_refusal(secondary, target))
             if caught_up.done():
                 return True
             shown.show(meter.sample(), progress.connected)
@@ -143,16 +175,16 @@ def _received(progress: Progress, seconds: float) -> str:
     return f"received {transactions}, {size(progress.bytes)} in {seconds:.1f} s ({rate}/s)"
 
 
-def _refusal(secondary: Secondary, path: str, blobs: str | None) -> str:
+def _refusal(secondary: Secondary, target: Target) -> str:
     tid = secondary.progress.tid
-    name = os.fspath(path)
     text = f"{secondary.replication_address} closed the connection twice without sending anything "
-    text += "after the start of " + name + " ("
+    text += f"after the start of {target} ("
     text += "it is empty" if tid == NO_TID else f"its last transaction is {describe_last(tid)}"
     text += "), as a primary does that refuses a storage; the log there tells why. "
     text += "Check the address"
     if tid != NO_TID:
-        text += "; if this file holds other data, replicate into an empty one"
-    if blobs is None:
-        text += "; a primary with blobs needs --blobs DIR"
+        text += "; if it holds other data, replicate into an empty one"
+    if not IBlobStorage.providedBy(secondary):
+        how = "needs --blobs DIR" if target.path is not None else "needs a storage with blobs"
+        text += f"; a primary with blobs {how}"
     return text

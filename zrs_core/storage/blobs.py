@@ -1,8 +1,14 @@
-"""Recognises a blob's record without unpickling it."""
+"""Recognises a blob's record without unpickling it, and a blob that is missing."""
 
 from __future__ import annotations
 
 import re
+
+from ZODB.POSException import POSKeyError
+
+#: What a storage raises that does not have the file of a blob. The last is RelStorage's on
+#: PostgreSQL.
+MISSING_BLOB = (POSKeyError, FileNotFoundError, AssertionError)
 
 # A record is two pickles, the class and the state. Written by ZODB, the first one of a blob's is
 # the global ZODB.blob.Blob alone, in the spelling of its pickle protocol:

@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from ZODB.interfaces import IBlobStorage
-from ZODB.POSException import POSKeyError
+from ZODB.interfaces import IBlobStorage, IStorageIteration
 
 from ..errors import UnsuitableStorage
-from .blobs import is_blob_record
+from .blobs import MISSING_BLOB, is_blob_record
 from .committed import FIRST, CommittedFile, Header, Record
 from .filestorage import FileStorageSource, is_file_storage
+from .generic import all_transactions, extension_of, records_of, status_of
 from .snapshot import BlobFiles, check_existing_blobs, open_snapshot
+from .wrapped import as_stored
 
 _BLOCK_SIZE = 1024 * 1024
 _LONGEST_VALUE = 60
@@ -88,15 +89,19 @@ def compare(
 ) -> Comparison:
     """Compare two databases, reading only.
 
+    Where a side is no FileStorage, the records of a transaction are compared in any order, and
+    what one side has as a copy may be a back-pointer on the other: a RelStorage keeps neither.
+
     :param primary: the path of a FileStorage, which may be in use elsewhere and is compared as far
-        as it is complete; or an open FileStorage, BlobStorage around one, Primary or Secondary.
+        as it is complete; or an open storage that provides IStorageIteration.
     :param secondary: likewise.
     :param primary_blobs: the directory of the blobs that belong to a path.
     :param secondary_blobs: likewise.
     :param subset: the primary was packed: what it still holds must be in the secondary, which
         may hold more.
     :param max_differences: give up when there are more than this.
-    :raises UnsuitableStorage: there is no FileStorage, or no directory of blobs.
+    :raises UnsuitableStorage: there is no FileStorage, or no directory of blobs, or a storage that
+        does not iterate.
     :raises DamagedFile: one of the files is damaged.
     :raises OSError: a file cannot be read.
     """
@@ -113,44 +118,103 @@ def compare(
 
 
 class _Side:
-    """One of the two databases."""
+    """One of the two databases. A transaction's records are read before the next transaction."""
 
-    def __init__(self, file: CommittedFile, blob_path: Callable[[bytes, bytes], str] | None):
-        self.file = file
-        self._blob_path = blob_path
+    #: Whether it has records in the order, and with the back-pointers, with which they came.
+    is_exact = True
 
-    @classmethod
+    def __init__(self, open_blob: Callable[[bytes, bytes], IO[bytes]] | None) -> None:
+        self._open_blob = open_blob
+
+    @staticmethod
     @contextlib.contextmanager
-    def open(cls, storage: Any, blobs: str | os.PathLike[str] | None) -> Iterator[_Side]:
+    def open(storage: Any, blobs: str | os.PathLike[str] | None) -> Iterator[_Side]:
         if isinstance(storage, (str, os.PathLike)):
             check_existing_blobs(blobs)
-            blob_path = None if blobs is None else BlobFiles(blobs).path
-            side = cls(open_snapshot(storage), blob_path)
-        elif not is_file_storage(storage):
-            raise UnsuitableStorage(f"{storage!r} is not a FileStorage, and no path of one")
+            open_blob = None if blobs is None else _opener_in(blobs)
+            side: _Side = _FileSide(open_snapshot(storage), open_blob)
+        elif not IStorageIteration.providedBy(storage):
+            raise UnsuitableStorage(
+                f"{storage!r} is neither the path of a FileStorage nor a storage that provides "
+                "IStorageIteration"
+            )
         else:
-            has_blobs = IBlobStorage.providedBy(storage)
-            file = FileStorageSource(storage).open_file()
-            side = cls(file, storage.loadBlob if has_blobs else None)
-        with contextlib.closing(side.file):
+            open_blob = storage.openCommittedBlobFile if IBlobStorage.providedBy(storage) else None
+            if is_file_storage(storage):
+                side = _FileSide(FileStorageSource(storage).open_file(), open_blob)
+            else:
+                side = _IteratingSide(as_stored(storage), open_blob)
+        with contextlib.closing(side):
             yield side
 
     def headers(self) -> Iterator[Header]:
+        raise NotImplementedError
+
+    def records(self, header: Header) -> Iterator[Record]:
+        """Of the transaction that came last from `headers`."""
+        raise NotImplementedError
+
+    def open_blob(self, record: Record) -> IO[bytes] | None:
+        if self._open_blob is not None:
+            with contextlib.suppress(*MISSING_BLOB):
+                return self._open_blob(record.oid, record.tid)
+        return None
+
+    def close(self) -> None:
+        """Nothing of its own to give up."""
+
+
+def _opener_in(directory: str | os.PathLike[str]) -> Callable[[bytes, bytes], IO[bytes]]:
+    files = BlobFiles(directory)
+    return lambda oid, tid: open(files.path(oid, tid), "rb")
+
+
+class _FileSide(_Side):
+    def __init__(
+        self, file: CommittedFile, open_blob: Callable[[bytes, bytes], IO[bytes]] | None
+    ) -> None:
+        super().__init__(open_blob)
+        self._file = file
+
+    def headers(self) -> Iterator[Header]:
         pos = FIRST
-        while pos < self.file.end:
-            header = self.file.header(pos)
+        while pos < self._file.end:
+            header = self._file.header(pos)
             yield header
             pos = header.next
 
     def records(self, header: Header) -> Iterator[Record]:
         # The records of an undone transaction are void, and not replicated.
-        return iter(()) if header.status == "u" else self.file.records(header)
+        return iter(()) if header.status == "u" else self._file.records(header)
 
-    def open_blob(self, record: Record) -> IO[bytes] | None:
-        if self._blob_path is not None:
-            with contextlib.suppress(POSKeyError, FileNotFoundError):
-                return open(self._blob_path(record.oid, record.tid), "rb")
-        return None
+    def close(self) -> None:
+        self._file.close()
+
+
+class _IteratingSide(_Side):
+    is_exact = False
+
+    def __init__(self, storage: Any, open_blob: Callable[[bytes, bytes], IO[bytes]] | None) -> None:
+        super().__init__(open_blob)
+        self._storage = storage
+        self._found: Any = None
+
+    def headers(self) -> Iterator[Header]:
+        for found in all_transactions(self._storage):
+            self._found = found
+            yield Header(
+                0,
+                found.tid,
+                status_of(found),
+                0,
+                0,
+                found.user,
+                found.description,
+                extension_of(found),
+            )
+
+    def records(self, header: Header) -> Iterator[Record]:
+        return records_of(self._found)
 
 
 class _Run:
@@ -159,6 +223,13 @@ class _Run:
         self._primary = primary
         self._secondary = secondary
         self._subset = subset
+        self._exact = primary.is_exact and secondary.is_exact
+        if subset:
+            self._compare_records = self._records_of_subset
+        elif self._exact:
+            self._compare_records = self._records
+        else:
+            self._compare_records = self._records_in_any_order
 
     def differences(self) -> Iterator[Difference]:
         there = self._secondary.headers()
@@ -172,8 +243,7 @@ class _Run:
                 yield Difference(Kind.MISSING, our.tid, None, "is not in the secondary")
                 continue
             yield from self._headers(our, their)
-            compare_records = self._records_of_subset if self._subset else self._records
-            yield from compare_records(our, their)
+            yield from self._compare_records(our, their)
             their = next(there, None)
         while their is not None:
             yield from self._extra(their)
@@ -206,7 +276,26 @@ class _Run:
                 return
             else:
                 yield from self._record(our.tid, record, other)
-                yield from self._blob(our.tid, record)
+                if _may_have_blob(record):
+                    yield from self._blob(our.tid, record, bool(record.data))
+
+    def _records_in_any_order(self, our: Header, their: Header) -> Iterator[Difference]:
+        # Of an object that has several records in a transaction, the last one counts.
+        theirs = {other.oid: _digested(other) for other in self._secondary.records(their)}
+        ours = {}
+        for record in self._primary.records(our):
+            self._count(record)
+            ours[record.oid] = _digested(record), _may_have_blob(record), bool(record.data)
+        for oid, (record, may_have_blob, needs_blob) in ours.items():
+            found = theirs.pop(oid, None)
+            if found is None:
+                yield Difference(Kind.MISSING, our.tid, oid, "is not in the secondary")
+                continue
+            yield from self._record(our.tid, record, found)
+            if may_have_blob:
+                yield from self._blob(our.tid, record, needs_blob)
+        for oid in theirs:
+            yield Difference(Kind.EXTRA, our.tid, oid, "is not in the primary")
 
     def _records_of_subset(self, our: Header, their: Header) -> Iterator[Difference]:
         theirs: dict[bytes, list[Record]] = {}
@@ -222,7 +311,8 @@ class _Run:
             digested = _digested(record)
             found = [list(self._record(our.tid, digested, other)) for other in candidates]
             yield from min(found, key=len)
-            yield from self._blob(our.tid, record)
+            if _may_have_blob(record):
+                yield from self._blob(our.tid, record, bool(record.data))
 
     def _count(self, record: Record) -> None:
         self.result.records += 1
@@ -234,25 +324,22 @@ class _Run:
             yield Difference(Kind.RECORD, tid, our.oid, text)
         # Where a pack removes the record that has the data, it copies them.
         copied = self._subset and our.data_txn is None
-        if our.data_txn != their.data_txn and not copied:
+        if self._exact and our.data_txn != their.data_txn and not copied:
             text = _text("data_txn", _hex(our.data_txn), _hex(their.data_txn))
             yield Difference(Kind.RECORD, tid, our.oid, text)
         if our.data != their.data:
             yield Difference(Kind.RECORD, tid, our.oid, "the data differ")
 
-    def _blob(self, tid: bytes, record: Record) -> Iterator[Difference]:
-        # An undone creation has no data, and may have a file; it is not missed if it has none.
-        if record.data and not is_blob_record(record.data):
-            return
+    def _blob(self, tid: bytes, record: Record, needed: bool) -> Iterator[Difference]:
         with contextlib.ExitStack() as stack:
             here, there = (
                 None if file is None else stack.enter_context(file)
                 for file in (self._primary.open_blob(record), self._secondary.open_blob(record))
             )
             if here is None and there is None:
-                self.result.missing_blobs += bool(record.data)
+                self.result.missing_blobs += needed
             elif here is None:
-                if record.data:
+                if needed:
                     yield Difference(Kind.EXTRA, tid, record.oid, "the primary has no blob")
             else:
                 self.result.blobs += 1
@@ -277,6 +364,11 @@ def _blob_contents(
             yield Difference(Kind.BLOB, tid, oid, text)
             return
         pos += len(block)
+
+
+def _may_have_blob(record: Record) -> bool:
+    # An undone creation has no data, and may have a file; it is not missed if it has none.
+    return not record.data or is_blob_record(record.data)
 
 
 def _digested(record: Record) -> Record:

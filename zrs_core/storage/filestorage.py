@@ -6,51 +6,28 @@ that it takes for its last.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator
-from typing import IO, Any
+from collections.abc import Callable
+from typing import Any
 
 from persistent.TimeStamp import TimeStamp
 from ZODB.blob import BlobStorage
 from ZODB.FileStorage import FileStorage
-from ZODB.interfaces import IBlobStorage, IBlobStorageRestoreable
-from ZODB.POSException import POSKeyError
-from zope.interface import implementer
+from ZODB.interfaces import IBlobStorageRestoreable
 
 from ..errors import Diverged, TidTooHigh, WrittenToByOthers
-from ..interfaces import ITransactionReader, ITransactionSource
-from ..messages import (
-    BLOB_BLOCK_SIZE,
-    NO_TID,
-    BlobBlock,
-    Commit,
-    PrimaryMessage,
-    StoreBlob,
-    Transaction,
-    unchecked_store,
-)
+from ..messages import NO_TID, Commit, PrimaryMessage, Transaction, unchecked_store
 from ..tids import describe_tid
 from .appending import AppendingSink
-from .blobs import is_blob_record, is_ordinary_record
-from .committed import FIRST, CommittedFile, DamagedFile, Header, Record
+from .committed import FIRST, CommittedFile, DamagedFile, Header
 from .finding import find
 from .generic import RestoringSink
-from .proxy import StorageProxy
+from .source import Pieces, StorageReader, StorageSource
+from .wrapped import as_stored
 
 log = logging.getLogger("zrs_core.storage")
-
-# What a message costs besides its data, roughly: it keeps batches of tiny records short.
-_MESSAGE_OVERHEAD = 128
-
-# Bytes of records that are read at once: a transaction may be larger than memory.
-_PIECE_SIZE = 64 * 1024
-
-# Messages of a transaction that follow each other, and the bytes of their records.
-_Piece = tuple[list[PrimaryMessage], int]
 
 # A pack renames the old file away, then the new one into its place, then sets its size; this is how
 # long to wait for the next of these, in seconds, before the file counts as gone or damaged.
@@ -74,19 +51,13 @@ def _path_of(storage: Any) -> str:
 
 def _file_storage(storage: Any) -> Any:
     """The FileStorage itself, also within one that replicates it, and when blobs are around it."""
-    while isinstance(storage, StorageProxy):
-        storage = storage._storage
+    storage = as_stored(storage)
     if isinstance(storage, BlobStorage):
         return getattr(storage, "_BlobStorage__storage", storage)
     return storage
 
 
-def _as_it_is(data: bytes) -> bytes:
-    return data
-
-
-@implementer(ITransactionSource)
-class FileStorageSource:
+class FileStorageSource(StorageSource):
     """The history of a FileStorage, followed as it grows.
 
     It reads the file beside the storage and up to `getSize()`, which FileStorage moves on once a
@@ -94,31 +65,11 @@ class FileStorageSource:
     """
 
     def __init__(self, storage: Any) -> None:
-        self.blobs: bool = IBlobStorage.providedBy(storage)
-        #: Blob records sent without their blob, since its file was missing.
-        self.missing_blobs = 0
-        #: The last tid when the storage was last packed, as far as is known.
-        self.packed_to = NO_TID
-        #: Makes a record what ZODB has written, where a wrapper above stores it transformed.
-        self.untransform: Callable[[bytes], bytes] = _as_it_is
-        self._storage = storage
+        super().__init__(storage)
         self._path = _path_of(storage)
-        self._lock = threading.Lock()
-        self._waiting: list[Callable[[], None]] = []
 
     def open(self, start: bytes) -> FileStorageReader:
         return FileStorageReader(self, start)
-
-    def changed(self) -> None:
-        """The storage has committed something: wake those who wait for it."""
-        with self._lock:
-            waiting, self._waiting = self._waiting, []
-        for wake in waiting:
-            try:
-                wake()
-            except Exception:
-                # Called by a commit, which is done: it must not look as if it had failed.
-                log.exception("%s: a reader cannot be woken", self._storage.getName())
 
     def open_file(self) -> CommittedFile:
         """The storage's file as it is now, `end` set.
@@ -167,83 +118,21 @@ class FileStorageSource:
             time.sleep(0.001)
 
     def committed_size(self) -> int:
-        size: int = self._storage.getSize()
+        size: int = self.storage.getSize()
         return size
 
-    def logical_last_tid(self) -> bytes:
-        """The storage's last tid, also when a pack has removed that transaction."""
-        tid: bytes = self._storage.lastTransaction()
-        return tid
 
-    def is_blob(self, record: Record) -> bool:
-        """Whether a record is that of a blob, also if it is stored transformed."""
-        if not record.data:
-            # When the creation of a blob is undone, a BlobStorage keeps a copy of its file for the
-            # undo of that.
-            return self._has_blob_file(record)
-        if is_ordinary_record(record.data):
-            return False
-        if is_blob_record(record.data):
-            return True
-        return is_blob_record(self.untransform(record.data)) or self._has_blob_file(record)
-
-    def _has_blob_file(self, record: Record) -> bool:
-        if not self.blobs:
-            return False
-        try:
-            self._storage.loadBlob(record.oid, record.tid)
-        except POSKeyError:
-            return False
-        return True
-
-    def open_blob(self, record: Record) -> IO[bytes] | None:
-        """The blob of a record, or None if its file is missing.
-
-        :raises OSError: it is there and cannot be read.
-        """
-        why = "is missing"
-        if self.blobs:
-            with contextlib.suppress(POSKeyError, FileNotFoundError):
-                return open(self._storage.loadBlob(record.oid, record.tid), "rb")
-        else:
-            why = "cannot be found, since the storage was opened without a blob directory"
-        self.missing_blobs += 1
-        log.error(
-            "%s: the blob of object 0x%s in transaction 0x%s %s; its record is replicated "
-            "without it",
-            self._storage.getName(),
-            record.oid.hex(),
-            record.tid.hex(),
-            why,
-        )
-        return None
-
-    def add_waiting(self, wake: Callable[[], None]) -> None:
-        with self._lock:
-            self._waiting.append(wake)
-
-    def remove_waiting(self, wake: Callable[[], None]) -> bool:
-        """Whether `wake` was still waiting."""
-        with self._lock:
-            try:
-                self._waiting.remove(wake)
-            except ValueError:
-                return False
-            return True
-
-
-@implementer(ITransactionReader)
-class FileStorageReader:
+class FileStorageReader(StorageReader):
     """One reader's place in the file.
 
     :raises StartError: as `ITransactionSource.open`.
     """
 
+    _source: FileStorageSource
+
     def __init__(self, source: FileStorageSource, start: bytes) -> None:
-        self._source = source
+        super().__init__(source, source.storage)
         self._tid = start
-        self._wake: Callable[[], None] | None = None
-        self._pieces: Generator[_Piece] | None = None
         self._file = source.open_file()
         try:
             self._pos = find(self._file, start)
@@ -262,9 +151,9 @@ class FileStorageReader:
             return
         after = file.header(pos) if pos < file.end else None
         if after is None:
-            last = self._source.logical_last_tid()
             # A pack may remove even the last transactions; as long as it is open, the storage
             # remembers the tid of the very last one.
+            last = self._source.last_tid()
             if start <= last and before is not None and before.status == "p":
                 return
             raise TidTooHigh(start, max(last, before.tid if before else NO_TID))
@@ -274,27 +163,13 @@ class FileStorageReader:
         if after.status != "p" and not packed:
             raise Diverged(start, before.tid if before else None, after.tid)
 
-    def read(self, budget: int) -> list[PrimaryMessage]:
-        batch: list[PrimaryMessage] = []
-        size = 0
-        while size < budget:
-            if self._pieces is None:
-                if not self._has_more():
-                    break
-                self._pieces = self._transaction()
-            piece = next(self._pieces, None)
-            if piece is None:
-                self._pieces = None
-                continue
-            messages, data_size = piece
-            batch += messages
-            size += data_size + _MESSAGE_OVERHEAD * len(messages)
-        return batch
-
-    def _has_more(self) -> bool:
+    def _next_transaction(self) -> Pieces | None:
         if self._pos >= self._file.end and not self._source.update_end(self._file):
             self._follow_pack()
-        return self._pos < self._file.end
+        return self._transaction() if self._pos < self._file.end else None
+
+    def _has_changed(self) -> bool:
+        return self._source.committed_size() != self._file.end
 
     def _follow_pack(self) -> None:
         packed = self._source.open_file()
@@ -302,63 +177,22 @@ class FileStorageReader:
         self._file = packed
         self._pos = find(packed, self._tid)
 
-    def _transaction(self) -> Generator[_Piece]:
+    def _transaction(self) -> Pieces:
         file = self._file
         header = file.header(self._pos)
-        piece: list[PrimaryMessage] = [_begin(header)]
-        size = 0
         # The records of an undone transaction are void, for FileStorage too.
-        for record in () if header.status == "u" else file.records(header):
-            oid, tid, data, data_txn = record
-            if not is_ordinary_record(data) and self._source.is_blob(record):
-                blob = self._source.open_blob(record)
-                if blob is not None:
-                    yield piece, size
-                    piece, size = [], 0
-                    with blob:
-                        yield from _blob_pieces(record, blob)
-                    continue
-            piece.append(unchecked_store(oid, tid, data, data_txn))
-            size += len(data)
-            if size > _PIECE_SIZE:
-                yield piece, size
-                piece, size = [], 0
-        piece.append(Commit())
-        yield piece, size
+        records = () if header.status == "u" else file.records(header)
+        yield from self._pieces_of(_begin(header), records, unchecked_store)
         self._pos = header.next
         self._tid = header.tid
 
-    def wait(self, wake: Callable[[], None]) -> None:
-        if self._wake is not None:
-            self._source.remove_waiting(self._wake)
-        self._wake = wake
-        self._source.add_waiting(wake)
-        # What was committed between the last read and now has woken nobody.
-        if self._source.committed_size() != self._file.end and self._source.remove_waiting(wake):
-            wake()
-
     def close(self) -> None:
-        if self._wake is not None:
-            self._source.remove_waiting(self._wake)
-        if self._pieces is not None:
-            self._pieces.close()
-            self._pieces = None
+        super().close()
         self._file.close()
 
 
 def _begin(header: Header) -> Transaction:
     return Transaction(header.tid, header.status, header.user, header.description, header.extension)
-
-
-def _blob_pieces(record: Record, blob: IO[bytes]) -> Iterator[_Piece]:
-    size = os.fstat(blob.fileno()).st_size
-    blocks = -(-size // BLOB_BLOCK_SIZE)
-    oid, tid, data, data_txn = record
-    yield [StoreBlob(oid, tid, data, data_txn, blocks)], len(data)
-    for _ in range(blocks):
-        # A file that has become shorter makes an empty block, which no message may be.
-        block = blob.read(BLOB_BLOCK_SIZE)
-        yield [BlobBlock(block)], len(block)
 
 
 def file_storage_sink(

@@ -1,25 +1,301 @@
-"""Any storage that restores as a sink (`IStorageRestoreable`, `IBlobStorageRestoreable`)."""
+"""Any storage that iterates as a source, and any that restores as a sink.
+
+A source iterates by `IStorageIteration`. A sink restores by `IStorageRestoreable`, and blobs by
+`IBlobStorageRestoreable`. Both get the storage that holds the records as they are stored.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import tempfile
-from collections.abc import Callable
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
 from typing import IO, Any
 
+from persistent.timestamp import TimeStamp
 from ZODB.Connection import TransactionMetaData
-from ZODB.interfaces import IBlobStorageRestoreable
-from ZODB.POSException import POSKeyError, UndoError
+from ZODB.interfaces import IBlobStorageRestoreable, IMVCCStorage, IStorageIteration
+from ZODB.POSException import UndoError
+from ZODB.utils import p64, u64
 from zope.interface import implementer
 
-from ..errors import MissingBlobSupport
+from ..errors import Diverged, MissingBlobSupport, TidTooHigh, WrittenToByOthers
 from ..interfaces import ITransactionSink
-from ..messages import BlobBlock, Commit, PrimaryMessage, Store, StoreBlob, Transaction
+from ..messages import (
+    MAX_TID,
+    NO_TID,
+    BlobBlock,
+    Commit,
+    PrimaryMessage,
+    Store,
+    StoreBlob,
+    Transaction,
+)
+from ..tids import describe_tid
+from .blobs import MISSING_BLOB
+from .committed import Record
 from .packs import Packs
+from .source import Pieces, StorageReader, StorageSource
+from .wrapped import last_tid, own_instance, release
+
+log = logging.getLogger("zrs_core.storage")
+
+# Differences of tids.
+_MINUTE = 1 << 32
+_MONTH = 30 * 24 * 60 * _MINUTE
+
+# No ZODB is older.
+_FIRST_YEAR = u64(TimeStamp(1996, 1, 1).raw())
+
+# A stretch of history is made longer when it has fewer transactions than the first number, and
+# shorter when it has more than the second.
+_STRETCH = (500, 2000)
 
 #: How the names of temporary files of blobs begin; what a killed process left is known by it.
 TEMPORARY_PREFIX = "zrs-"
+
+
+class IterationSource(StorageSource):
+    """The history of a storage that iterates, followed as it grows.
+
+    What goes through a `Primary` wakes its readers at once. What others commit is asked for every
+    `poll_interval` seconds, in a thread of its own, as long as a reader waits.
+    """
+
+    def __init__(self, storage: Any) -> None:
+        super().__init__(storage)
+        #: How often `changed` was called.
+        self.changes = 0
+        self._state = threading.Condition(self._lock)
+        self._polling: threading.Thread | None = None
+        self._closed = False
+
+    def open(self, start: bytes) -> IterationReader:
+        reader = IterationReader(self, start)
+        with self._state:
+            if self._polling is None and not self._closed:
+                name = f"zrs_core polling {self.storage.getName()}"
+                self._polling = threading.Thread(target=self._poll, name=name, daemon=True)
+                self._polling.start()
+        return reader
+
+    def last_tid(self) -> bytes:
+        instance = own_instance(self.storage)
+        try:
+            return last_tid(instance)
+        finally:
+            release(self.storage, instance)
+
+    def changed(self) -> None:
+        with self._state:
+            self.changes += 1
+        super().changed()
+
+    def add_waiting(self, wake: Callable[[], None]) -> None:
+        super().add_waiting(wake)
+        with self._state:
+            self._state.notify_all()
+
+    def _poll(self) -> None:
+        instance: Any = None
+        # The first answer is news: a reader may have read to the end before it.
+        known: bytes | None = None
+        failed = False
+        try:
+            while self._wait_for_turn():
+                try:
+                    if instance is None:
+                        instance = own_instance(self.storage)
+                    last = last_tid(instance)
+                    failed = False
+                except Exception as error:  # noqa: BLE001
+                    if not failed:
+                        log.warning("%s: cannot be polled: %s", self.storage.getName(), error)
+                    failed = True
+                # A reader that is woken after a failure fails itself, which ends its connection.
+                if failed or last != known:
+                    known = None if failed else last
+                    self.changed()
+        finally:
+            if instance is not None:
+                release(self.storage, instance)
+
+    def _wait_for_turn(self) -> bool:
+        """Wait until somebody waits, and then for the interval; False when it is closed."""
+        with self._state:
+            self._state.wait_for(lambda: self._closed or self._waiting)
+            return not self._state.wait_for(lambda: self._closed, self.poll_interval)
+
+    def close(self) -> None:
+        with self._state:
+            self._closed = True
+            self._state.notify_all()
+        if self._polling is not None:
+            self._polling.join()
+
+
+class IterationReader(StorageReader):
+    """One reader's place in what a storage iterates over.
+
+    :raises StartError: as `ITransactionSource.open`.
+    """
+
+    _source: IterationSource
+
+    def __init__(self, source: IterationSource, start: bytes) -> None:
+        super().__init__(source, own_instance(source.storage))
+        # The last transaction that was read.
+        self._tid = start
+        # What is being read: the storage's transactions up to its last one.
+        self._found: Generator[Any] | None = None
+        # The storage's last transaction, and the source's count of changes, up to which it was.
+        self._read_to: tuple[bytes, int] | None = None
+        try:
+            self._check_start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_start(self) -> None:
+        """Whether the primary can go on from the start (protocol, section 6)."""
+        start = self._tid
+        if start == NO_TID or _first(_iterate(self._storage, start, start)) is not None:
+            return
+        earlier = p64(u64(start) - 1)
+        before = _last(self._storage, earlier, earlier)
+        last = last_tid(self._storage)
+        after = _first(transactions(self._storage, self._tid, last))
+        # Not every storage marks what a pack has left.
+        was_packed = start <= self._source.packed_to
+        if after is None:
+            if start <= last and (was_packed or (before is not None and status_of(before) == "p")):
+                return
+            raise TidTooHigh(start, max(last, before.tid if before else NO_TID))
+        if not was_packed and status_of(after) != "p":
+            raise Diverged(start, before.tid if before else None, after.tid)
+
+    def _next_transaction(self) -> Pieces | None:
+        while True:
+            if self._found is None:
+                # Asked before the storage is: what is committed in between counts as new.
+                changes = self._source.changes
+                last = last_tid(self._storage)
+                if (last, changes) == self._read_to:
+                    return None
+                if last < self._tid:
+                    raise TidTooHigh(self._tid, last)
+                self._read_to = last, changes
+                self._found = transactions(self._storage, self._tid, last)
+            found = next(self._found, None)
+            if found is not None:
+                return self._transaction(found)
+            self._found = None
+
+    def _transaction(self, found: Any) -> Pieces:
+        begin = Transaction(
+            found.tid, status_of(found), found.user, found.description, extension_of(found)
+        )
+        yield from self._pieces_of(begin, records_of(found), Store)
+        self._tid = found.tid
+
+    def _has_changed(self) -> bool:
+        return self._read_to is None or self._source.changes != self._read_to[1]
+
+    def close(self) -> None:
+        super().close()
+        if self._found is not None:
+            self._found.close()
+            self._found = None
+        instance, self._storage = self._storage, self._source.storage
+        release(self._source.storage, instance)
+
+
+def all_transactions(storage: Any) -> Generator[Any]:
+    """All that a storage has now, as its iterator gives them (IStorageTransactionInformation)."""
+    instance = own_instance(storage)
+    try:
+        yield from transactions(instance, NO_TID, last_tid(instance))
+    finally:
+        release(storage, instance)
+
+
+def transactions(instance: Any, after: bytes, last: bytes) -> Generator[Any]:
+    """The transactions after `after`, and up to `last`."""
+    begin, end = u64(after) + 1, u64(last)
+    if not IMVCCStorage.providedBy(instance):
+        yield from _iterate(instance, p64(begin), p64(end))
+        return
+    # It is a database: as long as an iterator is open, it keeps a snapshot, and the list of the
+    # iterator's transactions is in memory. So it is asked for one stretch after another.
+    stretch = _MINUTE
+    while begin <= end:
+        stop = min(max(begin + stretch, _FIRST_YEAR), end)
+        count = 0
+        for found in _iterate(instance, p64(begin), p64(stop)):
+            count += 1
+            yield found
+        if count < _STRETCH[0]:
+            stretch = min(stretch * 2, _MONTH)
+        elif count > _STRETCH[1]:
+            stretch //= 2
+        begin = stop + 1
+
+
+def status_of(found: Any) -> str:
+    """A transaction's status; not every storage has one."""
+    status: str = getattr(found, "status", " ")
+    return status
+
+
+def extension_of(found: Any) -> bytes:
+    """The bytes of a transaction's extension; pickled where the storage has its objects alone."""
+    extension: bytes | None = getattr(found, "extension_bytes", None)
+    if extension is None:
+        extension = TransactionMetaData(b"", b"", found.extension).extension_bytes
+    return extension
+
+
+def records_of(found: Any) -> Iterator[Record]:
+    """A transaction's records; those of one that was undone in place are void."""
+    for each in () if status_of(found) == "u" else found:
+        yield Record(each.oid, each.tid, each.data or b"", each.data_txn)
+
+
+def _iterate(storage: Any, start: bytes, stop: bytes) -> Generator[Any]:
+    """The storage's iterator, closed in the end if it can be."""
+    found = storage.iterator(start, stop)
+    try:
+        # Not `yield from`: what ZODB's iterators raise at their end (StorageStopIteration) makes
+        # CPython crash then, up to 3.13 at least.
+        for each in found:  # noqa: UP028
+            yield each
+    finally:
+        close = getattr(found, "close", None)
+        if close is not None:
+            close()
+
+
+def _first(found: Generator[Any]) -> Any:
+    with contextlib.closing(found):
+        return next(found, None)
+
+
+def _last(storage: Any, near: bytes, until: bytes) -> Any:
+    """The last transaction up to `until`, looked for from `near` backwards; None for none."""
+    stretch = _MINUTE
+    while until != NO_TID:
+        # No transaction is 0, but for one that RelStorage begins with, of no meaning.
+        begin = max(u64(near) - stretch, 1)
+        found = deque(_iterate(storage, p64(begin), until), maxlen=1)
+        if found:
+            return found[0]
+        if begin == 1:
+            break
+        stretch *= 2
+    return None
 
 
 @implementer(ITransactionSink)
@@ -75,6 +351,58 @@ class RestoringSink:
         transaction, self._transaction = self._transaction, None
         if transaction is not None:
             transaction.abort()
+
+
+class GenericSink(RestoringSink):
+    """Any storage that restores as a sink.
+
+    What it names as its last transaction is made sure of, if it iterates: a FileStorage within a
+    wrapper, say, may name one that it has lost.
+    """
+
+    def __init__(self, storage: Any, invalidate: Callable[[bytes, list[bytes]], None]) -> None:
+        super().__init__(storage, invalidate)
+        # The last transaction, and what the storage says that it is.
+        self._tid = self._named = last_tid(storage)
+        # One that may or may not have been committed.
+        self._unsure: bytes | None = None
+        if IStorageIteration.providedBy(storage):
+            held = _last(storage, self._named, MAX_TID)
+            self._tid = NO_TID if held is None else held.tid
+        if self._tid != self._named:
+            log.warning(
+                "%s names %s as its last transaction, and holds %s as the last; going on from that",
+                storage.getName(),
+                describe_tid(self._named),
+                describe_tid(self._tid),
+            )
+
+    def last_tid(self) -> bytes:
+        if self._unsure is not None:
+            if last_tid(self._storage) == self._unsure:
+                self._tid = self._named = self._unsure
+            self._unsure = None
+        return self._tid
+
+    def apply(self, message: PrimaryMessage) -> None:
+        if isinstance(message, Transaction):
+            super().apply(message)
+            # The storage's commit lock is held from here on, so that this is the last word.
+            last = last_tid(self._storage)
+            if last != self._named:
+                raise WrittenToByOthers(
+                    f"{self._storage.getName()} has a transaction {describe_tid(last)} that did "
+                    "not come by this replication; nobody else may write to it"
+                )
+            self._begun = message.tid
+        elif isinstance(message, Commit):
+            # A database that is lost meanwhile may have committed it.
+            self._unsure = self._begun
+            super().apply(message)
+            self._unsure = None
+            self._tid = self._named = self._begun
+        else:
+            super().apply(message)
 
 
 class _Unfinished:
@@ -161,7 +489,7 @@ class _Unfinished:
                 steps.callback(self._blob.discard)
 
     def _remove_blob(self, oid: bytes, serial: bytes) -> None:
-        with contextlib.suppress(POSKeyError, FileNotFoundError):
+        with contextlib.suppress(*MISSING_BLOB):
             os.remove(self._storage.loadBlob(oid, serial))
 
 

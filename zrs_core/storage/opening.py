@@ -1,4 +1,4 @@
-"""What a person names as a storage, made into one: a FileStorage, a BlobStorage, a path."""
+"""What a person names as a storage, made into one, and the source or the sink that adapts it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from typing import Any
 import zc.lockfile
 from ZODB.blob import BlobStorage
 from ZODB.FileStorage import FileStorage
-from ZODB.interfaces import IBlobStorage, IStorage
+from ZODB.interfaces import IBlobStorage, IStorage, IStorageIteration, IStorageRestoreable
+from zope.component import getGlobalSiteManager
+from zope.interface import implementedBy, providedBy
 
 from ..errors import UnsuitableStorage
+from ..interfaces import IStorageSource, ITransactionSink
 from .committed import FIRST, MAGIC, begins_with_transaction
-from .filestorage import is_file_storage
+from .filestorage import FileStorageSource, file_storage_sink, is_file_storage
+from .generic import GenericSink, IterationSource
+from .wrapped import as_stored, untransform_of
 
 # What FileStorage makes beside its file.
 _SUFFIXES = ("", ".index", ".lock", ".tmp")
@@ -26,9 +31,8 @@ def open_storage(
 ) -> tuple[Any, Callable[[], None]]:
     """The storage that is meant, and how to give it up again, as if it had never been opened.
 
-    :param storage: a FileStorage, a BlobStorage around one, a storage that replicates one of
-        these, or the path of a FileStorage, which is made if it is not there.
-    :param blob_dir: a directory for blobs, for a storage that has none yet.
+    :param storage: a storage, or the path of a FileStorage, which is made if it is not there.
+    :param blob_dir: a directory for blobs, for a FileStorage that has none yet.
     :raises UnsuitableStorage: it is none of these; nothing was written.
     """
     blobs = None if blob_dir is None else _check_blob_dir(blob_dir)
@@ -36,13 +40,8 @@ def open_storage(
         return open_path(os.fspath(storage), blobs)
     if not IStorage.providedBy(storage):
         raise UnsuitableStorage(
-            f"{storage!r} is no storage: what is needed is a FileStorage, a BlobStorage around "
-            "one, or a path"
-        )
-    if not is_file_storage(storage):
-        raise UnsuitableStorage(
-            f"{storage.getName()} ({type(storage).__name__}) is not a FileStorage, "
-            "nor a BlobStorage around one"
+            f"{storage!r} is no storage: what is needed is one, such as a FileStorage, or the path "
+            "of a FileStorage"
         )
     if blobs is None:
         return storage, _nothing
@@ -50,8 +49,102 @@ def open_storage(
         raise UnsuitableStorage(
             f"{storage.getName()} has blobs already: leave out blob_dir={blobs!r}"
         )
+    if not isinstance(storage, FileStorage):
+        raise UnsuitableStorage(
+            f"{_describe(storage)} is not a FileStorage: leave out blob_dir={blobs!r}, and give it "
+            "blobs by its own means"
+        )
     is_new = not os.path.exists(blobs)
     return BlobStorage(blobs, storage), partial(_remove_empty, blobs) if is_new else _nothing
+
+
+def _describe(storage: Any) -> str:
+    return f"{storage.getName()} ({type(storage).__name__})".lstrip()
+
+
+def source_of(storage: Any) -> IStorageSource:
+    """What reads a storage, the records in the form in which they are stored.
+
+    :raises UnsuitableStorage: it does not iterate, or keeps no history.
+    """
+    stored = as_stored(storage)
+    _check_history(storage, stored)
+    _register_adapters()
+    source: IStorageSource | None = getGlobalSiteManager().queryAdapter(stored, IStorageSource)
+    if source is None:
+        raise UnsuitableStorage(
+            f"{_describe(storage)} cannot be replicated: it does not provide IStorageIteration"
+        )
+    source.untransform = untransform_of(storage) or source.untransform
+    return source
+
+
+def sink_of(
+    storage: Any, invalidate: Callable[[bytes, list[bytes]], None], durability: str
+) -> ITransactionSink:
+    """What replicates into a storage, which gets the records in the form in which they come.
+
+    :param invalidate: called with the tid and the oids of each transaction that is applied.
+    :param durability: one of `options.DURABILITIES`, for who can choose.
+    :raises UnsuitableStorage: it does not restore, or keeps no history.
+    """
+    _check_history(storage, storage)
+    _register_adapters()
+    adapters = getGlobalSiteManager().adapters
+    factory = adapters.lookup((providedBy(storage),), ITransactionSink)
+    if factory is None:
+        raise UnsuitableStorage(
+            f"{_describe(storage)} cannot be replicated into: it does not provide "
+            "IStorageRestoreable"
+        )
+    sink: ITransactionSink = factory(storage, invalidate, durability)
+    return sink
+
+
+def _check_history(storage: Any, stored: Any) -> None:
+    # RelStorage has this attribute, and all interfaces of one that keeps it.
+    if getattr(stored, "keep_history", True) is False:
+        raise UnsuitableStorage(
+            f"{_describe(storage)} cannot take part in replication: it keeps no history, so its "
+            "transactions lose records; set keep-history"
+        )
+
+
+# A wrapper may claim to be a FileStorage, and the interfaces that it provides say so too: it
+# copies them all, down to the class.
+
+
+def _file_storage_source(storage: Any) -> IStorageSource:
+    return FileStorageSource(storage) if is_file_storage(storage) else IterationSource(storage)
+
+
+def _file_storage_sink(storage: Any, invalidate: Any, durability: str) -> ITransactionSink:
+    sink = file_storage_sink if is_file_storage(storage) else _generic_sink
+    return sink(storage, invalidate, durability)
+
+
+def _generic_sink(storage: Any, invalidate: Any, durability: str) -> ITransactionSink:
+    # When it writes to disk is the storage's own matter.
+    return GenericSink(storage, invalidate)
+
+
+_FILE_STORAGE: Any = implementedBy(FileStorage)  # type: ignore[no-untyped-call]
+
+
+def _register_adapters() -> None:
+    """Register those of ours whose place nobody has taken. Asked for each time: it may be emptied.
+
+    FileStorage's are more specific, since it is a class.
+    """
+    registry = getGlobalSiteManager()
+    for required, provided, factory in (
+        ((_FILE_STORAGE,), IStorageSource, _file_storage_source),
+        ((IStorageIteration,), IStorageSource, IterationSource),
+        ((_FILE_STORAGE,), ITransactionSink, _file_storage_sink),
+        ((IStorageRestoreable,), ITransactionSink, _generic_sink),
+    ):
+        if registry.adapters.registered(required, provided) is None:
+            registry.registerAdapter(factory, required, provided)
 
 
 def _nothing() -> None:

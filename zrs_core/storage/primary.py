@@ -13,13 +13,20 @@ from persistent.timestamp import TimeStamp
 from .. import transports
 from ..addresses import Address, parse_address
 from ..errors import UnsuitableStorage
-from ..options import DEFAULT_PEER_TIMEOUT, ServiceOptions, check_seconds
+from ..interfaces import IStorageSource
+from ..options import (
+    DEFAULT_PEER_TIMEOUT,
+    ServiceOptions,
+    check_poll_interval,
+    check_seconds,
+)
 from ..sessions import ReplicationService
 from ..tls import TLSOptions
-from .filestorage import FileStorageSource
-from .opening import open_storage
+from .opening import open_storage, source_of
 from .proxy import StorageProxy
 from .secondary import Secondary
+from .source import DEFAULT_POLL_INTERVAL
+from .wrapped import layers, untransform_of
 
 log = logging.getLogger("zrs_core.primary")
 
@@ -29,19 +36,21 @@ class Primary(StorageProxy):
 
     It has the methods and provides the interfaces of the storage under it.
 
-    :param storage: a FileStorage, with or without blobs, a BlobStorage around one, or a path; or
-        a `Secondary`, which others then follow in their turn.
+    :param storage: a storage that provides `IStorageIteration`, such as a FileStorage, or the path
+        of a FileStorage; or a `Secondary`, which others then follow in their turn.
     :param address: where to listen: `host:port`, `:port`, a port, (host, port), or the path of a
         Unix socket; port 0 lets the system choose, and `replication_address` tells.
     :param reactor: what the transport runs on, if not on its own default: a Twisted reactor for
         `twisted-tcp`, a `MemoryNetwork` for `memory`.
-    :param blob_dir: a directory for blobs, for a storage that has none yet.
+    :param blob_dir: a directory for blobs, for a FileStorage that has none yet.
     :param transport: the name of a transport.
     :param pickle_protocol: 3, or 1 for secondaries on Python 2.
     :param close_timeout: how many seconds `close()` lets secondaries catch up.
     :param tls: encrypts and authenticates the connections; None for plain text.
     :param peer_timeout: seconds after which a secondary that vanished without a word is noticed.
     :param socket_mode: the permissions of a Unix socket.
+    :param poll_interval: seconds between two looks at what others have committed; a FileStorage
+        is written to through its primary alone, and does not need it.
     :raises ConfigurationError: an address that does not parse, an unknown transport, a storage
         that cannot be replicated; nothing was opened or written.
     :raises ListenError: the address cannot be listened on.
@@ -60,28 +69,31 @@ class Primary(StorageProxy):
         tls: TLSOptions | None = None,
         peer_timeout: float = DEFAULT_PEER_TIMEOUT,
         socket_mode: int = 0o600,
+        poll_interval: float = DEFAULT_POLL_INTERVAL,
     ) -> None:
         where = parse_address(address)
         options = ServiceOptions(pickle_protocol, tls, peer_timeout, socket_mode)
         make_listener = transports.listener_factory(transport)
         check_seconds("close_timeout", close_timeout)
-        if isinstance(storage, Primary):
+        check_poll_interval(poll_interval)
+        if any(isinstance(layer, Primary) for layer in layers(storage)):
             raise UnsuitableStorage(f"{storage.getName()} is a primary already")
         storage, give_up = open_storage(storage, blob_dir)
         super().__init__(storage)
         self._close_timeout = close_timeout
         self._closed = False
-        self._source = FileStorageSource(storage)
-        if isinstance(storage, Secondary):
-            # It is written to by replication alone, and others may follow that.
-            storage.on_commit(self._source.changed)
-        service = ReplicationService(self._source, where, reactor, options)
         try:
+            self._source = source_of(storage)
+            self._source.poll_interval = poll_interval
+            service = ReplicationService(self._source, where, reactor, options)
             self._listener = make_listener(service)
             self._listener.start()
         except BaseException:
             give_up()
             raise
+        if isinstance(storage, Secondary):
+            # It is written to by replication alone, and others may follow that.
+            storage.on_commit(self._source.changed)
         log.info("Opening %s %s", self.getName(), self.replication_address)
 
     @property
@@ -95,10 +107,15 @@ class Primary(StorageProxy):
         """How many blob records were sent without their blob, since its file was missing."""
         return self._source.missing_blobs
 
+    def lastTransaction(self) -> bytes:
+        return self._source.last_tid()
+
     def tpc_finish(self, transaction: Any, f: Callable[[bytes], object] | None = None) -> Any:
-        tid = self._storage.tpc_finish(transaction, *(() if f is None else (f,)))
-        self._source.changed()
-        return tid
+        return _finish(self._storage, self._source, transaction, f)
+
+    def new_instance(self) -> Any:
+        """Another instance for one user of a storage that has snapshots."""
+        return _Instance(self._storage.new_instance(), self._source)
 
     def copyTransactionsFrom(self, *args: Any, **kwargs: Any) -> None:
         self._storage.copyTransactionsFrom(*args, **kwargs)
@@ -114,8 +131,11 @@ class Primary(StorageProxy):
         self._source.changed()
 
     def registerDB(self, db: Any) -> None:
-        self._source.untransform = getattr(db, "untransform_record_data", self._source.untransform)
         self._storage.registerDB(db)
+        if untransform_of(self._storage) is None:
+            # A wrapper above, or a database; one below asks it itself.
+            untransform = getattr(db, "untransform_record_data", self._source.untransform)
+            self._source.untransform = untransform
 
     def close(self) -> None:
         """Let connected secondaries catch up, within `close_timeout`; then close the storage.
@@ -129,4 +149,30 @@ class Primary(StorageProxy):
         try:
             self._listener.stop(self._close_timeout)
         finally:
+            self._source.close()
             self._storage.close()
+
+
+class _Instance(StorageProxy):
+    """What one connection of a database uses: what it commits wakes those who wait too."""
+
+    def __init__(self, storage: Any, source: IStorageSource) -> None:
+        super().__init__(storage)
+        self._source = source
+
+    def tpc_finish(self, transaction: Any, f: Callable[[bytes], object] | None = None) -> Any:
+        return _finish(self._storage, self._source, transaction, f)
+
+    def new_instance(self) -> Any:
+        return _Instance(self._storage.new_instance(), self._source)
+
+
+def _finish(
+    storage: Any,
+    source: IStorageSource,
+    transaction: Any,
+    f: Callable[[bytes], object] | None,
+) -> Any:
+    tid = storage.tpc_finish(transaction, *(() if f is None else (f,)))
+    source.changed()
+    return tid

@@ -8,10 +8,9 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
-from ZODB.interfaces import IBlobStorageRestoreable, IExternalGC, IStorageRestoreable
-from ZODB.POSException import ReadOnlyError
+from ZODB.interfaces import IStorageWrapper
 
 from .. import transports
 from ..addresses import Address, TCPAddress, parse_address
@@ -21,14 +20,16 @@ from ..options import DEFAULT_MAX_RECORD_SIZE, DEFAULT_PEER_TIMEOUT, ClientOptio
 from ..progress import Progress
 from ..sessions import ReplicationClient
 from ..tls import TLSOptions
-from .filestorage import file_storage_sink
-from .opening import open_storage
+from .opening import open_storage, sink_of
+from .packs import Packs
 from .proxy import StorageProxy
+from .readonly import ReadOnlyProxy
+from .wrapped import as_stored, layers, own_instance, release
 
 log = logging.getLogger("zrs_core.secondary")
 
 
-class Secondary(StorageProxy):
+class Secondary(ReadOnlyProxy):
     """A storage that is read like any other, and written to by replication alone.
 
     It has the methods and provides the interfaces of the storage under it, but those for writing;
@@ -36,13 +37,14 @@ class Secondary(StorageProxy):
     transaction has arrived; open connections see what arrives at their next transaction
     boundary.
 
-    :param storage: a FileStorage, with or without blobs, a BlobStorage around one, or a path,
-        where one is made if there is none. Without blobs, a primary with blobs will refuse it.
+    :param storage: a storage that provides `IStorageRestoreable`, such as a FileStorage, or the
+        path of a FileStorage, which is made if there is none. Without blobs, a primary with blobs
+        will refuse it.
     :param address: where the primary listens: `host:port`, (host, port), or the path of a Unix
         socket.
     :param reactor: what the transport runs on, if not on its own default: a Twisted reactor for
         `twisted-tcp`, a `MemoryNetwork` for `memory`.
-    :param blob_dir: a directory for blobs, for a storage that has none yet.
+    :param blob_dir: a directory for blobs, for a FileStorage that has none yet.
     :param transport: the name of a transport.
     :param reconnect_delay: the shortest and the longest time between attempts to connect, in
         seconds; one number for both.
@@ -53,7 +55,8 @@ class Secondary(StorageProxy):
     :param max_record_size: the most bytes in a record; one that is larger ends the connection.
     :param durability: when a transaction is written to disk: `transaction`, each by itself;
         `batch`, together with those that came along with it; `none`, when the system likes.
-        With any of them a crash leaves whole transactions, and what it lost is asked for again.
+        A storage that is no FileStorage does as it likes. With any of them a crash leaves whole
+        transactions, and what it lost is asked for again.
     :raises ConfigurationError: an address that does not parse, an unknown transport, a storage
         that cannot be replicated into, a setting out of range; nothing was opened or written.
     """
@@ -85,26 +88,32 @@ class Secondary(StorageProxy):
             durability,
         )
         make_connector = transports.connector_factory(transport)
-        if isinstance(storage, StorageProxy) or getattr(storage, "isReadOnly", bool)():
+        if any(isinstance(layer, StorageProxy) for layer in layers(storage)):
             raise UnsuitableStorage(
-                f"{storage.getName()} cannot be replicated into: it is "
-                + (
-                    "one end of a replication already"
-                    if isinstance(storage, StorageProxy)
-                    else "read-only"
-                )
+                f"{storage.getName()} cannot be replicated into: it is one end of a replication "
+                "already"
+            )
+        if getattr(storage, "isReadOnly", bool)():
+            raise UnsuitableStorage(
+                f"{storage.getName()} cannot be replicated into: it is read-only"
             )
         storage, give_up = open_storage(storage, blob_dir)
-        super().__init__(storage, (IStorageRestoreable, IBlobStorageRestoreable, IExternalGC))
         self._dbs: list[Any] = []
         # Guards the two, between the thread that applies and those that open databases.
         self._dbs_lock = threading.Lock()
         self._since_asked: deque[tuple[bytes, list[bytes]]] | None = None
         self._followers: list[Callable[[], object]] = []
         self._closed = False
+        self._stored = as_stored(storage)
+        self._instance = self._stored
         try:
-            sink = file_storage_sink(storage, self._invalidate, durability)
-            self._packs = sink.packs
+            self._instance = own_instance(self._stored)
+            super().__init__(storage)
+            sink = sink_of(self._instance, self._invalidate, durability)
+            # A storage with snapshots packs by itself, beside what is replicated.
+            self._packs: Packs | None = (
+                None if self._has_snapshots else getattr(sink, "packs", None)
+            )
             self._client = ReplicationClient(
                 sink,
                 where,
@@ -116,6 +125,7 @@ class Secondary(StorageProxy):
             log.info("Opening %s %s", self.getName(), where)
             self._connector.start()
         except BaseException:
+            release(self._stored, self._instance)
             give_up()
             raise
 
@@ -129,6 +139,10 @@ class Secondary(StorageProxy):
         """What has been received so far."""
         return self._client.progress
 
+    @property
+    def _has_snapshots(self) -> bool:
+        return self._instance is not self._stored
+
     def lastInvalidations(self, count: int) -> Any:
         with self._dbs_lock:
             self._since_asked = None if self._dbs else deque(maxlen=count)
@@ -136,6 +150,9 @@ class Secondary(StorageProxy):
 
     def registerDB(self, db: Any) -> None:
         self._storage.registerDB(db)
+        if self._has_snapshots:
+            # Its users ask themselves what has changed.
+            return
         with self._dbs_lock:
             missed, self._since_asked = self._since_asked or (), None
             for tid, oids in missed:
@@ -151,7 +168,16 @@ class Secondary(StorageProxy):
                 self._since_asked.append((tid, oids))
             dbs = [*self._dbs]
         for db in dbs:
-            db.invalidate(tid, oids)
+            try:
+                db.invalidate(tid, oids)
+            except (AttributeError, TypeError):
+                if not IStorageWrapper.providedBy(db):
+                    raise
+                # Wrappers of ZODB's and zc's register themselves when they are made, and before a
+                # database, their `db`, is opened over them, they have nobody to tell. ZODB's own
+                # HexStorage tells it more than it takes: then it has to forget everything.
+                if hasattr(db, "db"):
+                    db.invalidateCache()
 
     def on_commit(self, callback: Callable[[], object]) -> None:
         """Call `callback` whenever transactions have been applied."""
@@ -162,7 +188,7 @@ class Secondary(StorageProxy):
             callback()
 
     def pack(self, t: float, *args: Any, **kwargs: Any) -> None:
-        with self._packs.one():
+        with contextlib.nullcontext() if self._packs is None else self._packs.one():
             self._storage.pack(t, *args, **kwargs)
 
     def setReplicationAddress(self, address: object) -> None:
@@ -173,39 +199,15 @@ class Secondary(StorageProxy):
         self._client.address = _address_of_primary(address)
         self._connector.reconnect()
 
-    def isReadOnly(self) -> bool:
-        return True
+    def has_data(self) -> bool:
+        return self._client.progress.tid != NO_TID
 
-    def _read_only(self, *args: Any, **kwargs: Any) -> NoReturn:
-        if self._client.progress.tid == NO_TID:
-            # What writes here is a database that looks for its root object and does not find it.
-            raise ReadOnlyError(
-                f"{self.getName()} is a secondary and has no data yet: wait for its first "
-                "transaction"
-            )
-        raise ReadOnlyError(f"{self.getName()} is a secondary: write to its primary")
-
-    # With the signatures of ZODB.interfaces, which verifyObject compares.
-
-    def new_oid(self) -> NoReturn:
-        self._read_only()
-
-    def tpc_begin(self, transaction: Any, tid: Any = None, status: str = " ") -> NoReturn:
-        self._read_only()
-
-    def tpc_vote(self, transaction: Any) -> NoReturn:
-        self._read_only()
-
-    def tpc_finish(self, transaction: Any, func: Any = None) -> NoReturn:
-        self._read_only()
-
-    def store(self, oid: Any, serial: Any, data: Any, version: Any, transaction: Any) -> NoReturn:
-        self._read_only()
-
-    def undo(self, transaction_id: Any, transaction: Any) -> NoReturn:
-        self._read_only()
-
-    storeBlob = restore = restoreBlob = deleteObject = copyTransactionsFrom = _read_only
+    def lastTransaction(self) -> bytes:
+        if self._has_snapshots:
+            # The storage has its own, of who knows when.
+            return self._client.progress.tid
+        tid: bytes = self._storage.lastTransaction()
+        return tid
 
     def close(self) -> None:
         """Disconnect, give up an unfinished transaction, close the storage."""
@@ -216,6 +218,7 @@ class Secondary(StorageProxy):
         try:
             self._connector.stop()
         finally:
+            release(self._stored, self._instance)
             self._storage.close()
 
 

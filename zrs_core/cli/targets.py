@@ -1,0 +1,161 @@
+"""The storage that a command is given: by a path, a configuration or a URI."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from ..errors import ConfigurationError, UnsuitableStorage
+
+# How a file for ZConfig begins, but for blanks: with a section, a directive or a comment.
+_CONFIGURATION_STARTS = (b"<", b"%", b"#")
+
+_SCHEMA = """
+<schema>
+  <import package="ZODB"/>
+  <multisection type="ZODB.storage" name="*" attribute="storages"/>
+</schema>
+"""
+
+
+class Target:
+    """A storage by what a person calls it.
+
+    It is a URI for zodburi if it has `://`. It is a file for ZConfig if its name ends in `.conf`,
+    or if it is there and begins like one; `#NAME` behind that chooses one of its storage sections.
+    Everything else is the path of a FileStorage.
+
+    :param text: one of these; `str()` gives it without the password of a URI.
+    :raises ConfigurationError: a configuration or a URI of which nothing can be made; the text
+        names the file and the line.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        #: The path of a FileStorage, None for another storage.
+        self.path: str | None = None
+        self._open: Callable[[], Any] | None = None
+        path, _, name = text.partition("#")
+        if "://" in text:
+            self._open = _resolve(text)
+        elif os.path.exists(text) or not name:
+            self._set_path(text, "")
+        else:
+            self._set_path(path, name)
+
+    def _set_path(self, path: str, name: str) -> None:
+        if path.endswith(".conf") or _begins_like_configuration(path):
+            self._open = _configured(path, name)
+        else:
+            self.path = self._text
+
+    def __str__(self) -> str:
+        return _without_password(self._text) if "://" in self._text else self._text
+
+    def open(self) -> Any:
+        """The storage; of a FileStorage, its path.
+
+        :raises ConfigurationError: it cannot be opened.
+        """
+        if self._open is None:
+            return self._text
+        try:
+            return self._open()
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            # Whatever the one who made the storage raises: a database that is not there, say.
+            raise UnsuitableStorage(f"{self} cannot be opened: {_in_a_line(error)}") from error
+
+
+def _begins_like_configuration(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(256).lstrip().startswith(_CONFIGURATION_STARTS)
+    except OSError:
+        return False
+
+
+def _configured(path: str, name: str) -> Callable[[], Any]:
+    import ZConfig
+
+    schema = ZConfig.loadSchemaFile(io.StringIO(_SCHEMA))
+    try:
+        with open(path, encoding="utf-8") as file:
+            config, _ = ZConfig.loadConfigFile(schema, file, url=_url(path))
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is no text in UTF-8") from error
+    except ZConfig.ConfigurationError as error:
+        raise ConfigurationError(_describe(path, error)) from error
+    section = _choose(path, name, config.storages)
+    opener: Callable[[], Any] = section.open
+    return opener
+
+
+def _url(path: str) -> str:
+    return f"file://{os.path.abspath(path)}"
+
+
+def _describe(path: str, error: Any) -> str:
+    """An error of ZConfig's in one line, with the file and the line that it is about."""
+    where = path
+    if error.url and error.url != _url(path):
+        # A file that is included.
+        where = unquote(urlsplit(error.url).path)
+    if error.lineno is not None and error.lineno > 0:
+        where += f", line {error.lineno}"
+    text = _in_a_line(error.message or error)
+    return f"{where}: {text}"
+
+
+def _choose(path: str, name: str, sections: list[Any]) -> Any:
+    if not sections:
+        raise ConfigurationError(f"{path}: there is no storage section in it")
+    # ZConfig makes the names lower case.
+    found = [each for each in sections if not name or each.name == name.lower()]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(each.name or "one without a name" for each in sections)
+    if name:
+        raise ConfigurationError(f"{path}: there is no storage section {name} in it, but {known}")
+    raise ConfigurationError(
+        f"{path}: there are {len(sections)} storage sections in it, {known}: choose one by "
+        f"{path}#NAME"
+    )
+
+
+def _resolve(uri: str) -> Callable[[], Any]:
+    shown = _without_password(uri)
+    try:
+        import zodburi
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"{shown}: zodburi is missing, which comes with the extra uri: "
+            'pip install "zrs-core[uri]"'
+        ) from error
+    try:
+        opener: Callable[[], Any]
+        opener, _ = zodburi.resolve_uri(uri)
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        # Each scheme has a resolver of somebody else's.
+        raise ConfigurationError(f"{shown}: {_in_a_line(error)}") from error
+    return opener
+
+
+def _without_password(uri: str) -> str:
+    password = urlsplit(uri).password
+    return uri.replace(f":{password}@", ":***@", 1) if password else uri
+
+
+def _in_a_line(error: object) -> str:
+    # The text of a KeyError is its repr.
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error
+    line = " ".join(str(text).split())
+    return line or type(error).__name__

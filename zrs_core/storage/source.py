@@ -1,0 +1,236 @@
+"""What all sources have in common: who waits for more, batches, records that are blobs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Generator, Iterable
+from typing import IO, Any, TypeAlias
+
+from ZODB.interfaces import IBlobStorage
+from zope.interface import implementer
+
+from ..interfaces import IStorageSource, ITransactionReader
+from ..messages import (
+    BLOB_BLOCK_SIZE,
+    NO_TID,
+    BlobBlock,
+    Commit,
+    PrimaryMessage,
+    Store,
+    StoreBlob,
+    Transaction,
+)
+from .blobs import MISSING_BLOB, is_blob_record, is_ordinary_record
+from .committed import Record
+
+log = logging.getLogger("zrs_core.storage")
+
+#: Seconds between two looks at what others have committed.
+DEFAULT_POLL_INTERVAL = 1.0
+
+# What a message costs besides its data, roughly: it keeps batches of tiny records short.
+_MESSAGE_OVERHEAD = 128
+
+# Bytes of records that are read at once: a transaction may be larger than memory.
+_PIECE_SIZE = 64 * 1024
+
+#: A transaction in pieces: messages that follow each other, and the bytes of their data.
+Pieces: TypeAlias = Generator[tuple[list[PrimaryMessage], int]]
+
+
+def _as_it_is(data: bytes) -> bytes:
+    return data
+
+
+@implementer(IStorageSource)
+class StorageSource:
+    """The history of a storage. A subclass makes the readers."""
+
+    def __init__(self, storage: Any) -> None:
+        self.blobs: bool = IBlobStorage.providedBy(storage)
+        self.missing_blobs = 0
+        self.packed_to = NO_TID
+        self.untransform: Callable[[bytes], bytes] = _as_it_is
+        self.poll_interval = DEFAULT_POLL_INTERVAL
+        self.storage = storage
+        self._lock = threading.Lock()
+        self._waiting: list[Callable[[], None]] = []
+
+    def open(self, start: bytes) -> StorageReader:
+        raise NotImplementedError
+
+    def last_tid(self) -> bytes:
+        tid: bytes = self.storage.lastTransaction()
+        return tid
+
+    def changed(self) -> None:
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        for wake in waiting:
+            try:
+                wake()
+            except Exception:
+                # Called by a commit, which is done: it must not look as if it had failed.
+                log.exception("%s: a reader cannot be woken", self.storage.getName())
+
+    def add_waiting(self, wake: Callable[[], None]) -> None:
+        with self._lock:
+            self._waiting.append(wake)
+
+    def remove_waiting(self, wake: Callable[[], None]) -> bool:
+        """Whether `wake` was still waiting."""
+        with self._lock:
+            try:
+                self._waiting.remove(wake)
+            except ValueError:
+                return False
+            return True
+
+    def close(self) -> None:
+        """Readers have nothing in common that must be given up."""
+
+
+@implementer(ITransactionReader)
+class StorageReader:
+    """One reader's place in the history; a subclass knows where that is.
+
+    :param storage: where it finds blobs.
+    """
+
+    def __init__(self, source: StorageSource, storage: Any) -> None:
+        self._source = source
+        self._storage = storage
+        self._wake: Callable[[], None] | None = None
+        self._pieces: Pieces | None = None
+
+    def _next_transaction(self) -> Pieces | None:
+        """The next transaction, None if there is none yet."""
+        raise NotImplementedError
+
+    def _has_changed(self) -> bool:
+        """Whether something was committed since there was no next transaction."""
+        raise NotImplementedError
+
+    def read(self, budget: int) -> list[PrimaryMessage]:
+        batch: list[PrimaryMessage] = []
+        size = 0
+        while size < budget:
+            if self._pieces is None:
+                self._pieces = self._next_transaction()
+                if self._pieces is None:
+                    break
+            piece = next(self._pieces, None)
+            if piece is None:
+                self._pieces = None
+                continue
+            messages, data_size = piece
+            batch += messages
+            size += data_size + _MESSAGE_OVERHEAD * len(messages)
+        return batch
+
+    def _pieces_of(
+        self,
+        begin: Transaction,
+        records: Iterable[Record],
+        make_store: Callable[[bytes, bytes, bytes, bytes | None], Store],
+    ) -> Pieces:
+        """A whole transaction.
+
+        :param make_store: makes a record's message: `Store`, or what does not check its fields.
+        """
+        piece: list[PrimaryMessage] = [begin]
+        size = 0
+        for record in records:
+            oid, tid, data, data_txn = record
+            if not is_ordinary_record(data) and self._is_blob(record):
+                blob = self._open_blob(record)
+                if blob is not None:
+                    yield piece, size
+                    piece, size = [], 0
+                    with blob:
+                        yield from _blob_pieces(record, blob)
+                    continue
+            piece.append(make_store(oid, tid, data, data_txn))
+            size += len(data)
+            if size > _PIECE_SIZE:
+                yield piece, size
+                piece, size = [], 0
+        piece.append(Commit())
+        yield piece, size
+
+    def _is_blob(self, record: Record) -> bool:
+        """Whether a record is that of a blob, also if it is stored transformed."""
+        data = record.data
+        if not data:
+            # When the creation of a blob is undone, a BlobStorage keeps a copy of its file for the
+            # undo of that.
+            return self._has_blob_file(record)
+        if is_blob_record(data):
+            return True
+        data = self._source.untransform(data)
+        if is_ordinary_record(data):
+            return False
+        return is_blob_record(data) or self._has_blob_file(record)
+
+    def _has_blob_file(self, record: Record) -> bool:
+        if not self._source.blobs:
+            return False
+        try:
+            self._storage.loadBlob(record.oid, record.tid)
+        except MISSING_BLOB:
+            return False
+        return True
+
+    def _open_blob(self, record: Record) -> IO[bytes] | None:
+        """The blob of a record, or None if its file is missing.
+
+        :raises OSError: it is there and cannot be read.
+        """
+        why = "is missing"
+        if self._source.blobs:
+            with contextlib.suppress(*MISSING_BLOB):
+                # Not by its path: what is only cached in a file may be gone before it is opened.
+                file: IO[bytes] = self._storage.openCommittedBlobFile(record.oid, record.tid)
+                return file
+        else:
+            why = "cannot be found, since the storage was opened without a blob directory"
+        self._source.missing_blobs += 1
+        log.error(
+            "%s: the blob of object 0x%s in transaction 0x%s %s; its record is replicated "
+            "without it",
+            self._storage.getName(),
+            record.oid.hex(),
+            record.tid.hex(),
+            why,
+        )
+        return None
+
+    def wait(self, wake: Callable[[], None]) -> None:
+        if self._wake is not None:
+            self._source.remove_waiting(self._wake)
+        self._wake = wake
+        self._source.add_waiting(wake)
+        # What was committed between the last read and now has woken nobody.
+        if self._has_changed() and self._source.remove_waiting(wake):
+            wake()
+
+    def close(self) -> None:
+        if self._wake is not None:
+            self._source.remove_waiting(self._wake)
+        if self._pieces is not None:
+            self._pieces.close()
+            self._pieces = None
+
+
+def _blob_pieces(record: Record, blob: IO[bytes]) -> Pieces:
+    size = os.fstat(blob.fileno()).st_size
+    blocks = -(-size // BLOB_BLOCK_SIZE)
+    oid, tid, data, data_txn = record
+    yield [StoreBlob(oid, tid, data, data_txn, blocks)], len(data)
+    for _ in range(blocks):
+        # A file that has become shorter makes an empty block, which no message may be.
+        block = blob.read(BLOB_BLOCK_SIZE)
+        yield [BlobBlock(block)], len(block)
