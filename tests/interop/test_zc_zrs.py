@@ -220,7 +220,9 @@ def test_ours_closes_when_theirs_has_everything(
     with ExitStack() as stack:
         with our_primary(1, path=ours, word=word, transport=transport, close_timeout=60) as primary:
             primary.commit(300)
-            secondary = stack.enter_context(follow(primary.address))
+            # It keeps its port, where theirs will knock again, from becoming somebody else's.
+            proxy = stack.enter_context(CuttingProxy(primary.address, []))
+            secondary = stack.enter_context(follow(proxy.address))
             wait_for(lambda: secondary.tid() > NO_TID, "the stream to run")
             last = primary.tid()
         assert secondary.tid() == last

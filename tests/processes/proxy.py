@@ -8,7 +8,7 @@ import selectors
 import socket
 import struct
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 _READ_SIZE = 65_536
 
@@ -22,9 +22,11 @@ def random_cuts(chance: random.Random, count: int) -> list[int]:
 
 
 class CuttingProxy:
-    """Forwards to `target`; the nth connection is reset once it has forwarded `cuts[n]` bytes.
+    """Forwards to `target`; a connection is reset once it has forwarded so many bytes.
 
-    Bytes count in both directions. Connections beyond the list of cuts are left alone.
+    They count in both directions. The next number in `cuts` is used when a connection was cut at
+    the one before, and not when it ended by itself: a stranger may have come by, who looks for
+    somebody that used to listen at this port. After the last one, connections are left alone.
     """
 
     def __init__(self, target: tuple[str, int], cuts: Iterable[int]) -> None:
@@ -50,8 +52,8 @@ class CuttingProxy:
 
     def _run(self) -> None:
         with self._listener, self._wake:
-            for count in self._accepted():
-                budget = self._cuts[count] if count < len(self._cuts) else None
+            while self._readable(self._listener):
+                budget = self._cuts[self.cut] if self.cut < len(self._cuts) else None
                 client, _ = self._listener.accept()
                 with client:
                     try:
@@ -61,12 +63,6 @@ class CuttingProxy:
                     with server:
                         if self._forward(client, server, budget):
                             self.cut += 1
-
-    def _accepted(self) -> Iterator[int]:
-        count = 0
-        while self._readable(self._listener):
-            yield count
-            count += 1
 
     def _readable(self, *sockets: socket.socket) -> list[socket.socket]:
         """Those of the sockets that can be read; none once the proxy is to close."""
