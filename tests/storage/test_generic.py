@@ -24,6 +24,7 @@ from ZODB.interfaces import (
     IStorageRestoreable,
 )
 from ZODB.MappingStorage import MappingStorage, TransactionRecord
+from ZODB.POSException import POSKeyError
 from ZODB.utils import p64, u64, z64
 from zope.component import getGlobalSiteManager
 from zope.interface import Interface, alsoProvides, directlyProvides
@@ -36,8 +37,8 @@ from zrs_core.errors import (
     WrittenToByOthers,
 )
 from zrs_core.interfaces import IStorageSource
-from zrs_core.messages import NO_TID, Commit, Store, Transaction
-from zrs_core.storage.generic import GenericSink, IterationSource
+from zrs_core.messages import NO_TID, BlobBlock, Commit, Store, StoreBlob, Transaction
+from zrs_core.storage.generic import GenericSink, IterationSource, RestoringSink
 from zrs_core.storage.opening import sink_of, source_of
 from zrs_core.tids import describe_tid
 
@@ -686,3 +687,21 @@ class TestPrimariesOverThem:
         with pytest.raises(ConfigurationError, match=r"poll_interval must be 0\.01 to 3600 sec"):
             open_primary(tmp_path / "Data.fs", poll_interval=value)
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_blob_whose_creation_was_undone(tmp_path):
+    storage = blob_storage(tmp_path / "other")
+    sink = RestoringSink(storage, lambda tid, oids: None)
+    oid, tid = p64(1), p64(1 << 40)
+    for message in (
+        Transaction(tid),
+        StoreBlob(oid, tid, b"", None, 1),
+        BlobBlock(b"for the undo of it"),
+        Commit(),
+    ):
+        sink.apply(message)
+    with pytest.raises(POSKeyError):
+        storage.load(oid)
+    assert Path(storage.loadBlob(oid, tid)).read_bytes() == b"for the undo of it"
+    assert [record[2] for each in contents(storage) for record in each.records] == [None]
+    storage.close()
