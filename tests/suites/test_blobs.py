@@ -13,7 +13,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from ZODB.tests import testblob
+from ZODB.tests import PackableStorage, testblob
 
 from zrs_core import Primary
 
@@ -34,14 +34,17 @@ class Suite:
             suite = testblob.storage_reusable_suite(
                 "", self._open, test_blob_storage_recovery=True, test_packing=True
             )
+        suite.addTest(
+            PackableStorage.IExternalGC_suite(lambda: self._open("data", "blobs", pack_gc=False))
+        )
         self._layer = suite.layer
         self.cases = [each for each in _flat(suite) if _opens_what_it_is_given(each)]
 
-    def _open(self, name: str, blob_dir: str) -> Any:
+    def _open(self, name: str, blob_dir: str, **options: Any) -> Any:
         replication = Replication(Path(name), self._open_storage, self._transport)
         # Where some of the tests look for them.
         os.symlink(replication.directory("primary") / "blobs", blob_dir)
-        primary = replication.serve()
+        primary = replication.serve(**options)
         self._opened.append((blob_dir, primary, replication))
         return primary
 

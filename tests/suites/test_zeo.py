@@ -86,8 +86,10 @@ class Served(testZEO.GenericTestBase):
         ) as file:
             last = file.last_tid()
         live = self._replication.live
-        wait_for(lambda: live.lastTransaction() >= last, "the secondary to be connected")
-        super().tearDown()
+        try:
+            wait_for(lambda: live.lastTransaction() >= last, "the secondary to be connected")
+        finally:
+            super().tearDown()
         # What is left behind here is not to be found by the next test, of whatever module.
         gc.collect()
 
