@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
+# Versions of ZODB that the tests are run with besides the newest one.
+ZODBS := 5.8.1 6.0.1
 
-.PHONY: demo test test-all peers coverage lint types clean
+.PHONY: demo test test-all test-versions $(ZODBS:%=test-zodb-%) peers coverage lint types clean
 
 demo: $(VENV)/.cli
 	$(BIN)/zrs demo
@@ -13,8 +15,14 @@ test: $(VENV)/.test $(PEERS)/zodb-5.5.1/.installed
 	$(BIN)/python -m pytest -q --numprocesses=auto -m "not long" --cov --cov-report=term
 
 # All that `test` runs, and what takes its time.
-test-all: test peers
+test-all: test test-versions peers
 	$(BIN)/python -m pytest -q --numprocesses=auto -m long --timeout=900
+
+# The storages with older versions of ZODB, by the tests of this project and by ZODB's own.
+test-versions: $(ZODBS:%=test-zodb-%)
+
+$(ZODBS:%=test-zodb-%): test-zodb-%: $(VENV)-zodb-%/.test
+	$(<D)/bin/python -m pytest -q --numprocesses=auto -m "not long" tests/storage tests/suites
 
 # Those with whom tests/interop replicates, each in an environment of its own.
 peers: $(PEERS)/zodb-5.5.1/.installed $(PEERS)/zodb-6.4/.installed
@@ -42,6 +50,11 @@ $(VENV)/.test: $(VENV)/.python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $@
 
+$(VENV)-zodb-%/.test: pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' ZODB==$*
+	touch $@
+
 $(VENV)/.lint: $(VENV)/.python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
 	touch $@
@@ -54,4 +67,5 @@ $(PEERS)/%/.installed: tests/interop/peers/%.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(PEERS) build *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-zodb-* $(PEERS)
+	rm -rf build *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
