@@ -58,7 +58,7 @@ class Application:
         return last
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
+@pytest.fixture(params=["sqlite", "postgresql"])
 def relstorage(request, tmp_path):
     """Opens the new storage; and the document's configuration for it."""
     text = block("<relstorage>").replace("/var/zodb", str(tmp_path))
@@ -87,6 +87,7 @@ def relstorage(request, tmp_path):
     return opener, configuration
 
 
+@pytest.mark.long
 def test_there_and_back(zrs, relstorage, tmp_path):
     opener, configuration = relstorage
     (tmp_path / "old").mkdir()

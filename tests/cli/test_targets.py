@@ -255,6 +255,7 @@ def test_both_by_configurations(zrs, database, tmp_path):
     assert is_equal(database, copy)
 
 
+@pytest.mark.long
 def test_by_a_uri(zrs, database, tmp_path):
     _, address = serve(zrs, database)
     copy = tmp_path / "copy"
