@@ -133,6 +133,18 @@ def close_all(names):
             value.close()
 
 
+def test_the_tests_that_documents_name_are_there():
+    found = []
+    for path in DOCUMENTS:
+        for file, name in re.findall(
+            r"``(tests/[\w/]+\.py)(?:::(\w+))?``", path.read_text("utf-8")
+        ):
+            found.append(file)
+            text = (ROOT / file).read_text(encoding="utf-8")
+            assert not name or re.search(rf"^(def|class) {name}\b", text, re.MULTILINE), name
+    assert found
+
+
 def test_all_documents_are_listed():
     index = (ROOT / "docs" / "index.rst").read_text(encoding="utf-8")
     for path in DOCUMENTS[1:]:
