@@ -21,6 +21,7 @@ from ZODB.FileStorage import FileStorage
 import zrs_core
 from zrs_core import Primary, Secondary, zconfig
 from zrs_core.addresses import TCPAddress, UnixAddress
+from zrs_core.errors import UnsuitableStorage
 
 from .conditions import wait_for
 from .databases import traffic
@@ -432,3 +433,63 @@ def test_reading_a_configuration_imports_no_transport():
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+class TestOtherStorages:
+    RELSTORAGE = """
+        %import relstorage
+        %import zrs_core
+        <zrs>
+          {keys}
+          transport socket-thread
+          <relstorage>
+            name relational
+            keep-history {history}
+            blob-dir cache
+            <sqlite3>
+              data-dir sqlite
+            </sqlite3>
+          </relstorage>
+        </zrs>
+    """
+    COMPRESSED = """
+        %import zc.zlibstorage
+        %import zrs_core
+        <zrs>
+          replicate-to ./primary.sock
+          transport socket-thread
+          poll-interval 0.5
+          <zlibstorage>
+            <filestorage>
+              path Data.fs
+              blob-dir blobs
+            </filestorage>
+          </zlibstorage>
+        </zrs>
+    """
+
+    def test_a_compressed_one_is_replicated_into_a_relstorage(self):
+        primary = parse(self.COMPRESSED).open()
+        secondary = parse(
+            self.RELSTORAGE.format(keys="replicate-from ./primary.sock", history="true")
+        ).open()
+        with contextlib.closing(secondary), traffic(primary) as commits:
+            commits.commit(10)
+            last = primary.lastTransaction()
+            wait_for(lambda: secondary.lastTransaction() == last, "the transactions")
+        assert type(primary) is Primary
+        assert type(secondary) is Secondary
+
+    def test_a_relstorage_without_history_is_refused_and_closed(self):
+        opener = parse(self.RELSTORAGE.format(keys="replicate-to ./p.sock", history="false"))
+        with pytest.raises(UnsuitableStorage, match=r"relational \(RelStorage\) cannot take part"):
+            opener.open()
+
+    def test_a_second_blob_dir_is_refused(self):
+        with pytest.raises(ZConfig.ConfigurationError, match="inside has a blob-dir already"):
+            parse(self.RELSTORAGE.format(keys="replicate-to 0\nblob-dir more", history="true"))
+
+    def test_a_file_below_a_wrapper_is_looked_at_before_it_is_opened(self):
+        Path("Data.fs").write_text("no database")
+        with pytest.raises(UnsuitableStorage, match=r"line 5\): Data\.fs is not a FileStorage"):
+            parse(self.COMPRESSED).open()

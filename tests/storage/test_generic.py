@@ -28,6 +28,7 @@ from ZODB.POSException import POSKeyError
 from ZODB.utils import p64, u64, z64
 from zope.component import getGlobalSiteManager
 from zope.interface import Interface, alsoProvides, directlyProvides
+from zope.interface.verify import verifyObject
 
 from zrs_core.errors import (
     ConfigurationError,
@@ -266,6 +267,12 @@ class TestASourceThatIterates:
         reader.read(1)
         reader.close()
         reader.close()
+
+    def test_it_provides_what_a_primary_asks_for(self, source, tmp_path):
+        assert verifyObject(IStorageSource, source)
+        storage = open_file_storage(tmp_path / "file")
+        assert verifyObject(IStorageSource, source_of(storage))
+        storage.close()
 
 
 class TestPolling:

@@ -27,7 +27,7 @@ def serve(tmp_path):
         def client(name):
             return ZEO.client(address, blob_dir=str(tmp_path / name) if blobs else None)
 
-        return client, stop
+        return client, lambda: stops.pop()()
 
     yield serve_it
     for stop in stops:
