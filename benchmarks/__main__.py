@@ -1,0 +1,54 @@
+"""Measure, print a table, write results.json."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from . import catch_up
+from .cases import Values
+from .contenders import CONTENDERS, ROOT, Contender
+from .results import describe, environment, save
+from .rounds import measure
+from .sizes import SIZES
+from .table import number, print_tables
+
+_BENCHMARKS = {"catch-up": catch_up}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(_BENCHMARKS)}")
+    parser.add_argument("--sizes", choices=SIZES, default="full")
+    parser.add_argument("--rounds", type=int, help="other than what the sizes have")
+    parser.add_argument("--output", type=Path, default=ROOT / "build" / "benchmarks")
+    arguments = parser.parse_args()
+    unknown = {*arguments.names} - {*_BENCHMARKS}
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+
+    sizes = SIZES[arguments.sizes]
+    rounds = arguments.rounds or sizes.rounds
+    scratch = ROOT / "build" / "benchmarks"
+    scratch.mkdir(parents=True, exist_ok=True)
+    console = Console(soft_wrap=True)
+    command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+    where, described = environment(command, CONTENDERS), []
+    for name in arguments.names or _BENCHMARKS:
+        for case in _BENCHMARKS[name].cases(sizes, scratch / "data"):
+            console.print(f"{case.name}: {case.description}", style="bold")
+
+            def show(number_: int, contender: Contender, values: Values) -> None:
+                told = ", ".join(f"{what} {number(value)}" for what, value in values.items())
+                console.print(f"  round {number_ + 1}, {contender.name}: {told}")
+
+            described.append(describe(case, measure(case, rounds, scratch, show)))
+            save(arguments.output / "results.json", where, described)
+    print_tables(console, {**where, "cases": described})
+
+
+main()
