@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from . import catch_up
+from . import catch_up, commit_rate, growth, idle, lag, many_fresh, memory
 from .cases import Values
 from .contenders import CONTENDERS, ROOT, Contender
 from .results import describe, environment, save
@@ -17,7 +17,15 @@ from .rounds import measure
 from .sizes import SIZES
 from .table import number, print_tables
 
-_BENCHMARKS = {"catch-up": catch_up}
+_BENCHMARKS = {
+    "catch-up": catch_up,
+    "commit-rate": commit_rate,
+    "lag": lag,
+    "memory": memory,
+    "growth": growth,
+    "many-fresh": many_fresh,
+    "idle": idle,
+}
 
 
 def main() -> None:

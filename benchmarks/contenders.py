@@ -67,3 +67,5 @@ PEER = Contender(
     },
 )
 CONTENDERS = [*OURS, PEER]
+# What replication is laid over, to compare commits with.
+BARE = Contender("FileStorage", "FileStorage", "", {"primary": sys.executable})

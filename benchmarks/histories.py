@@ -18,11 +18,14 @@ from typing import NamedTuple
 
 from persistent.mapping import PersistentMapping
 from ZODB.blob import Blob, FilesystemHelper
+from ZODB.FileStorage import FileStorage
 from ZODB.fsIndex import fsIndex
 
 _TRANSACTION = struct.Struct(">8sQcHHH")
 _RECORD = struct.Struct(">8s8sQQHQ")
 _NUMBER = struct.Struct(">Q")
+_MAGIC = b"FS30"
+_FIRST = len(_MAGIC)
 
 _BLOB = pickle.dumps(Blob, 3) + pickle.dumps(None, 3)
 _BLOCK = 1 << 20
@@ -71,6 +74,29 @@ def generate_blobs(directory: Path, count: int, size: int) -> History:
     return History(path, path.parent / "blobs", count, count, count * size, tid_of(count - 1))
 
 
+def cut(history: History, transactions: int) -> tuple[Path, Path]:
+    """A file with so many of its first transactions, and its index."""
+    path = history.path.parent / f"first-{transactions}" / history.path.name
+    with _unless_there(path.parent) as unfinished:
+        if unfinished is not None:
+            copy = unfinished / path.name
+            shutil.copyfile(history.path, copy)
+            with copy.open("r+b") as file:
+                file.truncate(_end_of(history.path, transactions))
+            FileStorage(str(copy)).close()
+    return path, path.with_name(f"{path.name}.index")
+
+
+def _end_of(path: Path, transactions: int) -> int:
+    pos = _FIRST
+    with path.open("rb") as file:
+        for _ in range(transactions):
+            file.seek(pos)
+            _, length, *_ = _TRANSACTION.unpack(file.read(_TRANSACTION.size))
+            pos += length + _NUMBER.size
+    return pos
+
+
 @contextlib.contextmanager
 def _unless_there(directory: Path) -> Iterator[Path | None]:
     """A directory to be filled, which becomes `directory` after it; None if that is there."""
@@ -87,9 +113,9 @@ def _unless_there(directory: Path) -> Iterator[Path | None]:
 def _write_records(path: Path, transactions: int, records: int, data: Iterator[bytes]) -> None:
     index = fsIndex()
     objects = max(records, transactions * records // _REVISIONS)
-    pos = 4
+    pos = _FIRST
     with path.open("wb") as file:
-        file.write(b"FS30")
+        file.write(_MAGIC)
         for number in range(transactions):
             tid, begin = tid_of(number), pos
             pos += _TRANSACTION.size + len(_DESCRIPTION)

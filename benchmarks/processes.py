@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -12,6 +13,9 @@ from typing import IO, Any
 from .contenders import ROOT, Contender
 
 _STOP_TIMEOUT = 90.0
+_IDLE_INTERVAL = 0.5
+#: Seconds of processor time in a second.
+_IDLE = 0.04
 
 
 class NodeFailed(Exception):
@@ -41,6 +45,11 @@ class NodeProcess:
         self._begin = self.call("usage")
         return self
 
+    def begin_again(self) -> None:
+        """What it uses is counted from here on."""
+        self.call("forget_peak")
+        self._begin = self.call("usage")
+
     def call(self, method: str, **arguments: Any) -> Any:
         """Have it call a method, and wait for the result."""
         return self.start(method, **arguments)()
@@ -62,12 +71,26 @@ class NodeProcess:
         return answer["result"]
 
     def used(self) -> dict[str, float]:
-        """What it has used since it began: seconds of processor time, MB of memory at the peak."""
+        """What it has used since it began, or began again.
+
+        That is seconds of processor time, and MB of memory at the peak.
+        """
         now = self.call("usage")
         return {
             "cpu": now["cpu"] - self._begin["cpu"],
             "peak": (now["peak"] - self._begin["peak"]) / 1e6,
         }
+
+    def resident(self) -> float:
+        """Bytes of it that are in memory now."""
+        return float(self.call("usage")["resident"])
+
+    def wait_until_idle(self) -> None:
+        """Until it uses no processor time to speak of."""
+        used = -1.0
+        while (now := self.call("usage")["cpu"]) > used + _IDLE * _IDLE_INTERVAL:
+            used = now
+            time.sleep(_IDLE_INTERVAL)
 
     def pause(self) -> None:
         self._process.send_signal(signal.SIGSTOP)

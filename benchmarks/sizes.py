@@ -13,10 +13,61 @@ class Sizes:
     small_transactions: int
     large_transactions: int
     blobs: int
+    commits: int
+    secondaries: tuple[int, ...]
+    lag_commits: int
+    many_fresh_transactions: int
+    idle_seconds: int
+    memory_transactions: int
+    memory_blob: int
+    stopped_seconds: int
+    growth: tuple[int, ...]
 
 
-FULL = Sizes(rounds=5, small_transactions=40_000, large_transactions=400, blobs=60)
-QUICK = Sizes(rounds=1, small_transactions=2_000, large_transactions=100, blobs=15)
-SMALLEST = Sizes(rounds=1, small_transactions=50, large_transactions=5, blobs=2)
+FULL = Sizes(
+    rounds=5,
+    small_transactions=40_000,
+    large_transactions=400,
+    blobs=60,
+    commits=10_000,
+    secondaries=(0, 1, 4, 8),
+    lag_commits=1_000,
+    many_fresh_transactions=10_000,
+    idle_seconds=10,
+    memory_transactions=10_000,
+    memory_blob=2_000_000_000,
+    stopped_seconds=60,
+    growth=(10_000, 100_000, 1_000_000),
+)
+QUICK = Sizes(
+    rounds=1,
+    small_transactions=2_000,
+    large_transactions=100,
+    blobs=15,
+    commits=1_000,
+    secondaries=(0, 1, 4),
+    lag_commits=200,
+    many_fresh_transactions=300,
+    idle_seconds=2,
+    memory_transactions=1_000,
+    memory_blob=200_000_000,
+    stopped_seconds=5,
+    growth=(1_000, 100_000),
+)
+SMALLEST = Sizes(
+    rounds=1,
+    small_transactions=50,
+    large_transactions=5,
+    blobs=2,
+    commits=20,
+    secondaries=(0, 1),
+    lag_commits=20,
+    many_fresh_transactions=20,
+    idle_seconds=1,
+    memory_transactions=20,
+    memory_blob=5_000_000,
+    stopped_seconds=1,
+    growth=(50, 100),
+)
 
 SIZES = {"full": FULL, "quick": QUICK, "smallest": SMALLEST}

@@ -1,4 +1,4 @@
-"""The two implementations, behind the same two functions.
+"""The two implementations, and none, behind the same functions.
 
 Each is imported when it is asked for: a process has one of them, and its virtual environment need
 not have the other.
@@ -25,7 +25,7 @@ class Implementation(NamedTuple):
 
 def load(name: str, transport: str) -> Implementation:
     """Import what an implementation needs, all of it."""
-    return _zrs_core(transport) if name == "zrs_core" else _zc_zrs()
+    return {"zrs_core": _zrs_core, "zc.zrs": _zc_zrs, "FileStorage": _none}[name](transport)
 
 
 def _zrs_core(transport: str) -> Implementation:
@@ -39,7 +39,7 @@ def _zrs_core(transport: str) -> Implementation:
     )
 
 
-def _zc_zrs() -> Implementation:
+def _zc_zrs(transport: str) -> Implementation:
     import zc.zrs.primary
     import zc.zrs.secondary
 
@@ -55,3 +55,12 @@ def _zc_zrs() -> Implementation:
         address,
         lambda storage, address: zc.zrs.secondary.Secondary(storage, tuple(address)),
     )
+
+
+def _none(transport: str) -> Implementation:
+    """A FileStorage by itself, which nobody follows."""
+
+    def nobody(*args: Any) -> Any:
+        raise ValueError("a FileStorage by itself has no secondaries")
+
+    return Implementation(lambda storage: storage, lambda storage: ("", 0), nobody)

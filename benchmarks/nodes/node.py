@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from ZODB.FileStorage import FileStorage
@@ -21,10 +22,18 @@ class Node:
     def usage(self) -> dict[str, float]:
         return usage()
 
-    def close(self) -> None:
-        if self._storage is not None:
-            self._storage.close()
+    def forget_peak(self) -> None:
+        forget_peak()
 
 
-def file_storage(path: str, blobs: str | None) -> FileStorage:
-    return FileStorage(path, blob_dir=blobs)
+class TimedFileStorage(FileStorage):  # type: ignore[misc]
+    """Remembers when each transaction was committed: on disk, and before anybody is told."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.committed: dict[bytes, float] = {}
+
+    def tpc_finish(self, *args: Any) -> bytes:
+        tid: bytes = super().tpc_finish(*args)
+        self.committed[tid] = time.monotonic()
+        return tid

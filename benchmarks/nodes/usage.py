@@ -12,12 +12,12 @@ def forget_peak() -> None:
 
 
 def usage() -> dict[str, float]:
-    """Seconds of processor time, in user and system mode, and the peak of resident bytes."""
-    return {"cpu": time.process_time(), "peak": _peak()}
+    """Seconds of processor time, in user and system mode; bytes in memory, now and at the peak."""
+    return {"cpu": time.process_time(), "resident": _memory("VmRSS"), "peak": _memory("VmHWM")}
 
 
-def _peak() -> int:
+def _memory(what: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(f"{what}:"):
             return int(line.split()[1]) * 1024
-    raise OSError("the system does not tell the peak of resident memory")
+    raise OSError(f"the system does not tell {what}")
