@@ -27,7 +27,7 @@ _PATIENCE = 0.005
 
 
 def cases(sizes: Sizes, data: Path) -> list[Case]:
-    found = [_last_ones(data, transactions) for transactions in sizes.growth]
+    found = [_last_ones(data, transactions, sizes.growth_last) for transactions in sizes.growth]
     history = generate_records(data, sizes.growth[-1], 1, _RECORD_SIZE)
     where = f"a history of {history.transactions:,} transactions"
     return [
@@ -48,9 +48,8 @@ def cases(sizes: Sizes, data: Path) -> list[Case]:
     ]
 
 
-def _last_ones(data: Path, transactions: int) -> Case:
+def _last_ones(data: Path, transactions: int, count: int) -> Case:
     history = generate_records(data, transactions, 1, _RECORD_SIZE)
-    count = min(transactions, 10_000)
     return Case(
         f"growth, the last {count:,} of {transactions:,} transactions",
         "from connecting until the last is visible",

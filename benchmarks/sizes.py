@@ -22,6 +22,7 @@ class Sizes:
     memory_blob: int
     stopped_seconds: int
     growth: tuple[int, ...]
+    growth_last: int
 
 
 FULL = Sizes(
@@ -31,28 +32,30 @@ FULL = Sizes(
     blobs=60,
     commits=10_000,
     secondaries=(0, 1, 4, 8),
-    lag_commits=1_000,
-    many_fresh_transactions=10_000,
+    lag_commits=500,
+    many_fresh_transactions=3_000,
     idle_seconds=10,
     memory_transactions=10_000,
     memory_blob=2_000_000_000,
     stopped_seconds=60,
     growth=(10_000, 100_000, 1_000_000),
+    growth_last=10_000,
 )
 QUICK = Sizes(
     rounds=1,
-    small_transactions=2_000,
-    large_transactions=100,
-    blobs=15,
-    commits=1_000,
+    small_transactions=1_000,
+    large_transactions=50,
+    blobs=10,
+    commits=500,
     secondaries=(0, 1, 4),
     lag_commits=200,
-    many_fresh_transactions=300,
+    many_fresh_transactions=100,
     idle_seconds=2,
-    memory_transactions=1_000,
-    memory_blob=200_000_000,
-    stopped_seconds=5,
+    memory_transactions=500,
+    memory_blob=100_000_000,
+    stopped_seconds=2,
     growth=(1_000, 100_000),
+    growth_last=1_000,
 )
 SMALLEST = Sizes(
     rounds=1,
@@ -67,7 +70,8 @@ SMALLEST = Sizes(
     memory_transactions=20,
     memory_blob=5_000_000,
     stopped_seconds=1,
-    growth=(50, 100),
+    growth=(20, 100),
+    growth_last=20,
 )
 
 SIZES = {"full": FULL, "quick": QUICK, "smallest": SMALLEST}
