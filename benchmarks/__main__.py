@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from .rounds import measure
 from .sizes import SIZES
 from .table import number, print_tables
 
+_BUILD = ROOT / "build" / "benchmarks"
+_PRINTED_WIDTH = 140
 _BENCHMARKS = {
     "catch-up": catch_up,
     "commit-rate": commit_rate,
@@ -33,7 +36,8 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(_BENCHMARKS)}")
     parser.add_argument("--sizes", choices=SIZES, default="full")
     parser.add_argument("--rounds", type=int, help="other than what the sizes have")
-    parser.add_argument("--output", type=Path, default=ROOT / "build" / "benchmarks")
+    parser.add_argument("--directory", type=Path, default=_BUILD, help="for all databases")
+    parser.add_argument("--output", type=Path, default=_BUILD)
     arguments = parser.parse_args()
     unknown = {*arguments.names} - {*_BENCHMARKS}
     if unknown:
@@ -41,11 +45,13 @@ def main() -> None:
 
     sizes = SIZES[arguments.sizes]
     rounds = arguments.rounds or sizes.rounds
-    scratch = ROOT / "build" / "benchmarks"
+    scratch = arguments.directory
     scratch.mkdir(parents=True, exist_ok=True)
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else _PRINTED_WIDTH)
+    # Terminated as interrupted: processes are ended and files are removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
-    where, described = environment(command, CONTENDERS), []
+    where, described = environment(command, CONTENDERS, scratch), []
     for name in arguments.names or _BENCHMARKS:
         for case in _BENCHMARKS[name].cases(sizes, scratch / "data"):
             console.print(f"{case.name}: {case.description}", style="bold")

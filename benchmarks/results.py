@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
@@ -13,6 +15,8 @@ from typing import Any
 from .cases import Case
 from .contenders import Contender
 from .rounds import Measured
+
+_FSYNCS = 200
 
 
 def describe(case: Case, measured: Measured) -> dict[str, Any]:
@@ -33,14 +37,18 @@ def describe(case: Case, measured: Measured) -> dict[str, Any]:
     }
 
 
-def environment(command: str, contenders: Iterable[Contender]) -> dict[str, Any]:
-    """The command that measured, on what machine, with which versions."""
+def environment(command: str, contenders: Iterable[Contender], scratch: Path) -> dict[str, Any]:
+    """The command that measured, on what machine, with which versions.
+
+    :param scratch: where the databases are.
+    """
     return {
         "command": command,
         "machine": {
             "processor": _processor(),
             "processors": os.cpu_count(),
             "memory": f"{_memory() / 1e9:.0f} GB",
+            "fsync ms": _fsync(scratch) * 1e3,
             "system": f"{platform.system()} {platform.release()}",
         },
         "versions": {each.name: each.versions() for each in contenders},
@@ -69,3 +77,16 @@ def _processor() -> str:
 
 def _memory() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _fsync(directory: Path) -> float:
+    """Seconds that it takes to have some bytes on disk: what each commit waits for at least."""
+    times = []
+    with tempfile.TemporaryFile(dir=directory) as file:
+        for _ in range(_FSYNCS):
+            file.write(bytes(300))
+            file.flush()
+            begin = time.perf_counter()
+            os.fsync(file.fileno())
+            times.append(time.perf_counter() - begin)
+    return median(times)

@@ -49,7 +49,7 @@ def measured_with(results: dict[str, Any]) -> list[str]:
     lines = [
         f"{results['command']}: medians of all rounds",
         f"{machine['processors']} processors ({machine['processor']}), {machine['memory']}, "
-        f"{machine['system']}",
+        f"{machine['system']}; an fsync takes {number(machine['fsync ms'])} ms",
     ]
     for name, ends in results["versions"].items():
         texts = [", ".join(map(" ".join, versions.items())) for versions in ends.values()]
