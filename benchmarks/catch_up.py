@@ -25,7 +25,7 @@ def _case(what: str, history: History) -> Case:
     return Case(
         f"fresh secondary, {what}",
         f"{history.transactions:,} transactions, {history.records:,} records, "
-        f"{history.bytes / 1e6:,.0f} MB, from connecting until the last is visible",
+        f"{history.size / 1e6:,.0f} MB, from connecting until the last is visible",
         [SECONDS, *USED],
         lambda contender, directory: catch_up(contender, history, directory),
     )

@@ -38,13 +38,13 @@ _FIRST_MINUTE = (((107 * 12 + 2) * 31) * 24) * 60
 
 
 class History(NamedTuple):
-    """A generated database: `bytes` counts records and blobs."""
+    """A generated database: `size` is the bytes of records and blobs."""
 
     path: Path
     blobs: Path | None
     transactions: int
     records: int
-    bytes: int
+    size: int
     last_tid: bytes
 
 
@@ -119,7 +119,7 @@ def _write_records(path: Path, transactions: int, records: int, data: Iterator[b
         for number in range(transactions):
             tid, begin = tid_of(number), pos
             pos += _TRANSACTION.size + len(_DESCRIPTION)
-            pieces = []
+            pieces: list[bytes] = []
             # The objects take turns: no transaction has one twice, and the first has the root.
             for each in range(number * records, (number + 1) * records):
                 oid, record = _NUMBER.pack(each % objects), next(data)

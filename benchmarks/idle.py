@@ -32,7 +32,7 @@ def cases(sizes: Sizes, data: Path) -> list[Case]:
         ),
         Case(
             f"{_SECONDARIES} secondaries that do not read",
-            f"of {history.bytes / 1e6:,.0f} MB, not a byte",
+            f"of {history.size / 1e6:,.0f} MB, not a byte",
             [MEMORY],
             partial(_stopped, history),
         ),

@@ -24,7 +24,7 @@ def cases(sizes: Sizes, data: Path) -> list[Case]:
         Case(
             f"{_SECONDARIES} fresh secondaries at once",
             f"{history.transactions:,} transactions, {history.records:,} records, "
-            f"{history.bytes / 1e6:,.0f} MB to each, until the last has all",
+            f"{history.size / 1e6:,.0f} MB to each, until the last has all",
             [RATE, Figure("primary cpu", "s", compared=False)],
             partial(_measure, history),
         )
@@ -53,6 +53,6 @@ def _measure(history: History, contender: Contender, directory: Path) -> Values:
             wait()
         seconds = time.perf_counter() - begin
         return {
-            RATE.name: _SECONDARIES * history.bytes / 1e6 / seconds,
+            RATE.name: _SECONDARIES * history.size / 1e6 / seconds,
             "primary cpu": primary.used()["cpu"],
         }

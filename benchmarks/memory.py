@@ -29,7 +29,7 @@ def cases(sizes: Sizes, data: Path) -> list[Case]:
     return [
         Case(
             "memory, records",
-            f"a fresh secondary receives {records.bytes / 1e6:,.0f} MB of records of "
+            f"a fresh secondary receives {records.size / 1e6:,.0f} MB of records of "
             f"{_RECORD_SIZE:,} bytes",
             [*PEAKS, TIME],
             lambda contender, directory: catch_up(contender, records, directory),
@@ -37,7 +37,7 @@ def cases(sizes: Sizes, data: Path) -> list[Case]:
         ),
         Case(
             "memory, a large blob",
-            f"a fresh secondary receives one blob of {blob.bytes / 1e6:,.0f} MB",
+            f"a fresh secondary receives one blob of {blob.size / 1e6:,.0f} MB",
             [*PEAKS, TIME],
             lambda contender, directory: catch_up(contender, blob, directory),
             most_rounds=1,
