@@ -15,21 +15,21 @@ Values = dict[str, float]
 class Figure(NamedTuple):
     """Something that is measured: its unit, and whether less of it is better.
 
-    `compared` tells whether it is one that implementations are compared by; the others explain.
+    Those that are `drawn` are what implementations are compared by; the others explain.
     """
 
     name: str
     unit: str
     less_is_better: bool = True
-    compared: bool = True
+    drawn: bool = True
 
 
 SECONDS = Figure("time", "s")
 USED = [
-    Figure("primary cpu", "s", compared=False),
-    Figure("secondary cpu", "s", compared=False),
-    Figure("primary peak", "MB", compared=False),
-    Figure("secondary peak", "MB", compared=False),
+    Figure("primary cpu", "s", drawn=False),
+    Figure("secondary cpu", "s", drawn=False),
+    Figure("primary peak", "MB", drawn=False),
+    Figure("secondary peak", "MB", drawn=False),
 ]
 
 

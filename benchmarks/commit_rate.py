@@ -15,8 +15,8 @@ from .sizes import Sizes
 RATE = Figure("commits", "1/s", less_is_better=False)
 FIGURES = [
     RATE,
-    Figure("secondaries behind after it", "s", compared=False),
-    Figure("primary cpu", "s", compared=False),
+    Figure("secondaries behind after it", "s", drawn=False),
+    Figure("primary cpu", "s", drawn=False),
 ]
 
 _RECORD_SIZE = 300

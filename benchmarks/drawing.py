@@ -35,7 +35,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
         (described, figure)
         for described in results["cases"]
         for figure in described["figures"]
-        if figure["compared"]
+        if figure["drawn"]
     ]
     rows = -(-len(panels) // _COLUMNS)
     caption = "\n".join(

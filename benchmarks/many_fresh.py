@@ -25,7 +25,7 @@ def cases(sizes: Sizes, data: Path) -> list[Case]:
             f"{_SECONDARIES} fresh secondaries at once",
             f"{history.transactions:,} transactions, {history.records:,} records, "
             f"{history.size / 1e6:,.0f} MB to each, until the last has all",
-            [RATE, Figure("primary cpu", "s", compared=False)],
+            [RATE, Figure("primary cpu", "s", drawn=False)],
             partial(_measure, history),
         )
     ]

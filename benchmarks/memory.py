@@ -14,9 +14,9 @@ from .histories import generate_blobs, generate_records
 from .processes import used_by
 from .sizes import Sizes
 
-PEAKS = [figure._replace(compared=True) for figure in USED if figure.name.endswith("peak")]
-TIME = Figure("time", "s", compared=False)
-CAUGHT_UP = Figure("caught up after", "s", compared=False)
+PEAKS = [figure._replace(drawn=True) for figure in USED if figure.name.endswith("peak")]
+TIME = Figure("time", "s", drawn=False)
+CAUGHT_UP = Figure("caught up after", "s", drawn=False)
 
 _RECORD_SIZE = 10_000
 #: Commits a second while a secondary does not read.

@@ -34,11 +34,7 @@ def _table(described: dict[str, Any]) -> Table:
     for figure in described["figures"]:
         row = [f"{figure['name']}, {figure['unit']}"]
         row += [number(values[figure["name"]]) for values in medians.values()]
-        row += [
-            f"{ratio(described, name, figure):.2f}" if figure["compared"] else ""
-            for name in medians
-            if name != reference
-        ]
+        row += [f"{ratio(described, name, figure):.2f}" for name in medians if name != reference]
         table.add_row(*row)
     return table
 

@@ -69,7 +69,7 @@ def test_all_benchmarks(tmp_path):
     for arguments in (
         ["benchmarks", "--sizes", "smallest", *where],
         ["benchmarks.drawing", results, drawing],
-        ["pytest", "-q", "-p", "no:cacheprovider", "--benchmark-disable", "benchmarks/codec"],
+        ["pytest", "-q", "-p", "no:cacheprovider", "--benchmark-disable", "benchmarks/parts"],
     ):
         subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, check=True)
     measured = json.loads(results.read_text())

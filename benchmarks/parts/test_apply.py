@@ -1,0 +1,38 @@
+"""From messages into a FileStorage, with its fsync.
+
+Without that of the disk, too, where there is a file system in memory:
+`python -m pytest --basetemp=/dev/shm/parts benchmarks/parts`
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+from ZODB.FileStorage import FileStorage
+
+from zrs_core.messages import PrimaryMessage
+from zrs_core.storage.filestorage import FileStorageSink, FileStorageSource
+
+from .test_read import read_all
+
+
+def test_apply(benchmark: Any, source: FileStorageSource, tmp_path: Path) -> None:
+    messages = read_all(source)
+    numbers = itertools.count()
+    storages = []
+
+    def setup() -> Any:
+        storages.append(FileStorage(str(tmp_path / f"{next(numbers)}.fs")))
+        return (FileStorageSink(storages[-1], lambda tid, oids: None), messages), {}
+
+    benchmark.pedantic(_apply, setup=setup, rounds=5)
+    for storage in storages:
+        assert storage.lastTransaction() == source.logical_last_tid()
+        storage.close()
+
+
+def _apply(sink: FileStorageSink, messages: list[PrimaryMessage]) -> None:
+    for message in messages:
+        sink.apply(message)
