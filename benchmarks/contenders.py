@@ -68,4 +68,6 @@ PEER = Contender(
 )
 CONTENDERS = [*OURS, PEER]
 # What replication is laid over, to compare commits with.
-BARE = Contender("FileStorage", "FileStorage", "", {"primary": sys.executable})
+BARE = Contender(
+    "FileStorage", "FileStorage", "", dict.fromkeys(("primary", "readers"), sys.executable)
+)

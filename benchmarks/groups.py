@@ -15,6 +15,7 @@ class Group(NamedTuple):
     """They are live: each of the secondaries has all that the primary has."""
 
     primary: NodeProcess
+    address: tuple[str, int]
     secondaries: list[NodeProcess]
 
     def wait(self) -> None:
@@ -39,4 +40,4 @@ def live_group(
             path = str(directory / f"secondary-{number}.fs")
             node.call("catch_up", path=path, address=address, tid=tid)
             nodes.append(node)
-        yield Group(primary, nodes)
+        yield Group(primary, address, nodes)

@@ -11,13 +11,13 @@ import traceback
 
 from .implementations import load
 from .primary import PrimaryNode
+from .readers import ReadersNode
 from .secondary import SecondaryNode
 
 
 def main(role: str, implementation: str, transport: str) -> None:
-    node = {"primary": PrimaryNode, "secondary": SecondaryNode}[role](
-        load(implementation, transport)
-    )
+    roles = {"primary": PrimaryNode, "secondary": SecondaryNode, "readers": ReadersNode}
+    node = roles[role](load(implementation, transport))
     for line in sys.stdin:
         method, arguments = json.loads(line)
         try:
