@@ -36,7 +36,7 @@ def cases(sizes: Sizes, data: Path) -> list[Case]:
         *(
             Case(
                 f"commits with {count} secondaries elsewhere",
-                f"{burst}; the secondaries only read, which takes little of this machine's processors",
+                f"{burst}; the secondaries only read, which takes little processor time",
                 [RATE, CPU],
                 partial(_elsewhere, sizes.commits, count),
                 contenders=(*CONTENDERS, BARE),
