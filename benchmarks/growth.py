@@ -16,6 +16,7 @@ from .processes import NodeProcess
 from .sizes import Sizes
 
 EACH = Figure("a transaction", "ms")
+EACH_CPU = [Figure(f"{role} cpu for each", "ms", drawn=False) for role in ("primary", "secondary")]
 SLOWEST, TYPICAL = Figure("slowest", "ms"), Figure("median", "ms")
 ABANDONED = Figure("primary cpu for each", "ms")
 
@@ -53,7 +54,7 @@ def _last_ones(data: Path, transactions: int, count: int) -> Case:
     return Case(
         f"growth, the last {count:,} of {transactions:,} transactions",
         "from connecting until the last is visible",
-        [EACH],
+        [EACH, *EACH_CPU],
         partial(_receive_last, history, count),
         most_rounds=1,
     )
@@ -71,7 +72,9 @@ def _receive_last(history: History, count: int, contender: Contender, directory:
         seconds = secondary.call(
             "catch_up", path=str(copy), address=address, tid=history.last_tid.hex()
         )
-    return {EACH.name: seconds / count * 1e3}
+        cpu = [primary.used()["cpu"], secondary.used()["cpu"]]
+    names = [figure.name for figure in (EACH, *EACH_CPU)]
+    return {name: value / count * 1e3 for name, value in zip(names, [seconds, *cpu], strict=True)}
 
 
 def _resume(history: History, contender: Contender, directory: Path) -> Values:
