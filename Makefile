@@ -6,7 +6,8 @@ PEERS := .venv-peers
 # Versions of ZODB that the tests are run with besides the newest one.
 ZODBS := 5.8.1 6.0.1
 
-.PHONY: demo test test-all test-versions $(ZODBS:%=test-zodb-%) peers coverage lint types clean
+.PHONY: demo test test-all test-versions $(ZODBS:%=test-zodb-%) peers coverage lint types \
+	bench bench-quick bench-parts clean
 
 demo: $(VENV)/.cli
 	$(BIN)/zrs demo
@@ -15,7 +16,7 @@ test: $(VENV)/.test $(PEERS)/zodb-5.5.1/.installed
 	$(BIN)/python -m pytest -q --numprocesses=auto -m "not long" --cov --cov-report=term
 
 # All that `test` runs, and what takes its time.
-test-all: test test-versions peers
+test-all: test test-versions peers $(VENV)/.bench
 	$(BIN)/python -m pytest -q --numprocesses=auto -m long --timeout=900
 
 # The storages with older versions of ZODB, by the tests of this project and by ZODB's own.
@@ -38,6 +39,18 @@ lint: $(VENV)/.lint
 types: $(VENV)/.lint
 	$(BIN)/mypy
 
+# Replication side by side with zc.zrs: a table, build/benchmarks/results.json, and the drawing.
+bench: $(VENV)/.bench peers
+	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.drawing build/benchmarks/results.json docs/performance.svg
+
+bench-quick: $(VENV)/.bench peers
+	$(BIN)/python -m benchmarks --sizes quick --output build/benchmarks/quick
+
+# The parts by themselves: the codec message by message, reading and applying.
+bench-parts: $(VENV)/.bench
+	$(BIN)/python -m pytest -q benchmarks/parts
+
 $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
@@ -57,6 +70,10 @@ $(VENV)-zodb-%/.test: pyproject.toml
 
 $(VENV)/.lint: $(VENV)/.python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	touch $@
 
 $(PEERS)/%/.installed: tests/interop/peers/%.txt
