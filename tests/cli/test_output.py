@@ -43,6 +43,7 @@ def console():
         (Diverged(NO_TID, None, None), Failed),
         (POSKeyError(b"\0" * 8), Failed),
         (OSError(28, "No space left on device"), Failed),
+        (sqlite3.OperationalError("the server\n  is gone"), Failed),
     ],
 )
 def test_errors_that_a_person_can_cause(error, kind):

@@ -488,3 +488,56 @@ def test_one_without_history_is_refused(end, open_primary, open_secondary, tmp_p
     )
     assert u64(storage.lastTransaction()) == 0
     storage.close()
+
+
+@pytest.mark.long
+class TestADatabaseServerThatDisconnects:
+    """PostgreSQL ends all connections, as it does when it is restarted."""
+
+    @pytest.fixture
+    def dsn(self, postgresql):
+        found = postgresql.create_database()
+        name = found.rpartition("=")[2]
+        self.disconnect = lambda: postgresql.run(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        )
+        return found
+
+    def test_under_a_primary(self, dsn, open_primary, open_secondary, network, tmp_path):
+        primary = open_primary(open_on_postgresql(dsn, tmp_path / "rel"), poll_interval=0.05)
+        secondary = open_secondary(reconnect_delay=1)
+        for _ in range(3):
+            with traffic(open_on_postgresql(dsn, tmp_path / "other")) as commits:
+                commits.commit(5)
+                last = commits._db.storage.new_instance().lastTransaction()
+            self.disconnect()
+
+            def caught_up(last=last):
+                network.advance(1)
+                network.run()
+                return secondary.lastTransaction() == last
+
+            wait_for(caught_up, "the transactions")
+        assert contents(secondary) == contents(primary)
+
+    def test_under_a_secondary(self, dsn, open_primary, open_secondary, network, tmp_path):
+        primary = open_primary()
+        with traffic(primary) as commits:
+            commits.commit(30)
+            storage = open_on_postgresql(dsn, tmp_path / "rel")
+            secondary = open_secondary(storage, reconnect_delay=1)
+            network.chunk_size = 4001
+            for _ in range(5):
+                for _ in range(40):
+                    network.step()
+                self.disconnect()
+            network.chunk_size = 1 << 20
+
+            def caught_up():
+                network.advance(1)
+                network.run()
+                return secondary.lastTransaction() == primary.lastTransaction()
+
+            wait_for(caught_up, "the transactions")
+            assert contents(secondary) == as_kept(contents(primary))
+        assert secondary.progress.connections > 1

@@ -49,8 +49,10 @@ def errors_in_a_line() -> Iterator[None]:
         raise Misconfigured(str(error)) from error
     except BrokenPipeError:
         raise
-    except (ReplicationError, POSError, OSError) as error:
-        raise Failed(str(error)) from error
+    except Exception as error:
+        if not _is_known(error):
+            raise
+        raise Failed(" ".join(str(error).split())) from error
 
 
 def say(console: Console, text: str) -> None:
