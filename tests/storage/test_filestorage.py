@@ -344,6 +344,26 @@ class TestSource:
         assert source.missing_blobs == 1
         assert "the blob of object 0x0000000000000001" in caplog.text
 
+    @pytest.mark.parametrize("reads", range(6))
+    def test_who_stops_within_a_blob_leaves_no_file_open(
+        self, reads, db, storage, open_reader, monkeypatch
+    ):
+        with db.transaction() as connection:
+            connection.root()["blob"] = Blob(b"x" * 100_000)
+        opened, open_blob = [], storage.openCommittedBlobFile
+
+        def open_and_remember(oid, tid):
+            opened.append(open_blob(oid, tid))
+            return opened[-1]
+
+        monkeypatch.setattr(storage, "openCommittedBlobFile", open_and_remember)
+        reader = open_reader()
+        for _ in range(reads):
+            reader.read(1)
+        reader.close()
+        assert [file for file in opened if not file.closed] == []
+        assert opened or reads < 3
+
     def test_a_blob_that_cannot_be_read_is_an_error(self, db, storage, open_reader):
         with db.transaction() as connection:
             connection.root()["blob"] = Blob(b"x")

@@ -148,9 +148,10 @@ class StorageReader:
             if not is_ordinary_record(data) and self._is_blob(record):
                 blob = self._open_blob(record)
                 if blob is not None:
-                    yield piece, size
-                    piece, size = [], 0
+                    # From here on: this may be closed at any of its pieces.
                     with blob:
+                        yield piece, size
+                        piece, size = [], 0
                         yield from _blob_pieces(record, blob)
                     continue
             piece.append(make_store(oid, tid, data, data_txn))
