@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import textwrap
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import ZODB
 
-from tests.conditions import wait_for
-from tests.databases import Traffic, open_file_storage
+from tests.cli.test_serving import last_tid
+from tests.conditions import DEADLINE, wait_for
+from tests.databases import Traffic, open_file_storage, temporary_files
 from tests.storage.relstorages import open_on_postgresql, open_on_sqlite
 from zrs_core import Primary
 from zrs_core.storage.compare import compare
@@ -67,8 +69,8 @@ def relstorage(request, tmp_path):
         dsn = request.getfixturevalue("postgresql").create_database()
         text = text.replace("dsn dbname='zodb' user='zope'", f"dsn {dsn}")
 
-        def opener():
-            return open_on_postgresql(dsn, tmp_path / "house", blob_dir=str(path))
+        def opener(**options):
+            return open_on_postgresql(dsn, tmp_path / "house", blob_dir=str(path), **options)
 
     else:
         data = tmp_path / "sqlite"
@@ -79,8 +81,8 @@ def relstorage(request, tmp_path):
             flags=re.DOTALL,
         )
 
-        def opener():
-            return open_on_sqlite(data, blob_dir=str(path))
+        def opener(**options):
+            return open_on_sqlite(data, blob_dir=str(path), **options)
 
     configuration = tmp_path / "relstorage.conf"
     configuration.write_text(text)
@@ -138,6 +140,10 @@ def test_there_and_back(zrs, relstorage, tmp_path):
     wait_for(lambda: application.commits() > 60, "commits")
     secondary.wait_for("Connected")
     application.stop()
+    with closing(opener()) as storage:
+        end = storage.lastTransaction()
+    # The command waits for that for ten seconds, which may be too short for a slow machine.
+    wait_for(lambda: last_tid(tmp_path / "new" / "Data.fs") == end, "the last transaction")
     assert primary.stop() == 0
     secondary.wait_for("Disconnected")
     assert secondary.stop() == 0
@@ -154,3 +160,40 @@ def test_there_and_back(zrs, relstorage, tmp_path):
     application = Application(open_file_storage(tmp_path / "new"), 3)
     wait_for(lambda: application.commits() > 5, "commits")
     application.stop()
+
+
+@pytest.mark.long
+def test_a_secondary_that_is_killed_goes_on_where_it_was(zrs, relstorage, tmp_path):
+    opener, configuration = relstorage
+    text = configuration.read_text()
+    configuration.write_text(text.replace("blob-dir", "shared-blob-dir true\n  blob-dir"))
+    (tmp_path / "old").mkdir()
+    primary = Primary(
+        open_file_storage(tmp_path / "old"),
+        "127.0.0.1:0",
+        transport="socket-thread",
+        close_timeout=DEADLINE,
+    )
+    application = Application(primary, 1)
+    arguments = ("secondary", primary.replication_address, configuration, "--quiet", "0.5")
+    for _ in range(4):
+        secondary = zrs(*arguments)
+        secondary.wait_for("Connected")
+        count = application.commits()
+        wait_for(lambda count=count: application.commits() > count + 15, "commits")
+        secondary.process.kill()
+        secondary.finish()
+    secondary = zrs(*arguments)
+    secondary.wait_for("Connected")
+    # Closing lets it catch up.
+    last = application.stop()
+    secondary.wait_for("Disconnected")
+    assert secondary.stop() == 0
+    assert secondary.out.splitlines()[-1].partition("; last is ")[2].startswith(f"0x{last.hex()}")
+    storage = opener(shared_blob_dir=True)
+    result = compare(
+        tmp_path / "old" / "Data.fs", storage, primary_blobs=tmp_path / "old" / "blobs"
+    )
+    storage.close()
+    assert result.equal, result.differences
+    assert [name for name in temporary_files(tmp_path / "blob-cache") if "zrs-" in name] == []

@@ -38,7 +38,7 @@ def errors_in_a_line() -> Iterator[None]:
 
     :raises Misconfigured: for arguments that are not understood, a configuration error, and an
         address that is not to be had.
-    :raises Failed: for every other error of replication, of a storage, of the system.
+    :raises Failed: for every other error of replication, of a storage, a database, the system.
     """
     try:
         yield
