@@ -71,8 +71,5 @@ def secondary() -> SecondaryConnection:
 
 
 def encode(connection: PrimaryConnection, messages: list[PrimaryMessage]) -> list[bytes]:
-    """The chunks of the messages."""
-    chunks = []
-    for message in messages:
-        chunks += connection.send_chunks(message)
-    return chunks
+    """The chunks of the messages, as a session has them made."""
+    return connection.send_all(messages)

@@ -12,27 +12,33 @@ from typing import Any
 
 from ZODB.FileStorage import FileStorage
 
-from zrs_core.messages import PrimaryMessage
-from zrs_core.storage.filestorage import FileStorageSink, FileStorageSource
+from zrs_core.interfaces import ITransactionSink
+from zrs_core.messages import PrimaryMessage, Transaction
+from zrs_core.options import ClientOptions
+from zrs_core.storage.filestorage import FileStorageSource
+from zrs_core.storage.opening import sink_of
 
 from .test_read import read_all
 
 
 def test_apply(benchmark: Any, source: FileStorageSource, tmp_path: Path) -> None:
     messages = read_all(source)
+    (*_, last) = (message.tid for message in messages if isinstance(message, Transaction))
     numbers = itertools.count()
     storages = []
 
     def setup() -> Any:
         storages.append(FileStorage(str(tmp_path / f"{next(numbers)}.fs")))
-        return (FileStorageSink(storages[-1], lambda tid, oids: None), messages), {}
+        sink = sink_of(storages[-1], lambda tid, oids: None, ClientOptions().durability)
+        return (sink, messages), {}
 
     benchmark.pedantic(_apply, setup=setup, rounds=5)
     for storage in storages:
-        assert storage.lastTransaction() == source.logical_last_tid()
+        assert storage.lastTransaction() == last
         storage.close()
 
 
-def _apply(sink: FileStorageSink, messages: list[PrimaryMessage]) -> None:
+def _apply(sink: ITransactionSink, messages: list[PrimaryMessage]) -> None:
     for message in messages:
         sink.apply(message)
+    sink.flush()
