@@ -466,6 +466,15 @@ class TestSource:
                 source.open(p64(1))
         assert len(os.listdir("/proc/self/fd")) == before
 
+    def test_one_that_waits_holds_nothing_of_the_file(self, commits, open_reader, source):
+        commits.commit(60)
+        reader = open_reader()
+        read_all(reader)
+        last = source.open(source.last_tid())
+        assert last.read(1 << 20) == []
+        assert reader._file._window == last._file._window == b""
+        last.close()
+
     def test_a_damaged_file_is_an_error(self, storage, commits, open_reader):
         commits.commit(3)
         third = list(storage.iterator())[2]

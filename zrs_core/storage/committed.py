@@ -170,6 +170,10 @@ class CommittedFile:
             raise self._damaged(f"{size} bytes at {pos} lie beyond the end {self.end}")
         return self._pread(pos, size)
 
+    def forget(self) -> None:
+        """Give up what was read ahead."""
+        self._window = b""
+
     def _pread(self, pos: int, size: int) -> bytes:
         pieces = []
         while size:

@@ -166,7 +166,11 @@ class FileStorageReader(StorageReader):
     def _next_transaction(self) -> Pieces | None:
         if self._pos >= self._file.end and not self._source.update_end(self._file):
             self._follow_pack()
-        return self._transaction() if self._pos < self._file.end else None
+        if self._pos < self._file.end:
+            return self._transaction()
+        # There may be many who wait, and for long.
+        self._file.forget()
+        return None
 
     def _has_changed(self) -> bool:
         return self._source.committed_size() != self._file.end
