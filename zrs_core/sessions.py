@@ -275,17 +275,21 @@ class SecondarySession:
         try:
             try:
                 self._apply_messages()
-            finally:
-                # Also what came whole before a mistake of the primary's.
-                self._client.sink.flush()
-                self._client.applied(self._committed, self._tid)
-                self._committed = 0
-        except RemoteProtocolError as error:
-            self._finish(str(error))
+            except RemoteProtocolError as error:
+                # What came whole before it counts.
+                self._flush()
+                self._finish(str(error))
+            else:
+                self._flush()
         except Exception as error:  # noqa: BLE001
             # A full disk, a storage that was closed: what is not on disk is aborted and asked for
             # again later; what is known here is only that it cannot be applied now.
             self._finish(f"cannot apply what was received: {error}", exc_info=True)
+
+    def _flush(self) -> None:
+        self._client.sink.flush()
+        self._client.applied(self._committed, self._tid)
+        self._committed = 0
 
     def _apply_messages(self) -> None:
         apply = self._client.sink.apply

@@ -289,27 +289,74 @@ class TestTrouble:
         sink.apply(StoreBlob(p64(1), tid, b"record", None, 1))
         sink.apply(BlobBlock(b"x"))
         sink.apply(StoreBlob(p64(2), tid, b"record", None, 2))
+        sink._dirty = True
         with monkeypatch.context() as patched:
-            self.failing(patched, "ftruncate")
-            with pytest.raises(OSError, match="No space left"):
+            patched.setattr(type(sink._file), "truncate", lambda self: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
                 sink.abort()
         assert temporary_files(target.blob_dir) == []
         assert blob_files(target.blob_dir) == {}
         assert not target._commit_lock.locked()
 
-    def test_a_database_that_cannot_be_told_costs_no_transaction(self, messages, target):
-        def fail(tid, oids):
-            raise RuntimeError("cannot hear")
+    def test_one_that_cannot_be_told_of_one_is_told_of_the_others(self, messages, target, caplog):
+        heard = []
 
-        sink = file_storage_sink(target, fail, "batch")
-        first = whole_transactions(messages)[0]
-        for message in messages[:first]:
+        def fail_once(tid, oids):
+            heard.append(tid)
+            if len(heard) == 1:
+                raise RuntimeError("cannot hear")
+
+        sink = file_storage_sink(target, fail_once, "batch")
+        third = whole_transactions(messages)[2]
+        for message in messages[:third]:
             sink.apply(message)
-        with pytest.raises(RuntimeError, match="cannot hear"):
-            sink.flush()
+        sink.flush()
+        assert heard == tids(messages)[:3]
+        assert sink.last_tid() == target.lastTransaction() == heard[-1]
+        assert "cannot hear" in caplog.text
+
+    def test_handles_hold_nothing_of_what_was_cut_off(self, target):
+        """Another transaction at the same place, after readers have read near the end."""
+
+        def transaction(tid, data):
+            return [
+                Transaction(p64(tid), " ", data[:1]),
+                Store(p64(1), p64(tid), data * 100),
+                Commit(),
+            ]
+
+        sink = file_storage_sink(target, no_invalidation, "batch")
+        for message in transaction(1 << 40, b"first"):
+            sink.apply(message)
+        sink.flush()
+        for message in transaction(2 << 40, b"AAAAA"):
+            sink.apply(message)
+        sink._write(sink._begin, b"".join(sink._chunks))
+        target.loadSerial(p64(1), p64(1 << 40))
+        target.undoLog(0, 10)
         sink.abort()
-        assert len(contents(target)) == 1
-        assert sink.last_tid() == target.lastTransaction() == messages[0].tid
+        for message in transaction(2 << 40, b"BBBBB"):
+            sink.apply(message)
+        sink.flush()
+        assert target.loadSerial(p64(1), p64(2 << 40)) == b"BBBBB" * 100
+        assert target.history(p64(1), 5)[0]["user_name"] in ("B", b"B")
+        assert len(target.undoLog(0, 10)) == 2
+
+    def test_what_could_not_be_cut_off_is_cut_off_later(self, messages, original, target):
+        sink = file_storage_sink(target, no_invalidation, "batch")
+        end = whole_transactions(messages)[9]
+        for message in messages[:end]:
+            sink.apply(message)
+        sink._write(target.getSize(), b"x" * 1_000_000)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(type(sink._file), "truncate", lambda self: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                sink.abort()
+        place = len([each for each in tids(messages) if each <= sink.last_tid()])
+        for message in messages[[0, *whole_transactions(messages)][place] : end]:
+            sink.apply(message)
+        sink.flush()
+        assert data_of(target) == original[: target.getSize()]
 
     @pytest.mark.parametrize("name", filestorage._PRIVATE)
     def test_a_storage_without_what_it_needs_is_written_to_another_way(
@@ -327,6 +374,70 @@ class TestTrouble:
         sink = file_storage_sink(target, no_invalidation, "batch")
         assert type(sink) is FileStorageSink
         assert f"has no {name}, so that transactions are stored one by one" in caplog.text
+
+
+def test_a_spilled_transaction_is_published_by_itself_if_each_is(monkeypatch, target):
+    monkeypatch.setattr(appending, "BATCH_SIZE", 100)
+    sink = file_storage_sink(target, no_invalidation, "transaction")
+    for number in range(1, 5):
+        tid = p64(number << 40)
+        for message in (Transaction(tid), Store(p64(1), tid, b"x" * 50 * number), Commit()):
+            sink.apply(message)
+        assert target.lastTransaction() == tid
+    sink.flush()
+
+
+def test_a_pack_gets_its_turn_while_a_stream_lasts(target):
+    sink = file_storage_sink(target, no_invalidation, "batch")
+    packed = threading.Event()
+
+    def pack():
+        with sink.packs.one():
+            packed.set()
+
+    packing = threading.Thread(target=pack)
+    number = 0
+    while not packed.is_set():
+        number += 1
+        tid = p64(number << 30)
+        # Each flush comes within a transaction, as with a stream that does not pause.
+        sink.apply(Transaction(tid))
+        sink.flush()
+        if number == 3:
+            packing.start()
+        sink.apply(Store(p64(1), tid, b"x"))
+        sink.apply(Commit())
+    packing.join()
+    sink.flush()
+
+
+def test_no_blob_is_in_its_place_before_nobody_else_can_look(target, monkeypatch):
+    """A pack removes the files of blobs whose records it does not find."""
+    tid = p64(1 << 60)
+    record = b"\x80\x03cZODB.blob\nBlob\nq\x01.\x80\x03N."
+    sink = file_storage_sink(target, no_invalidation, "batch")
+    real, locked = os.fsync, []
+
+    def placed():
+        return [name for name in blob_files(target.blob_dir) if not name.startswith("tmp/")]
+
+    def fsync(fd):
+        if placed():
+            looked = threading.Thread(
+                target=lambda: locked.append(not target._lock.acquire(timeout=0.01))
+            )
+            looked.start()
+            looked.join()
+        real(fd)
+
+    monkeypatch.setattr(filestorage.os, "fsync", fsync)
+    blob = [StoreBlob(p64(7), tid, record, None, 1), BlobBlock(b"x")]
+    for message in (Transaction(tid), *blob, Commit()):
+        assert placed() == []
+        sink.apply(message)
+    sink.flush()
+    assert locked == [True]
+    assert len(placed()) == 1
 
 
 @pytest.mark.parametrize(("durability", "fsyncs"), [("transaction", 61), ("batch", 1), ("none", 0)])

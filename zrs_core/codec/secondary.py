@@ -132,6 +132,8 @@ class SecondaryConnection(Connection[PrimaryMessage]):
         machine, frames = self._machine, self._frames
         if self._header is not None or machine.state(Role.PRIMARY) not in _PLAIN:
             return None
+        if self._max_pickle_size < templates.MAX_PICKLE_SIZE:
+            return None
         messages, end, tid, last_tid, checksums = templates.read_run(
             frames.buffer,
             frames.begin,
@@ -147,7 +149,8 @@ class SecondaryConnection(Connection[PrimaryMessage]):
         machine.advance(tid, last_tid)
         if checksums:
             self._checksum_seen = self._policy is not ChecksumPolicy.IGNORE
-        self._newer_dialect = True
+        if len(messages) > 1 or not isinstance(messages[0], Transaction):
+            self._newer_dialect = True
         messages.reverse()
         self._ready = messages
         return messages.pop()

@@ -50,6 +50,9 @@ _S_LENGTH: Final = _LENGTH.pack(_S_SIZE)
 _S_OPENING: Final = _S_LENGTH + _S_HEAD
 _C_OPENING: Final = _LENGTH.pack(_C_SIZE) + _C_HEAD
 
+#: Bytes in the longest pickle that is read here: a T with two texts of 255 bytes.
+MAX_PICKLE_SIZE: Final = len(_T_HEAD) + 8 + len(_T_STATUS) + 1 + 2 * (2 + 255) + len(_T_TAIL)
+
 # Where the parts of an S begin, behind its first byte.
 _S_OID: Final = len(_S_OPENING)
 _S_CLOSING: Final = _S_OID + 8

@@ -12,9 +12,11 @@ The layout is described in `committed`.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import struct
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
 
 from ZODB.blob import rename_or_copy_blob
@@ -27,6 +29,8 @@ from ..tids import describe_tid
 from .generic import IncomingBlob, remove_temporary_files
 from .packs import Packs
 
+log = logging.getLogger("zrs_core.storage")
+
 #: Bytes of whole transactions that are held back for one write at most, and of one transaction that
 #: are held in memory.
 BATCH_SIZE: Final = 8 * 1024 * 1024
@@ -35,7 +39,6 @@ BATCH_SIZE: Final = 8 * 1024 * 1024
 _TRANSACTION: Final = struct.Struct(">8sQcHHH")
 _RECORD: Final = struct.Struct(">8s8sQQHQ")
 _NUMBER: Final = struct.Struct(">Q")
-_NO_DATA: Final = _NUMBER.pack(0)
 
 
 class AppendableFile(Protocol):
@@ -51,6 +54,9 @@ class AppendableFile(Protocol):
 
     def lock(self) -> None:
         """Keep everybody from committing, and a pack from replacing the file."""
+
+    def alone(self) -> AbstractContextManager[object]:
+        """In it nobody else finds out what the storage has; `publish` may be called in it."""
 
     def unlock(self) -> None:
         """Allow it again."""
@@ -76,7 +82,7 @@ class AppendableFile(Protocol):
         """What was written up to `end` is known from now on.
 
         :param index: where the newest record of each object in it begins.
-        :param invalidate: called while nobody can read.
+        :param invalidate: called while nobody can read; it must not raise.
         """
 
 
@@ -85,7 +91,9 @@ class AppendingSink:
     """Appends to a FileStorage's file.
 
     A transaction is visible, and on disk, when `flush` has returned. All that is not may be lost
-    in a crash, and is then asked for again.
+    in a crash, and is then asked for again. From the beginning of a transaction on nobody else can
+    commit, and no pack goes on, until `flush` is called between two; as long as a pack wants to,
+    that is after each.
 
     :param storage: the storage, also with blobs around it.
     :param file: its file.
@@ -118,8 +126,13 @@ class AppendingSink:
         self._chunks: list[bytes] = []
         self._index: dict[bytes, int] = {}
         self._done: list[tuple[bytes, list[bytes]]] = []
-        # Their blobs, in their final places already.
-        self._blobs_done: list[str] = []
+        # The header of the last one and its place, if all else of it is in the file already.
+        self._header: tuple[int, bytes] | None = None
+        self._blobs_done: list[IncomingBlob] = []
+        # Their blobs that are in their final places.
+        self._placed: list[str] = []
+        # Whether there may be something in the file beyond its end.
+        self._dirty = False
         # The transaction that is being received, which begins at `_end`.
         self._transaction: Transaction | None = None
         self._records: list[bytes] = []
@@ -127,7 +140,7 @@ class AppendingSink:
         self._newest: dict[bytes, int] = {}
         # Up to where it stands in the file already, as it is too large to be held in memory.
         self._written: int | None = None
-        self._placed: list[str] = []
+        self._blobs: list[IncomingBlob] = []
         self._blob: IncomingBlob | None = None
         if blobs:
             remove_temporary_files(storage.temporaryDirectory())
@@ -154,6 +167,7 @@ class AppendingSink:
             self._locked = True
             self._begin = self._end = self._file.end
             self._check_last_tid()
+            self._cut_off()
         self._transaction = message
         self._next = self._end + len(_header(message, 0))
 
@@ -164,6 +178,16 @@ class AppendingSink:
                 f"{self._storage.getName()} has a transaction {describe_tid(found)} that did not "
                 "come by this replication; nobody else may write to it"
             )
+
+    def _cut_off(self) -> None:
+        """Cut off what is in the file and will not be published."""
+        if self._dirty:
+            self._file.truncate()
+            self._dirty = False
+
+    def _write(self, pos: int, data: bytes) -> None:
+        self._dirty = True
+        self._file.write(pos, data)
 
     # -- records
 
@@ -214,12 +238,12 @@ class AppendingSink:
         assert transaction is not None  # noqa: S101
         if self._written is None:
             header = _header(transaction, self._next - self._end, finished=False)
-            self._file.write(self._end, header)
+            self._write(self._end, header)
             self._written = self._end + len(header)
         self._write_records(self._written)
 
     def _write_records(self, pos: int) -> None:
-        self._file.write(pos, b"".join(self._records))
+        self._write(pos, b"".join(self._records))
         self._records.clear()
         self._written = self._next
 
@@ -236,21 +260,20 @@ class AppendingSink:
             self._records.clear()
         else:
             self._write_records(self._written)
-            self._file.write(self._next, _NUMBER.pack(length))
-            if self._sync:
-                self._file.sync()
-            # From here on it is a whole one.
-            self._file.write(self._end, header)
+            self._write(self._next, _NUMBER.pack(length))
+            self._header = self._end, header
             self._written = None
             self._begin = self._next + _NUMBER.size
         self._end = self._next + _NUMBER.size
         self._done.append((transaction.tid, list(self._newest)))
         self._index.update(self._newest)
         self._newest = {}
-        self._blobs_done += self._placed
-        self._placed = []
+        self._blobs_done += self._blobs
+        self._blobs = []
         self._transaction = None
-        if self._end - self._begin > self._batch_size:
+        if self.packs.running:
+            self.flush()
+        elif self._header is not None or self._end - self._begin > self._batch_size:
             self._publish()
 
     # -- blobs
@@ -274,17 +297,20 @@ class AppendingSink:
         blob = self._blob
         if blob is None or blob.blocks_left:
             return
-        path = blob.finish()
-        record = blob.record
-        if self._transaction is not None and self._transaction.status != "u":
-            helper = self._storage.fshelper
-            helper.getPathForOID(record.oid, create=True)
-            place = helper.getBlobFilename(record.oid, record.serial)
-            self._placed.append(place)
-            rename_or_copy_blob(path, place)
-            self._store(record)
-        blob.discard()
+        blob.finish()
         self._blob = None
+        if self._transaction is None or self._transaction.status == "u":
+            blob.discard()
+        else:
+            self._blobs.append(blob)
+            self._store(blob.record)
+
+    def _place(self, blob: IncomingBlob) -> None:
+        helper, record = self._storage.fshelper, blob.record
+        helper.getPathForOID(record.oid, create=True)
+        place = helper.getBlobFilename(record.oid, record.serial)
+        self._placed.append(place)
+        rename_or_copy_blob(blob.path, place)
 
     # -- making known
 
@@ -297,20 +323,41 @@ class AppendingSink:
         """Make known the transactions that are whole."""
         if not self._done:
             return
-        if self._chunks:
-            self._file.write(self._begin, b"".join(self._chunks))
-        if self._sync:
-            self._file.sync()
-        index, done = self._index, self._done
+        # A pack removes the files of blobs whose records it does not find, and directories that
+        # are empty: it must not look in between.
+        with self._file.alone() if self._blobs_done else contextlib.nullcontext():
+            for blob in self._blobs_done:
+                self._place(blob)
+            if self._chunks:
+                self._write(self._begin, b"".join(self._chunks))
+            if self._header is not None:
+                self._sync_file()
+                # With it the transaction is a whole one.
+                self._write(*self._header)
+            self._sync_file()
+            index, done = self._index, self._done
+            self._file.publish(self._end, index, done[-1][0], lambda: self._tell(done))
         self._begin = self._end
         self._chunks, self._index, self._done = [], {}, []
-        self._blobs_done = []
+        self._blobs_done, self._placed, self._header = [], [], None
         self._tid = done[-1][0]
-        self._file.publish(self._end, index, self._tid, lambda: self._tell(done))
+        self._dirty = False
+
+    def _sync_file(self) -> None:
+        if self._sync:
+            self._file.sync()
 
     def _tell(self, done: list[tuple[bytes, list[bytes]]]) -> None:
         for tid, oids in done:
-            self._invalidate(tid, oids)
+            try:
+                self._invalidate(tid, oids)
+            except Exception:
+                # It is on disk, and those after it must be told of too.
+                log.exception(
+                    "%s: nobody could be told of transaction 0x%s",
+                    self._storage.getName(),
+                    tid.hex(),
+                )
 
     def _unlock(self) -> None:
         if self._locked:
@@ -322,14 +369,16 @@ class AppendingSink:
         with contextlib.ExitStack() as steps:
             steps.callback(self._unlock)
             if self._locked:
-                steps.callback(self._file.truncate)
-            for path in (*self._blobs_done, *self._placed):
+                steps.callback(self._cut_off)
+            for path in self._placed:
                 steps.callback(_remove, path)
+            for blob in (*self._blobs_done, *self._blobs):
+                steps.callback(blob.discard)
             if self._blob is not None:
                 steps.callback(self._blob.discard)
-            self._transaction = self._blob = self._written = None
+            self._transaction = self._blob = self._written = self._header = None
             self._chunks, self._records, self._done = [], [], []
-            self._blobs_done, self._placed = [], []
+            self._blobs_done, self._blobs, self._placed = [], [], []
             self._index, self._newest = {}, {}
 
 

@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from persistent.TimeStamp import TimeStamp
@@ -256,16 +257,22 @@ class _OwnFile:
         return os.pread(self._fd, size, pos)
 
     def write(self, pos: int, data: bytes) -> None:
-        # Beside the storage's own buffer, whose place others move: it holds nothing beyond `end`.
+        # Beside the storage's own handle, whose place others move.
         with memoryview(data) as left:
             while left:
                 written = os.pwrite(self._fd, left, pos)
                 pos += written
                 left = left[written:]
 
+    def alone(self) -> AbstractContextManager[object]:
+        lock: AbstractContextManager[object] = self._storage._lock
+        return lock
+
     def truncate(self) -> None:
-        os.ftruncate(self._fd, self.end)
-        # Buffers of those who read may hold what was cut off.
+        # All buffers may hold what is cut off: that of the storage's own handle, which this
+        # empties, and those of others who read.
+        with self._storage._lock:
+            self._storage._file.truncate(self.end)
         self._storage._files.flush()
 
     def sync(self) -> None:
@@ -276,17 +283,16 @@ class _OwnFile:
     ) -> None:
         storage = self._storage
         # As FileStorage's tpc_finish: who reads waits, and hears of what has changed before the
-        # last tid tells that there is something new.
+        # last tid tells that there is something new. Whoever takes both locks has the one for
+        # commits, so that their order does not matter.
         with storage._files.write_lock(), storage._lock:
-            try:
-                invalidate()
-            finally:
-                storage._index.update(index)
-                storage._pos = end
-                if index:
-                    storage.set_max_oid(max(index))
-                storage._ts = TimeStamp(tid)
-                storage._ltid = tid
+            invalidate()
+            storage._index.update(index)
+            storage._pos = end
+            if index:
+                storage.set_max_oid(max(index))
+            storage._ts = TimeStamp(tid)
+            storage._ltid = tid
 
     @property
     def _fd(self) -> int:

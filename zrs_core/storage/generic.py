@@ -475,6 +475,9 @@ class _Unfinished:
 
     def finish(self, invalidate: Callable[[bytes, list[bytes]], None]) -> None:
         self._storage.tpc_vote(self._metadata)
+        # From here on nobody can tell, should it fail, whether it was committed. If it was, its
+        # blobs are needed; if it was not, it comes again and brings them along.
+        self._restored_blobs = []
         self._storage.tpc_finish(self._metadata, lambda tid: invalidate(tid, self._oids))
 
     def abort(self) -> None:
@@ -499,7 +502,7 @@ class IncomingBlob:
     def __init__(self, record: StoreBlob, directory: str) -> None:
         self.record = record
         self.blocks_left = record.blocks
-        handle, self._path = tempfile.mkstemp(".blob", TEMPORARY_PREFIX, directory)
+        handle, self.path = tempfile.mkstemp(".blob", TEMPORARY_PREFIX, directory)
         self._file: IO[bytes] = os.fdopen(handle, "wb")
 
     def write(self, data: bytes) -> None:
@@ -511,13 +514,13 @@ class IncomingBlob:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        return self._path
+        return self.path
 
     def discard(self) -> None:
         self._file.close()
         # A storage that has taken the file has renamed it.
         with contextlib.suppress(FileNotFoundError):
-            os.remove(self._path)
+            os.remove(self.path)
 
 
 def remove_temporary_files(directory: str) -> None:

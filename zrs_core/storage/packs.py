@@ -17,7 +17,8 @@ class Packs:
     fails over one that comes later and points back to what it has left behind (`copyOne` of
     `ZODB.FileStorage.fspack`, 5.5 to 6.4: a PackError or an AssertionError). An application is kept
     from bringing that about, since `undoLog` is refused during a pack; what is replicated is not.
-    So as long as `running` is true, a sink stores records with their data.
+    So as long as `running` is true, a sink stores records with their data. It also lets the pack,
+    which needs the lock for commits again and again, have it after each transaction.
     """
 
     def __init__(self, storage: Any) -> None:
@@ -35,10 +36,10 @@ class Packs:
         # What is not in the file yet when the pack begins must not point back either. To begin a
         # transaction is the public way to be in between those of others.
         between = TransactionMetaData()
-        self._storage.tpc_begin(between, self._storage.lastTransaction())
         self._count(1)
-        self._storage.tpc_abort(between)
         try:
+            self._storage.tpc_begin(between, self._storage.lastTransaction())
+            self._storage.tpc_abort(between)
             yield
         finally:
             self._count(-1)

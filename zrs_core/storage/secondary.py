@@ -55,8 +55,8 @@ class Secondary(ReadOnlyProxy):
     :param max_record_size: the most bytes in a record; one that is larger ends the connection.
     :param durability: when a transaction is written to disk: `transaction`, each by itself;
         `batch`, together with those that came along with it; `none`, when the system likes.
-        A storage that is no FileStorage does as it likes. With any of them a crash leaves whole
-        transactions, and what it lost is asked for again.
+        A storage that is no FileStorage does as it likes. With any of them a process that is
+        killed leaves whole transactions, and what it lost is asked for again.
     :raises ConfigurationError: an address that does not parse, an unknown transport, a storage
         that cannot be replicated into, a setting out of range; nothing was opened or written.
     """
@@ -169,15 +169,10 @@ class Secondary(ReadOnlyProxy):
             dbs = [*self._dbs]
         for db in dbs:
             try:
-                db.invalidate(tid, oids)
-            except (AttributeError, TypeError):
-                if not IStorageWrapper.providedBy(db):
-                    raise
-                # Wrappers of ZODB's and zc's register themselves when they are made, and before a
-                # database, their `db`, is opened over them, they have nobody to tell. ZODB's own
-                # HexStorage tells it more than it takes: then it has to forget everything.
-                if hasattr(db, "db"):
-                    db.invalidateCache()
+                _tell(db, tid, oids)
+            except Exception:
+                # The others must hear of it all the same.
+                log.exception("%s: a database cannot be told of what has changed", self.getName())
 
     def on_commit(self, callback: Callable[[], object]) -> None:
         """Call `callback` whenever transactions have been applied."""
@@ -220,6 +215,19 @@ class Secondary(ReadOnlyProxy):
         finally:
             release(self._stored, self._instance)
             self._storage.close()
+
+
+def _tell(db: Any, tid: bytes, oids: list[bytes]) -> None:
+    try:
+        db.invalidate(tid, oids)
+    except (AttributeError, TypeError):
+        if not IStorageWrapper.providedBy(db):
+            raise
+        # Wrappers of ZODB's and zc's register themselves when they are made, and before a database,
+        # their `db`, is opened over them, they have nobody to tell. ZODB's own HexStorage tells it
+        # more than it takes: then it has to forget everything.
+        if hasattr(db, "db"):
+            db.invalidateCache()
 
 
 def _address_of_primary(address: object) -> Address:
