@@ -45,7 +45,15 @@ def assert_equal(here: Path, there: Path) -> None:
     assert temporary_files(there / "blobs") == []
 
 
-@pytest.mark.parametrize("way", ["plain", "unix", "tls", "unix+tls"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        "plain",
+        pytest.param("unix", marks=pytest.mark.long),
+        pytest.param("tls", marks=pytest.mark.long),
+        "unix+tls",
+    ],
+)
 def test_all_are_equal_after_500_transactions(way: str, tmp_path: Path, sockets: Path) -> None:
     tls = both_ends() if "tls" in way else None
     for ours in TRANSPORTS:
@@ -98,6 +106,7 @@ def test_a_cascade_survives_the_restart_of_its_middle(
         assert_equal(paths[0], path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_64_secondaries_catch_up_and_stay_live(transport: str, tmp_path: Path) -> None:
     here = tmp_path / "primary"
