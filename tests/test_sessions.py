@@ -16,7 +16,7 @@ from zrs_core.interfaces import (
     IReplicationService,
     ISecondarySession,
 )
-from zrs_core.messages import NO_TID, Store
+from zrs_core.messages import NO_TID, Commit, Store
 from zrs_core.options import ClientOptions
 from zrs_core.sessions import PrimarySession, ReplicationClient, ReplicationService
 from zrs_core.testing import WHOLE, Sink, Source, greeting, stream
@@ -336,3 +336,31 @@ class TestRetrying:
             session.greeting()
             session.close("refused")
         assert replication.retry_delay() > 20
+
+
+class TestAfterAnErrorOfTheSink:
+    """What could not be written must not be claimed: nothing is flushed, and all is aborted."""
+
+    @pytest.mark.parametrize("failing", [Store, Commit])
+    def test_nothing_is_flushed(self, failing):
+        class Counting(Sink):
+            flushes = 0
+
+            def flush(self):
+                self.flushes += 1
+
+        sink = Counting(failing=failing)
+        session = greeted_session(sink)
+        session.receive_data(stream(WHOLE))
+        assert session.finished
+        assert sink.flushes == 0
+        assert session._client.progress.transactions == 0
+        session.close("gone")
+        assert sink.aborts == 1
+
+    def test_what_came_whole_before_a_mistake_of_the_primary_counts(self):
+        session = greeted_session(Sink())
+        session.receive_data(stream(WHOLE) + b"\0\0\0\1x")
+        assert session.finished
+        assert session._client.progress.transactions == 1
+        session.close("gone")

@@ -1,5 +1,6 @@
 import ast
 import pathlib
+import pickle
 import tracemalloc
 
 import pytest
@@ -543,3 +544,20 @@ def test_right_checksums_pass_in_every_spelling(protocol, policy):
     stream = encode(messages, primary(pickle_protocol=protocol))
     assert outcome(secondary(checksums=policy), [stream]) == outcome(secondary(), [stream])
     assert outcome(secondary(checksums=policy), [stream])[0] == messages
+
+
+def test_a_transaction_alone_does_not_tell_the_dialect():
+    """It is spelled as this package does, and a record of the older dialect may follow."""
+    data = b"x" * 5000
+    older = pickle.dumps(("S", (OID, TID, "", data, None)), 3)
+    stream = encode([Transaction(TID)]) + framed(older, pickle.dumps(("C", ()), 3))
+    messages, error = outcome(secondary(max_pickle_size=2000), [stream])
+    assert error is None
+    assert messages == [Transaction(TID), Store(OID, TID, data), Commit()]
+
+
+def test_a_small_limit_of_pickles_holds_for_all_spellings():
+    stream = encode([Transaction(TID, " ", b"x" * 200)])
+    messages, error = outcome(secondary(max_pickle_size=100), [stream])
+    assert messages == []
+    assert "at most 100" in str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -711,4 +712,29 @@ def test_a_blob_whose_creation_was_undone(tmp_path):
         storage.load(oid)
     assert Path(storage.loadBlob(oid, tid)).read_bytes() == b"for the undo of it"
     assert [record[2] for each in contents(storage) for record in each.records] == [None]
+    storage.close()
+
+
+def test_a_blob_of_what_may_have_been_committed_is_kept(tmp_path, monkeypatch):
+    """A database that is lost in the end of a commit does not tell whether that was done."""
+    storage = open_file_storage(tmp_path / "db")
+    sink = GenericSink(storage, lambda tid, oids: None)
+    tid, finish = p64(1 << 40), storage.tpc_finish
+
+    def lost(*args):
+        finish(*args)
+        raise OSError("connection lost")
+
+    record = b"\x80\x03cZODB.blob\nBlob\nq\x01.\x80\x03N."
+    for message in (Transaction(tid), StoreBlob(p64(1), tid, record, None, 1), BlobBlock(b"x")):
+        sink.apply(message)
+    with monkeypatch.context() as patched:
+        patched.setattr(storage, "tpc_finish", lost)
+        with pytest.raises(OSError, match="connection lost"):
+            sink.apply(Commit())
+    with contextlib.suppress(Exception):
+        sink.abort()
+    assert sink.last_tid() == tid
+    with open(storage.loadBlob(p64(1), tid), "rb") as blob:
+        assert blob.read() == b"x"
     storage.close()

@@ -7,6 +7,7 @@ import enum
 import hashlib
 import itertools
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -117,7 +118,7 @@ def compare(
         return run.result
 
 
-class _Side:
+class _Side(ABC):
     """One of the two databases. A transaction's records are read before the next transaction."""
 
     #: Whether it has records in the order, and with the back-pointers, with which they came.
@@ -147,12 +148,13 @@ class _Side:
         with contextlib.closing(side):
             yield side
 
+    @abstractmethod
     def headers(self) -> Iterator[Header]:
-        raise NotImplementedError
+        """Of all transactions."""
 
+    @abstractmethod
     def records(self, header: Header) -> Iterator[Record]:
         """Of the transaction that came last from `headers`."""
-        raise NotImplementedError
 
     def open_blob(self, record: Record) -> IO[bytes] | None:
         if self._open_blob is not None:
@@ -160,7 +162,7 @@ class _Side:
                 return self._open_blob(record.oid, record.tid)
         return None
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Nothing of its own to give up."""
 
 

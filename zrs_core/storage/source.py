@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable
 from typing import IO, Any, TypeAlias
 
@@ -46,7 +47,7 @@ def _as_it_is(data: bytes) -> bytes:
 
 
 @implementer(IStorageSource)
-class StorageSource:
+class StorageSource(ABC):
     """The history of a storage. A subclass makes the readers."""
 
     def __init__(self, storage: Any) -> None:
@@ -59,8 +60,9 @@ class StorageSource:
         self._lock = threading.Lock()
         self._waiting: list[Callable[[], None]] = []
 
+    @abstractmethod
     def open(self, start: bytes) -> StorageReader:
-        raise NotImplementedError
+        """A reader of all transactions after `start`."""
 
     def last_tid(self) -> bytes:
         tid: bytes = self.storage.lastTransaction()
@@ -89,12 +91,12 @@ class StorageSource:
                 return False
             return True
 
-    def close(self) -> None:
-        """Readers have nothing in common that must be given up."""
+    def close(self) -> None:  # noqa: B027
+        """Readers have nothing in common that must be given up, in most sources."""
 
 
 @implementer(ITransactionReader)
-class StorageReader:
+class StorageReader(ABC):
     """One reader's place in the history; a subclass knows where that is.
 
     :param storage: where it finds blobs.
@@ -106,13 +108,13 @@ class StorageReader:
         self._wake: Callable[[], None] | None = None
         self._pieces: Pieces | None = None
 
+    @abstractmethod
     def _next_transaction(self) -> Pieces | None:
         """The next transaction, None if there is none yet."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _has_changed(self) -> bool:
         """Whether something was committed since there was no next transaction."""
-        raise NotImplementedError
 
     def read(self, budget: int) -> list[PrimaryMessage]:
         batch: list[PrimaryMessage] = []
