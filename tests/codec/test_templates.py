@@ -50,7 +50,11 @@ def without_templates(monkeypatch):
             [], begin, tid, last_tid, 0
         ),
     )
-    monkeypatch.setattr(templates, "record_writer", lambda *args: lambda message: None)
+    monkeypatch.setattr(
+        templates,
+        "write_run",
+        lambda messages, begin, tid, last_tid, *args: templates.Written(begin, tid, last_tid),
+    )
 
 
 def test_a_run_is_read_as_a_whole():
@@ -143,24 +147,64 @@ def test_a_tid_that_is_no_time_is_left():
     assert read_run(framed(payload)).messages == []
 
 
-def test_records_are_written_as_the_writer_does():
-    mine, other = RunningChecksum(NO_TID), RunningChecksum(NO_TID)
-    write = templates.record_writer(TID, mine)
-    store = Store(OID, TID, b"data")
-    pickled = WRITER.record(store)
-    assert b"".join(write(store)) == framed(pickled, b"data")
-    assert write(store)[1] is store.data
-    for data in (pickled, b"data") * 2:
-        other.update(data)
-    assert mine.digest() == other.digest()
-    for each in (*ODD, Store(OID, TID_2)):
-        assert write(each) is None
-    assert templates.record_writer(None, mine)(store) is None
+def write_run(messages, begin=0, tid=None, last_tid=NO_TID):
+    """The bytes, and what `templates.write_run` returned; the checksum of both is compared."""
+    chunks, checksum = [], RunningChecksum(NO_TID)
+    written = templates.write_run(messages, begin, tid, last_tid, checksum, chunks)
+    stream, expected = b"".join(chunks), RunningChecksum(NO_TID)
+    pos = 0
+    while pos < len(stream):
+        (size,) = struct.unpack_from(">I", stream, pos)
+        expected.update(stream[pos + 4 : pos + 4 + size])
+        pos += 4 + size
+    assert checksum.digest() == expected.digest()
+    return stream, written, chunks
 
 
-def test_a_record_that_no_prefix_can_announce_is_left(monkeypatch):
+def test_a_run_is_written_as_the_writer_does():
+    stream, written, chunks = write_run(PLAIN)
+    assert stream == encode(PLAIN)
+    assert written == (len(PLAIN), None, MAX_TID)
+    # What is large is not copied, and what is small goes together.
+    assert len(chunks) == 3
+    assert chunks[1] is PLAIN[5].data
+
+
+def test_a_run_may_be_written_in_parts():
+    stream = encode(PLAIN)
+    for end in range(len(PLAIN) + 1):
+        connection = primary()
+        first = connection.send_all(PLAIN[:end])
+        assert b"".join(first + connection.send_all(PLAIN[end:])) == stream
+
+
+@pytest.mark.parametrize(
+    ("message", "tid", "last_tid"),
+    [
+        pytest.param(ODD[0], None, NO_TID, id="an extension"),
+        pytest.param(Transaction(TID, " ", b"x" * 256), None, NO_TID, id="a long user"),
+        pytest.param(Transaction(TID, " ", b"", b"x" * 256), None, NO_TID, id="a long description"),
+        pytest.param(Transaction(TID), None, TID, id="a tid again"),
+        pytest.param(Transaction(TID_2), TID, NO_TID, id="T in T"),
+        pytest.param(Store(OID, TID, b"data"), None, NO_TID, id="S outside"),
+        pytest.param(Store(OID, TID_2, b"data"), TID, NO_TID, id="another's serial"),
+        pytest.param(ODD[1], TID, NO_TID, id="a data_txn"),
+        pytest.param(ODD[2], TID, NO_TID, id="a blob"),
+        pytest.param(ODD[3], TID, NO_TID, id="a blob block"),
+        pytest.param(Commit(), None, NO_TID, id="C outside"),
+    ],
+)
+def test_what_is_not_legal_or_plain_is_not_written(message, tid, last_tid):
+    assert write_run([message], 0, tid, last_tid) == (b"", (0, tid, last_tid), [])
+    before = [Store(OID, TID, b"data")] if tid else []
+    _, written, chunks = write_run([*before, message, *PLAIN], 0, tid, last_tid)
+    assert written == (len(before), tid, last_tid)
+    assert len(chunks) == len(before)
+
+
+def test_a_record_that_no_prefix_can_announce_is_not_written(monkeypatch):
     monkeypatch.setattr(templates, "MAX_PAYLOAD_SIZE", 3)
-    assert templates.record_writer(TID, RunningChecksum(NO_TID))(Store(OID, TID, b"1234")) is None
+    assert write_run([Store(OID, TID, b"1234")], 0, TID)[1].next == 0
 
 
 @pytest.mark.parametrize("messages", [PLAIN, ODD])

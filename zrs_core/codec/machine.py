@@ -91,6 +91,9 @@ TRANSITIONS: Final[dict[Role, dict[State, dict[type, State]]]] = {
     },
 }
 
+#: Where a primary's message may come that is no blob block.
+PLAIN: Final = (State.BETWEEN_TRANSACTIONS, State.IN_TRANSACTION)
+
 #: Where one direction's new state moves the other: (role, new state) -> (role, new state).
 COUPLINGS: Final[dict[tuple[Role, State], tuple[Role, State]]] = {
     (Role.SECONDARY, State.LISTENING): (Role.PRIMARY, State.BETWEEN_TRANSACTIONS),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 from ..errors import LocalProtocolError, RemoteProtocolError, UnsupportedProtocol
@@ -23,7 +23,7 @@ from .checksum import RunningChecksum
 from .connection import Connection
 from .dialects import DIALECTS, Dialect
 from .framing import MAX_PAYLOAD_SIZE, prefix
-from .machine import IllegalMessage, Role, State
+from .machine import PLAIN, IllegalMessage, Role, State
 from .opcodes import PickleError
 from .pickles import WRITERS
 
@@ -79,27 +79,28 @@ class PrimaryConnection(Connection[SecondaryMessage]):
             chunks.append(payload)
         return chunks
 
-    def send_all(self, messages: Iterable[PrimaryMessage]) -> list[bytes]:
-        """As `send_chunks`, for several messages.
+    def send_all(self, messages: Sequence[PrimaryMessage]) -> list[bytes]:
+        """As `send_chunks`, for several messages, small ones together.
 
         :raises LocalProtocolError: as `send`; what comes before that message has been sent.
         """
         chunks: list[bytes] = []
-        write = self._record_writer()
-        for message in messages:
-            written = write(message)
-            if written is None:
-                chunks += self.send_chunks(message)
-                write = self._record_writer()
-            else:
-                chunks += written
+        place = self._send_run(messages, 0, chunks)
+        while place < len(messages):
+            chunks += self.send_chunks(messages[place])
+            place = self._send_run(messages, place + 1, chunks)
         return chunks
 
-    def _record_writer(self) -> templates.RecordWriter:
+    def _send_run(self, messages: Sequence[PrimaryMessage], begin: int, chunks: list[bytes]) -> int:
+        """Send what has a template; which message comes next."""
         machine = self._machine
-        if machine.state(Role.PRIMARY) is State.IN_TRANSACTION and self._writer is WRITERS[3]:
-            return templates.record_writer(machine.tid, self._checksum)
-        return templates.record_writer(None, self._checksum)
+        if self._writer is not WRITERS[3] or machine.state(Role.PRIMARY) not in PLAIN:
+            return begin
+        written = templates.write_run(
+            messages, begin, machine.tid, machine.last_tid, self._checksum, chunks
+        )
+        machine.advance(written.tid, written.last_tid)
+        return written.next
 
     def _payloads(self, message: PrimaryMessage) -> list[bytes]:
         match message:

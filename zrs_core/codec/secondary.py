@@ -31,7 +31,7 @@ from . import templates
 from .checksum import RunningChecksum
 from .connection import Connection
 from .framing import prefix
-from .machine import IllegalMessage, Role, State
+from .machine import PLAIN, IllegalMessage, Role, State
 from .opcodes import PickleError
 from .pickles import RecordHeader, decode
 
@@ -41,10 +41,6 @@ MAX_PICKLE_SIZE: Final = 2**20
 
 #: Bytes in a record. ZODB sets no bound itself, but it holds a record in memory as a whole.
 MAX_RECORD_SIZE: Final = 2**30
-
-
-# Where a message may come that is no blob block.
-_PLAIN: Final = (State.BETWEEN_TRANSACTIONS, State.IN_TRANSACTION)
 
 
 class ChecksumPolicy(enum.Enum):
@@ -130,7 +126,7 @@ class SecondaryConnection(Connection[PrimaryMessage]):
     def _read_run(self) -> PrimaryMessage | None:
         """The first of as many messages as are written as this package does, the others ready."""
         machine, frames = self._machine, self._frames
-        if self._header is not None or machine.state(Role.PRIMARY) not in _PLAIN:
+        if self._header is not None or machine.state(Role.PRIMARY) not in PLAIN:
             return None
         if self._max_pickle_size < templates.MAX_PICKLE_SIZE:
             return None

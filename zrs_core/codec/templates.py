@@ -17,12 +17,11 @@ these would decide otherwise, and refuses nothing itself.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
-from typing import Final, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from ..messages import (
     MAX_TID,
-    NO_TID,
     STATUSES,
     Commit,
     PrimaryMessage,
@@ -48,7 +47,9 @@ _S_SIZE: Final = len(_S_HEAD) + 8 + len(_S_SERIAL) + 8 + len(_S_TAIL)
 _C_SIZE: Final = len(_C_HEAD) + 16 + len(_C_TAIL)
 _S_LENGTH: Final = _LENGTH.pack(_S_SIZE)
 _S_OPENING: Final = _S_LENGTH + _S_HEAD
-_C_OPENING: Final = _LENGTH.pack(_C_SIZE) + _C_HEAD
+_C_LENGTH: Final = _LENGTH.pack(_C_SIZE)
+_C_OPENING: Final = _C_LENGTH + _C_HEAD
+_T_PICKLE: Final = _T_HEAD + b"%b" + _T_STATUS + b"%bC%c%bC%c%b" + _T_TAIL
 
 #: Bytes in the longest pickle that is read here: a T with two texts of 255 bytes.
 MAX_PICKLE_SIZE: Final = len(_T_HEAD) + 8 + len(_T_STATUS) + 1 + 2 * (2 + 255) + len(_T_TAIL)
@@ -60,30 +61,83 @@ _S_DATA_LENGTH: Final = 4 + _S_SIZE
 _S_DATA: Final = _S_DATA_LENGTH + 4
 
 
-#: Writes a message as two chunks, of which the second is its record; None if it has no template.
-RecordWriter: TypeAlias = Callable[[PrimaryMessage], tuple[bytes, bytes] | None]
+# Records from this size on go out as they are; below it, copying costs less than one chunk more.
+_OWN_CHUNK: Final = 16 * 1024
 
 
-def record_writer(tid: bytes | None, checksum: RunningChecksum) -> RecordWriter:
-    """What writes records of transaction `tid` without data_txn; for None it writes nothing.
+class Written(NamedTuple):
+    """What was written: which message comes next, and the state there."""
 
-    :param checksum: of the stream; it goes along.
+    next: int
+    tid: bytes | None
+    last_tid: bytes
+
+
+def write_run(
+    messages: Sequence[PrimaryMessage],
+    begin: int,
+    tid: bytes | None,
+    last_tid: bytes,
+    checksum: RunningChecksum,
+    chunks: list[bytes],
+) -> Written:
+    """Write `messages`, from the one at `begin` on, that have the shapes above.
+
+    :param tid: the transaction that is under way; None between two.
+    :param last_tid: the one before.
+    :param checksum: of the stream so far; it goes along.
+    :param chunks: where the bytes are added; large records are the very objects of the messages.
     """
-    closing = _closing(tid or NO_TID)
-    update, length = checksum.update, _LENGTH.pack
-
-    def write(message: PrimaryMessage) -> tuple[bytes, bytes] | None:
-        if type(message) is not Store or message.serial != tid or message.data_txn is not None:
-            return None
-        data = message.data
-        if len(data) > MAX_PAYLOAD_SIZE:
-            return None
-        pickled = _S_HEAD + message.oid + closing
-        update(pickled)
-        update(data)
-        return _S_LENGTH + pickled + length(len(data)), data
-
-    return write
+    update, length_of = checksum.update, _LENGTH.pack
+    closing = b"" if tid is None else _closing(tid)
+    small: list[bytes] = []
+    for place in range(begin, len(messages)):
+        message = messages[place]
+        if type(message) is Store:
+            data = message.data
+            if message.serial != tid or message.data_txn is not None:
+                break
+            if len(data) > MAX_PAYLOAD_SIZE:
+                break
+            pickled = _S_HEAD + message.oid + closing
+            update(pickled)
+            update(data)
+            small += (_S_LENGTH, pickled, length_of(len(data)))
+            if len(data) < _OWN_CHUNK:
+                small.append(data)
+            else:
+                chunks += (b"".join(small), data)
+                small = []
+        elif type(message) is Commit:
+            if tid is None:
+                break
+            pickled = _C_HEAD + checksum.digest() + _C_TAIL
+            update(pickled)
+            small += (_C_LENGTH, pickled)
+            last_tid, tid = tid, None
+        else:
+            if type(message) is not Transaction or tid is not None or message.tid <= last_tid:
+                break
+            user, description = message.user, message.description
+            if message.extension or len(user) > 255 or len(description) > 255:
+                break
+            tid = message.tid
+            closing = _closing(tid)
+            pickled = _T_PICKLE % (
+                tid,
+                message.status.encode("ascii"),
+                len(user),
+                user,
+                len(description),
+                description,
+            )
+            update(pickled)
+            small += (length_of(len(pickled)), pickled)
+    else:
+        place = len(messages)
+    if small:
+        chunks.append(b"".join(small))
+    return Written(place, tid, last_tid)
 
 
 class Run(NamedTuple):
