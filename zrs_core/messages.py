@@ -200,6 +200,10 @@ _new = object.__new__
 _set_oid, _set_serial, _set_data, _set_data_txn = (
     vars(Store)[name].__set__ for name in ("oid", "serial", "data", "data_txn")
 )
+_set_tid, _set_status, _set_user, _set_description, _set_extension = (
+    vars(Transaction)[name].__set__
+    for name in ("tid", "status", "user", "description", "extension")
+)
 
 
 def unchecked_store(oid: bytes, serial: bytes, data: bytes, data_txn: bytes | None) -> Store:
@@ -210,6 +214,17 @@ def unchecked_store(oid: bytes, serial: bytes, data: bytes, data_txn: bytes | No
     _set_data(store, data)
     _set_data_txn(store, data_txn)
     return store
+
+
+def unchecked_transaction(tid: bytes, status: str, user: bytes, description: bytes) -> Transaction:
+    """A `Transaction` without an extension, of fields that are known to be right."""
+    transaction = _new(Transaction)
+    _set_tid(transaction, tid)
+    _set_status(transaction, status)
+    _set_user(transaction, user)
+    _set_description(transaction, description)
+    _set_extension(transaction, b"")
+    return transaction
 
 
 #: What a secondary sends.

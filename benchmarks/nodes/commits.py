@@ -19,7 +19,7 @@ class Committer:
 
     def __init__(self, storage: Any, size: int) -> None:
         self._storage = storage
-        self._data = os.urandom(size)
+        self._data = b"\x80\x03" + os.urandom(size - 2)
         self._oids = itertools.cycle([p64(number) for number in range(_OBJECTS)])
         self._serials: dict[bytes, bytes] = {}
 

@@ -472,7 +472,7 @@ class TestSource:
         read_all(reader)
         last = source.open(source.last_tid())
         assert last.read(1 << 20) == []
-        assert reader._file._window == last._file._window == b""
+        assert reader._file.window == last._file.window == b""
         last.close()
 
     def test_a_damaged_file_is_an_error(self, storage, commits, open_reader):

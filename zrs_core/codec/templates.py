@@ -28,6 +28,7 @@ from ..messages import (
     Store,
     Transaction,
     unchecked_store,
+    unchecked_transaction,
 )
 from .checksum import RunningChecksum
 from .framing import MAX_PAYLOAD_SIZE
@@ -246,7 +247,7 @@ def _read_transaction(buffer: bytes, pos: int, end: int) -> Transaction | None:
         return None
     if buffer[tid : tid + 8] > MAX_TID or chr(buffer[status]) not in STATUSES:
         return None
-    return Transaction(
+    return unchecked_transaction(
         buffer[tid : tid + 8],
         chr(buffer[status]),
         buffer[user + 2 : description],

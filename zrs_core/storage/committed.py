@@ -35,9 +35,10 @@ from ..messages import NO_TID
 MAGIC: Final = b"FS30"
 FIRST: Final = len(MAGIC)
 
-_TRANSACTION: Final = struct.Struct(">8sQcHHH")
-_RECORD: Final = struct.Struct(">8s8sQQHQ")
-_NUMBER: Final = struct.Struct(">Q")
+#: A transaction's header, a data record's, and a length or position.
+TRANSACTION: Final = struct.Struct(">8sQcHHH")
+RECORD: Final = struct.Struct(">8s8sQQHQ")
+NUMBER: Final = struct.Struct(">Q")
 _FINISHED: Final = (b" ", b"p", b"u")
 _WINDOW_SIZE: Final = 256 * 1024
 
@@ -50,19 +51,23 @@ def begins_with_transaction(path: str) -> bool:
     size = os.path.getsize(path)
     with open(path, "rb") as file:
         file.seek(FIRST)
-        begin = file.read(_TRANSACTION.size)
+        begin = file.read(TRANSACTION.size)
         if not begin.strip(b"\0"):
             return True
-        if len(begin) < _TRANSACTION.size:
+        if len(begin) < TRANSACTION.size:
             return False
-        _, length, status, *sizes = _TRANSACTION.unpack(begin)
+        _, length, status, *sizes = TRANSACTION.unpack(begin)
         if status == b"c":
             return True
         end = FIRST + length
-        if status not in _FINISHED or length < _TRANSACTION.size + sum(sizes) or end > size:
+        if status not in _FINISHED or length < TRANSACTION.size + sum(sizes) or end > size:
             return False
         file.seek(end)
-        return file.read(_NUMBER.size) == _NUMBER.pack(length)
+        return file.read(NUMBER.size) == NUMBER.pack(length)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_ino, status.st_dev
 
 
 class DamagedFile(ReplicationError):
@@ -84,7 +89,7 @@ class Header(NamedTuple):
     @property
     def next(self) -> int:
         """Where the next transaction begins."""
-        return self.end + _NUMBER.size
+        return self.end + NUMBER.size
 
 
 class Record(NamedTuple):
@@ -110,8 +115,10 @@ class CommittedFile:
         self.path = path
         self.end = FIRST
         self._fd = os.open(path, os.O_RDONLY)
-        self._window = b""
-        self._window_pos = 0
+        self._identity = _identity(self.stat())
+        #: What was read ahead: bytes from `window_pos` on.
+        self.window = b""
+        self.window_pos = 0
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -124,29 +131,54 @@ class CommittedFile:
     def was_replaced(self) -> bool:
         """Whether another file has taken this one's name, as a pack does."""
         try:
-            there = os.stat(self.path)
+            return _identity(os.stat(self.path)) != self._identity
         except FileNotFoundError:
             return True
-        here = self.stat()
-        return (there.st_ino, there.st_dev) != (here.st_ino, here.st_dev)
 
     def advance(self, end: int) -> bool:
-        """Set `end` if a transaction ends there, or none begins before it; whether it was set."""
-        if end > FIRST:
-            if not FIRST + _NUMBER.size <= end <= self.stat().st_size:
-                return False
-            (length,) = _NUMBER.unpack(self._pread(end - _NUMBER.size, _NUMBER.size))
-            begin = end - _NUMBER.size - length
-            if length < _TRANSACTION.size or begin < FIRST:
-                return False
-            header = self._pread(begin, _TRANSACTION.size)
-            _, again, status, *sizes = _TRANSACTION.unpack(header)
-            if again != length or status not in _FINISHED:
-                return False
-            if _TRANSACTION.size + sum(sizes) > length:
+        """Set `end` if a transaction ends there, or none begins before it; whether it was set.
+
+        What is short enough and new is read ahead by that.
+        """
+        if end > FIRST and end != self.end:
+            new = end - self.end
+            if TRANSACTION.size + NUMBER.size <= new <= _WINDOW_SIZE:
+                self.window = os.pread(self._fd, new, self.end)
+                self.window_pos = self.end
+            if not self._is_end(end):
+                self.forget()
                 return False
         self.end = end
         return True
+
+    def _is_end(self, end: int) -> bool:
+        """Whether a transaction ends at `end`."""
+        if end < FIRST + NUMBER.size:
+            return False
+        trailing = self._there(end - NUMBER.size, NUMBER.size)
+        if len(trailing) < NUMBER.size:
+            return False
+        (length,) = NUMBER.unpack(trailing)
+        begin = end - NUMBER.size - length
+        if length < TRANSACTION.size or begin < FIRST:
+            return False
+        _, again, status, *sizes = TRANSACTION.unpack(self._there(begin, TRANSACTION.size))
+        if again != length or status not in _FINISHED:
+            return False
+        whole: bool = TRANSACTION.size + sum(sizes) <= length
+        return whole
+
+    def _there(self, pos: int, size: int) -> bytes:
+        """`size` bytes from `pos`, or as many as there are."""
+        begin = pos - self.window_pos
+        if begin >= 0 and begin + size <= len(self.window):
+            return self.window[begin : begin + size]
+        return os.pread(self._fd, size, pos)
+
+    def read_ahead(self, pos: int) -> None:
+        """Fill the window from `pos` on, a transaction's begin."""
+        self.window = self.peek(pos, min(_WINDOW_SIZE, self.end - pos))
+        self.window_pos = pos
 
     # -- bytes
 
@@ -155,14 +187,13 @@ class CommittedFile:
 
         :raises DamagedFile: they are not all within what is committed.
         """
-        begin = pos - self._window_pos
-        if begin >= 0 and begin + size <= len(self._window):
-            return self._window[begin : begin + size]
+        begin = pos - self.window_pos
+        if begin >= 0 and begin + size <= len(self.window):
+            return self.window[begin : begin + size]
         if size >= _WINDOW_SIZE or pos + size > self.end:
             return self.peek(pos, size)
-        self._window = self.peek(pos, min(_WINDOW_SIZE, self.end - pos))
-        self._window_pos = pos
-        return self._window[:size]
+        self.read_ahead(pos)
+        return self.window[:size]
 
     def peek(self, pos: int, size: int) -> bytes:
         """As `read`, without reading ahead: for jumping about in the file."""
@@ -172,7 +203,7 @@ class CommittedFile:
 
     def forget(self) -> None:
         """Give up what was read ahead."""
-        self._window = b""
+        self.window = b""
 
     def _pread(self, pos: int, size: int) -> bytes:
         pieces = []
@@ -192,11 +223,11 @@ class CommittedFile:
 
     def header(self, pos: int) -> Header:
         """The header of the transaction that begins at `pos`."""
-        tid, length, status, *sizes = _TRANSACTION.unpack(self.read(pos, _TRANSACTION.size))
-        texts = pos + _TRANSACTION.size
+        tid, length, status, *sizes = TRANSACTION.unpack(self.read(pos, TRANSACTION.size))
+        texts = pos + TRANSACTION.size
         records = texts + sum(sizes)
         end = pos + length
-        if status not in _FINISHED or records > end or end + _NUMBER.size > self.end:
+        if status not in _FINISHED or records > end or end + NUMBER.size > self.end:
             raise self._damaged(f"there is no transaction at {pos}")
         if self._number_at(end) != length:
             raise self._damaged(f"the transaction at {pos} has two different lengths")
@@ -219,9 +250,9 @@ class CommittedFile:
 
     def before(self, pos: int) -> int:
         """Where the transaction begins that ends at `pos`."""
-        (length,) = _NUMBER.unpack(self.peek(pos - _NUMBER.size, _NUMBER.size))
-        begin: int = pos - _NUMBER.size - length
-        if begin < FIRST or length < _TRANSACTION.size:
+        (length,) = NUMBER.unpack(self.peek(pos - NUMBER.size, NUMBER.size))
+        begin: int = pos - NUMBER.size - length
+        if begin < FIRST or length < TRANSACTION.size:
             raise self._damaged(f"no transaction ends at {pos}")
         return begin
 
@@ -231,11 +262,11 @@ class CommittedFile:
 
     def _number_at(self, pos: int) -> int:
         # What lies far ahead must not move the window away from here.
-        begin = pos - self._window_pos
-        if begin < 0 or begin + _NUMBER.size > len(self._window):
-            number: int = _NUMBER.unpack(self.peek(pos, _NUMBER.size))[0]
+        begin = pos - self.window_pos
+        if begin < 0 or begin + NUMBER.size > len(self.window):
+            number: int = NUMBER.unpack(self.peek(pos, NUMBER.size))[0]
         else:
-            number = _NUMBER.unpack_from(self._window, begin)[0]
+            number = NUMBER.unpack_from(self.window, begin)[0]
         return number
 
     def records(self, header: Header) -> Iterator[Record]:
@@ -243,8 +274,8 @@ class CommittedFile:
         pos = header.records
         while pos < header.end:
             oid, tid, _, transaction, version, size = self._record_header(pos)
-            body = pos + _RECORD.size
-            pos = body + (size or _NUMBER.size)
+            body = pos + RECORD.size
+            pos = body + (size or NUMBER.size)
             if transaction != header.pos or version or pos > header.end:
                 raise self._damaged(f"there is no record of transaction {header.pos} at {body}")
             if size:
@@ -256,15 +287,15 @@ class CommittedFile:
 
     def _record_header(self, pos: int) -> tuple[bytes, bytes, int, int, int, int]:
         header: tuple[bytes, bytes, int, int, int, int]
-        begin = pos - self._window_pos
-        if begin < 0 or begin + _RECORD.size > len(self._window):
-            header = _RECORD.unpack(self.read(pos, _RECORD.size))
+        begin = pos - self.window_pos
+        if begin < 0 or begin + RECORD.size > len(self.window):
+            header = RECORD.unpack(self.read(pos, RECORD.size))
         else:
-            header = _RECORD.unpack_from(self._window, begin)
+            header = RECORD.unpack_from(self.window, begin)
         return header
 
     def _back_pointer(self, pos: int) -> int:
-        back: int = _NUMBER.unpack(self.read(pos, _NUMBER.size))[0]
+        back: int = NUMBER.unpack(self.read(pos, NUMBER.size))[0]
         return back
 
     def _follow(self, oid: bytes, back: int) -> bytes:
@@ -273,7 +304,7 @@ class CommittedFile:
             there, *_, size = self._record_header(back)
             if there != oid:
                 raise self._damaged(f"the record at {back} is not one of object 0x{oid.hex()}")
-            body = back + _RECORD.size
+            body = back + RECORD.size
             if size:
                 return self.read(body, size)
             earlier = self._back_pointer(body)

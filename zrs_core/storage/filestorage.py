@@ -25,7 +25,8 @@ from .appending import AppendingSink
 from .committed import FIRST, CommittedFile, DamagedFile, Header
 from .finding import find
 from .generic import RestoringSink
-from .source import Pieces, StorageReader, StorageSource
+from .runs import Run, read_run
+from .source import PIECE_SIZE, Pieces, StorageReader, StorageSource
 from .wrapped import as_stored
 
 log = logging.getLogger("zrs_core.storage")
@@ -168,7 +169,7 @@ class FileStorageReader(StorageReader):
         if self._pos >= self._file.end and not self._source.update_end(self._file):
             self._follow_pack()
         if self._pos < self._file.end:
-            return self._transaction()
+            return self._transactions()
         # There may be many who wait, and for long.
         self._file.forget()
         return None
@@ -181,6 +182,22 @@ class FileStorageReader(StorageReader):
         self._file.close()
         self._file = packed
         self._pos = find(packed, self._tid)
+
+    def _transactions(self) -> Pieces:
+        """The next ones together, if they are small."""
+        run = self._read_run()
+        if not run.messages and run.incomplete and self._pos != self._file.window_pos:
+            self._file.read_ahead(self._pos)
+            run = self._read_run()
+        if run.tid is None:
+            yield from self._transaction()
+        else:
+            self._pos, self._tid = run.next, run.tid
+            yield run.messages, run.size
+
+    def _read_run(self) -> Run:
+        file = self._file
+        return read_run(file.window, file.window_pos, self._pos, PIECE_SIZE)
 
     def _transaction(self) -> Pieces:
         file = self._file

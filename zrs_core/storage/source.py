@@ -35,8 +35,8 @@ DEFAULT_POLL_INTERVAL = 1.0
 # What a message costs besides its data, roughly: it keeps batches of tiny records short.
 _MESSAGE_OVERHEAD = 128
 
-# Bytes of records that are read at once: a transaction may be larger than memory.
-_PIECE_SIZE = 64 * 1024
+#: Bytes of records that are read at once: a transaction may be larger than memory.
+PIECE_SIZE = 64 * 1024
 
 #: A transaction in pieces: messages that follow each other, and the bytes of their data.
 Pieces: TypeAlias = Generator[tuple[list[PrimaryMessage], int]]
@@ -158,7 +158,7 @@ class StorageReader(ABC):
                     continue
             piece.append(make_store(oid, tid, data, data_txn))
             size += len(data)
-            if size > _PIECE_SIZE:
+            if size > PIECE_SIZE:
                 yield piece, size
                 piece, size = [], 0
         piece.append(Commit())
