@@ -16,7 +16,7 @@ from zrs_core.interfaces import (
     IReplicationService,
     ISecondarySession,
 )
-from zrs_core.messages import NO_TID, Commit, Store
+from zrs_core.messages import NO_TID, Commit, Store, Transaction
 from zrs_core.options import ClientOptions
 from zrs_core.sessions import PrimarySession, ReplicationClient, ReplicationService
 from zrs_core.testing import WHOLE, Sink, Source, greeting, stream
@@ -28,6 +28,12 @@ TID = b"\0" * 7 + b"\1"
 @pytest.fixture(autouse=True)
 def _log_level(caplog):
     caplog.set_level(logging.DEBUG, "zrs_core")
+
+
+def transactions(first, count):
+    """The messages of so many transactions, whose tids rise from `first` on."""
+    tids = [number.to_bytes(8, "big") for number in range(first, first + count)]
+    return [each for tid in tids for each in (Transaction(tid), Store(bytes(8), tid), Commit())]
 
 
 def primary_session(source):
@@ -74,6 +80,16 @@ class TestPrimarySession:
             "peer: Connected",
             "peer: start 0x0000000000000000 (1900-01-01 00:00:00.000000)",
         ]
+
+    def test_it_rests_for_each_transaction_when_it_has_read_all(self):
+        source = Source(transactions(1, 2), transactions(3, 1), transactions(4, 3), [])
+        source.batches.append(transactions(7, 100))
+        session = started_session(source)
+        rests = []
+        for source.at_end in (False, True, True, True, True):
+            session.produce()
+            rests.append(session.rest)
+        assert rests == [0.0, 0.004, 0.012, 0.0, 0.02]
 
     def test_waiting_is_the_readers(self):
         source = Source()

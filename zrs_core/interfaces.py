@@ -24,6 +24,8 @@ from .tls import TLSOptions
 class ITransactionReader(Interface):
     """A place in a source's history. One thread at a time, but for `wait`."""
 
+    at_end: bool = Attribute("Whether the last `read` found no more than it gave, if known.")
+
     def read(budget: int) -> list[PrimaryMessage]:
         """The next messages: whole ones, until their data have `budget` bytes or more.
 
@@ -143,6 +145,8 @@ class IPrimarySession(ISession):
 
         To be called when the one before has been sent, from a thread that may wait for the disk.
         """
+
+    rest: float = Attribute("Seconds that `produce` should be left alone after the last batch.")
 
     def wait(wake: Callable[[], None]) -> None:
         """After an empty batch: call `wake` once, from any thread, when there may be more."""

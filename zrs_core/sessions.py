@@ -29,7 +29,7 @@ from .interfaces import (
     ITransactionSink,
     ITransactionSource,
 )
-from .messages import NO_TID, Commit, Hello, KeepAlive, Start, Transaction
+from .messages import NO_TID, Commit, Hello, KeepAlive, PrimaryMessage, Start, Transaction
 from .options import ClientOptions, ServiceOptions
 from .progress import Progress
 from .tids import describe_tid
@@ -40,6 +40,13 @@ secondary_log = logging.getLogger("zrs_core.secondary")
 #: Bytes of data in one batch for one secondary: what a primary holds in memory for each at most,
 #: but for a single record that is larger.
 BATCH_SIZE = 256 * 1024
+
+# Seconds that a session rests for each transaction of a batch with which its secondary has caught
+# up, and for all of them at most. What is committed meanwhile makes the next batch: at some hundred
+# commits a second or more the rests grow, and a commit neither wakes every session nor waits for
+# each of them to send it by itself. A commit that comes after the rest is sent at once.
+_REST = 0.004
+_LONGEST_REST = 0.02
 
 # How the first record of a peer that speaks TLS begins; as a length it would be above any limit.
 _TLS_HANDSHAKE = b"\x16\x03"
@@ -80,6 +87,7 @@ class PrimarySession:
         self, source: ITransactionSource, peer: str, *, pickle_protocol: int, tls: bool = False
     ) -> None:
         self.finished = False
+        self.rest = 0.0
         self._tls = tls
         self._silent = True
         self._source = source
@@ -126,7 +134,9 @@ class PrimarySession:
             try:
                 if self._reader is None:
                     self._reader = self._source.open(self._start)
-                return self._connection.send_all(self._reader.read(BATCH_SIZE))
+                batch = self._reader.read(BATCH_SIZE)
+                self.rest = _rest(batch) if self._reader.at_end else 0.0
+                return self._connection.send_all(batch)
             except StartError as error:
                 self._finish(str(error))
             except Exception as error:  # noqa: BLE001
@@ -160,6 +170,11 @@ class PrimarySession:
         self.finished = True
         self._log.error(reason, exc_info=exc_info)
         self._log.info("Closed")
+
+
+def _rest(batch: list[PrimaryMessage]) -> float:
+    commits = sum(type(message) is Commit for message in batch)
+    return min(commits * _REST, _LONGEST_REST)
 
 
 @implementer(IReplicationService)

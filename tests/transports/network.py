@@ -15,6 +15,7 @@ import pytest
 from zrs_core import transports
 from zrs_core.addresses import TCPAddress, UnixAddress
 from zrs_core.errors import ListenError
+from zrs_core.messages import Commit, Store, Transaction
 from zrs_core.options import ServiceOptions
 from zrs_core.sessions import ReplicationService
 from zrs_core.testing import WHOLE, Sink, Source, greeting, stream
@@ -157,16 +158,27 @@ class OverTCP(TransportConformance):
             each.start()
         for each in threads:
             each.join()
-        # All have returned: a connection that is still listened to is the last.
-        while not copy.finished:
+        # All have returned. What comes after something was applied comes to a connection that is
+        # not to be left any more: the last one.
+        ended = False
+        while not ended:
             peer = server.accept()
-            if peer.receive(22) == GREETING:
-                with contextlib.suppress(OSError):
-                    peer.send(STREAM)
-                env.wait_for(lambda: copy.finished or has_ended(peer), "one or the other")  # noqa: B023
+            hello = peer.receive(22)
+            ended = len(hello) == 22 and all(
+                self._is_applied(env, copy, peer, data) for data in two_transactions(hello[-8:])
+            )
         started.connector.stop()
         assert peer.receive(1) == b""
         assert not server.has_waiting()
+
+    @staticmethod
+    def _is_applied(env, copy, peer, data):
+        """Whether a transaction was applied; otherwise the connection has ended."""
+        count = len(copy.finished)
+        with contextlib.suppress(OSError):
+            peer.send(data)
+        env.wait_for(lambda: len(copy.finished) > count or has_ended(peer), "one or the other")
+        return len(copy.finished) > count
 
     def test_it_reads_no_more_while_it_applies(self, connect, server):
         gate = threading.Event()
@@ -247,6 +259,14 @@ class OverTCP(TransportConformance):
         assert processor_time() < 0.1
         peer.close()
         stopped()
+
+
+def two_transactions(start):
+    """The bytes of each, for a secondary that has asked for all after `start`."""
+    tids = [(int.from_bytes(start, "big") + number).to_bytes(8, "big") for number in (1, 2)]
+    first, second = ([Transaction(tid), Store(bytes(8), tid, b"data"), Commit()] for tid in tids)
+    one, both = stream(first, start), stream([*first, *second], start)
+    return one, both[len(one) :]
 
 
 def has_ended(peer):

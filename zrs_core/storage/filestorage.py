@@ -134,6 +134,7 @@ class FileStorageReader(StorageReader):
 
     def __init__(self, source: FileStorageSource, start: bytes) -> None:
         super().__init__(source, source.storage)
+        self._looked = False
         self._tid = start
         self._file = source.open_file()
         try:
@@ -165,9 +166,17 @@ class FileStorageReader(StorageReader):
         if after.status != "p" and not packed:
             raise Diverged(start, before.tid if before else None, after.tid)
 
+    def read(self, budget: int) -> list[PrimaryMessage]:
+        self._looked = False
+        return super().read(budget)
+
     def _next_transaction(self) -> Pieces | None:
-        if self._pos >= self._file.end and not self._source.update_end(self._file):
-            self._follow_pack()
+        # A pack's new file may by chance have the size of the old one, so it is not enough to look
+        # at that; but once for each batch is.
+        if self._pos >= self._file.end and (self._has_changed() or not self._looked):
+            self._looked = True
+            if not self._source.update_end(self._file):
+                self._follow_pack()
         if self._pos < self._file.end:
             return self._transactions()
         # There may be many who wait, and for long.

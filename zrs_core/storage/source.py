@@ -103,6 +103,7 @@ class StorageReader(ABC):
     """
 
     def __init__(self, source: StorageSource, storage: Any) -> None:
+        self.at_end = False
         self._source = source
         self._storage = storage
         self._wake: Callable[[], None] | None = None
@@ -119,10 +120,12 @@ class StorageReader(ABC):
     def read(self, budget: int) -> list[PrimaryMessage]:
         batch: list[PrimaryMessage] = []
         size = 0
+        self.at_end = False
         while size < budget:
             if self._pieces is None:
                 self._pieces = self._next_transaction()
                 if self._pieces is None:
+                    self.at_end = True
                     break
             piece = next(self._pieces, None)
             if piece is None:

@@ -42,6 +42,7 @@ class Source:
     """
 
     blobs = True
+    at_end = False
 
     def __init__(self, *batches: list[PrimaryMessage], error: BaseException | None = None) -> None:
         self.batches = list(batches)

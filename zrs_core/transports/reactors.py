@@ -6,16 +6,23 @@ in a background thread, from the time when the first of them is opened until the
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.pollreactor import PollReactor
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadable import isInIOThread
+
+_Reactor: Any
+try:
+    # It waits to the microsecond; the one of poll() spins for the last millisecond of each delay.
+    from twisted.internet.epollreactor import EPollReactor as _Reactor
+except ImportError:
+    from twisted.internet.pollreactor import PollReactor as _Reactor
 
 Result = TypeVar("Result")
 
@@ -95,7 +102,7 @@ class _Background:
             return _BackgroundLoop(self._reactor, self)
 
     def _start(self) -> None:
-        reactor: Any = PollReactor()  # type: ignore[no-untyped-call]
+        reactor: Any = _Reactor()
         # The application may run a reactor of its own, whose thread is *the* I/O thread.
         reactor._registerAsIOThread = False
         pool = reactor.getThreadPool()
@@ -121,8 +128,10 @@ class _Background:
             self._reactor.callFromThread(self._reactor.stop)
             thread.join()
             with self._wake_lock:
-                # A reactor does not close that pipe itself.
+                # A reactor closes neither that pipe itself nor what it waits with.
                 self._reactor.waker.connectionLost(None)
+                with contextlib.suppress(AttributeError):
+                    self._reactor._poller.close()
                 self._reactor = self._thread = None
 
     def wake(self, reactor: Any, function: Callable[[], object]) -> None:

@@ -73,15 +73,19 @@ class _Waiter:
     """Waits for one socket, and to be woken by any other thread."""
 
     def __init__(self) -> None:
+        self._selector = selectors.PollSelector()
+        self._waited: Any = None
         self._ours, self._theirs = socket.socketpair()
         self._ours.setblocking(False)
         self._theirs.setblocking(False)
+        self._selector.register(self._ours, _READ)
         self._lock = threading.Lock()
         self._closed = False
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
+            self._selector.close()
             self._ours.close()
             self._theirs.close()
 
@@ -95,15 +99,20 @@ class _Waiter:
 
     def wait(self, waited: Any, events: int, timeout: float | None) -> int:
         """The events of the socket `waited` (None for no socket) that have come; 0 if woken."""
-        with selectors.PollSelector() as selector:
-            selector.register(self._ours, _READ)
+        came = 0
+        if waited is not None:
+            self._selector.register(waited, events)
+        try:
+            for key, mask in self._selector.select(timeout):
+                if key.fileobj is waited:
+                    came = mask
+                else:
+                    with contextlib.suppress(BlockingIOError):
+                        self._ours.recv(4096)
+        finally:
             if waited is not None:
-                selector.register(waited, events)
-            ready = {key.fileobj: mask for key, mask in selector.select(timeout)}
-        if self._ours in ready:
-            with contextlib.suppress(BlockingIOError):
-                self._ours.recv(4096)
-        return ready.get(waited, 0)
+                self._selector.unregister(waited)
+        return came
 
 
 class _Channel:
@@ -243,8 +252,10 @@ class _PrimaryThread:
         self._peer = peer_name(connection)
         self._waiter = _Waiter()
         self._channel = _Channel(connection, self._waiter)
-        # Whether the session may have something: not so between an empty batch and a wake.
+        # Whether the session may have something: not so between an empty batch and a wake; and
+        # from when on (of the monotonic clock) it is to be asked.
         self._ready = True
+        self._rest_until = 0.0
         self._finishing = False
         self._aborted = False
         self.thread = threading.Thread(target=self._run, name=f"zrs_core {self._peer}", daemon=True)
@@ -262,6 +273,11 @@ class _PrimaryThread:
     def _wake(self) -> None:
         self._ready = True
         self._waiter.wake()
+
+    def _rest(self) -> float | None:
+        """How many seconds are left until the session is to be asked again; None for none."""
+        left = 0.0 if self._finishing else self._rest_until - time.monotonic()
+        return left if left > 0 else None
 
     def _run(self) -> None:
         try:
@@ -308,7 +324,8 @@ class _PrimaryThread:
             while not over():
                 if self._finishing and not session.started:
                     break
-                if session.started and self._ready and channel.drained and not half_closed:
+                asks = session.started and self._ready and channel.drained and not half_closed
+                if asks and self._rest() is None:
                     # Before it is asked: what wakes it meanwhile must count, and what came before
                     # it was told to finish must be sent.
                     self._ready = False
@@ -319,15 +336,19 @@ class _PrimaryThread:
                     if chunks:
                         self._ready = True
                         channel.write(chunks)
+                        self._rest_until = time.monotonic() + session.rest
                     elif finishing:
                         channel.finish_writing()
                         half_closed = True
                     else:
                         session.wait(self._wake)
                 channel.flush()
-                if not (channel.drained and self._ready and session.started) or half_closed:
-                    channel.wait(_READ if channel.drained else _READ | _WRITE, None)
-                data = channel.receive(_PRIMARY_READ_SIZE)
+                asks = session.started and self._ready and channel.drained and not half_closed
+                rest = self._rest() if asks else None
+                events = _READ
+                if rest is not None or not asks:
+                    events = channel.wait(_READ if channel.drained else _READ | _WRITE, rest)
+                data = channel.receive(_PRIMARY_READ_SIZE) if events & _READ else None
                 if data:
                     session.receive_data(data)
                 elif data is not None:

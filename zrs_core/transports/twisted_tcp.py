@@ -192,6 +192,7 @@ class _PrimaryConnection(_Connection):
         self._service = service
         self._producing = False
         self._paused = False
+        self._resting = False
         self._finishing = False
 
     def open_session(self) -> None:
@@ -221,7 +222,8 @@ class _PrimaryConnection(_Connection):
     def resumeProducing(self) -> None:
         """The transport has sent all that it had (IPushProducer)."""
         self._paused = False
-        self._produce()
+        if not self._resting:
+            self._produce()
 
     def _produce(self) -> None:
         if not (self._producing or self._paused or self.lost) and self.session is not None:
@@ -239,17 +241,23 @@ class _PrimaryConnection(_Connection):
             return
         if self.session.finished:
             self.close()
-        elif chunks:
-            # One batch at a time: this pauses unless little of it is left to send.
-            self.transport.writeSequence(chunks)
-            self._produce()
-        elif finishing:
+            return
+        # One batch at a time: this pauses unless little of it is left to send.
+        self.transport.writeSequence(chunks)
+        if not chunks and finishing:
             self._close_when_read()
-        elif self._finishing:
-            # What was empty was asked for before that: something may have come since.
+        elif chunks and self.session.rest and not self._finishing:
+            self._resting = True
+            self.loop.reactor.callLater(self.session.rest, self._rested)
+        elif chunks or self._finishing:
+            # An empty batch that was asked for before it is to finish: something may have come.
             self._produce()
         else:
             self.session.wait(self._wake)
+
+    def _rested(self) -> None:
+        self._resting = False
+        self._produce()
 
     def _wake(self) -> None:
         self.loop.wake(self._produce)
