@@ -9,7 +9,7 @@ import pytest
 from zope.interface.verify import verifyObject
 
 from zrs_core.addresses import TCPAddress
-from zrs_core.errors import Diverged, TidTooHigh
+from zrs_core.errors import Diverged, NotWritten, TidTooHigh
 from zrs_core.interfaces import (
     IPrimarySession,
     IReplicationClient,
@@ -232,6 +232,22 @@ class TestSecondarySession:
         assert session.finished
         assert sink.applied == WHOLE[:1]
         assert "peer: cannot apply what was received: No space left on device" in caplog.messages
+
+    def test_a_disk_that_does_not_take_it_ends_it_for_good(self, caplog):
+        sink = Sink(failing=Store, error=NotWritten(OSError("I/O error")))
+        replication = client(sink)
+        session = replication.session("peer")
+        session.greeting()
+        session.receive_data(stream(WHOLE))
+        session.close("closed here")
+        assert isinstance(replication.progress.stopped, NotWritten)
+        assert "peer: stopped for good: the disk did not take" in caplog.text
+        assert replication.retry_delay() == 3600
+        again = replication.session("peer")
+        assert again.greeting() == b""
+        assert again.finished
+        again.close("closed here")
+        assert sink.applied == WHOLE[:1]
 
     def test_closing_aborts_once(self, caplog):
         sink = Sink()

@@ -21,6 +21,7 @@
       ListenError               an address that could not be listened on
       MissingBlobSupport        a blob was sent to a storage that keeps none
       WrittenToByOthers         a secondary's storage has transactions of other origin
+      NotWritten                the disk did not take what a secondary had written
 """
 
 from __future__ import annotations
@@ -163,3 +164,18 @@ class MissingBlobSupport(ReplicationError):
 
 class WrittenToByOthers(ReplicationError):
     """A secondary's storage has a transaction that did not come by its replication."""
+
+
+class NotWritten(ReplicationError):
+    """The disk did not take what was written: an fsync has failed, as `__cause__` says.
+
+    Nobody knows what of it is on disk, and to try again would tell nothing. So nothing more is
+    written: what a storage shows was on disk before. When it is opened again, it goes on from what
+    its file holds.
+    """
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(
+            f"the disk did not take what was written ({cause}), so nothing more is written. Check "
+            "the disk, then open the secondary again"
+        )

@@ -159,7 +159,7 @@ class ISecondarySession(ISession):
     """
 
     def greeting() -> bytes:
-        """What to send first: the protocol word and the start.
+        """What to send first: the protocol word and the start; nothing if it is `finished`.
 
         To be called when the session before this one is closed: it may still have been applying.
 

@@ -9,7 +9,8 @@ class Progress:
     `connected` tells whether there is a session, `connections` how many there were; `bytes` and
     `transactions` count since the client was made; `tid` is the last transaction applied, and
     `unfinished` tells whether another one has begun. `refusals` counts the sessions in a row that
-    the primary ended soon, without having sent a byte. Written by one thread, read by any.
+    the primary ended soon, without having sent a byte. `stopped` is the error after which it does
+    not go on until it is opened again, None as long as it does. Written by one thread, read by any.
     """
 
     def __init__(self, tid: bytes) -> None:
@@ -21,3 +22,4 @@ class Progress:
         self.transactions = 0
         self.tid = tid
         self.last_error: str | None = None
+        self.stopped: Exception | None = None

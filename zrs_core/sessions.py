@@ -19,7 +19,7 @@ from .addresses import Address
 from .backoff import Backoff
 from .codec import PrimaryConnection, SecondaryConnection
 from .codec.dialects import ZRS_2_0, ZRS_2_1
-from .errors import RemoteProtocolError, StartError
+from .errors import NotWritten, RemoteProtocolError, StartError
 from .interfaces import (
     IPrimarySession,
     IReplicationClient,
@@ -51,6 +51,9 @@ _LONGEST_REST = 0.02
 # How the first record of a peer that speaks TLS begins; as a length it would be above any limit.
 _TLS_HANDSHAKE = b"\x16\x03"
 _TLS_ALERT = b"\x15\x03"
+
+# Seconds between attempts to connect of a secondary that has stopped for good.
+_STOPPED_DELAY = 3600.0
 
 #: Seconds within which a primary closes the connection of a secondary that it refuses. The
 #: protocol has no word for that: the primary closes, and sends nothing.
@@ -237,7 +240,9 @@ class SecondarySession:
         self._info("Connected")
 
     def greeting(self) -> bytes:
-        if self._closed:
+        if self._client.progress.stopped is not None:
+            self.finished = True
+        if self._closed or self.finished:
             return b""
         if not self._client.turn.acquire(blocking=False):
             raise RuntimeError("the session before this one is not closed yet")
@@ -296,6 +301,9 @@ class SecondarySession:
                 self._finish(str(error))
             else:
                 self._flush()
+        except NotWritten as error:
+            self._client.progress.stopped = error
+            self._finish(f"stopped for good: {error}")
         except Exception as error:  # noqa: BLE001
             # A full disk, a storage that was closed: what is not on disk is aborted and asked for
             # again later; what is known here is only that it cannot be applied now.
@@ -459,4 +467,5 @@ class ReplicationClient:
         secondary_log.log(level, "%s: cannot connect (%s); will keep trying", self.address, reason)
 
     def retry_delay(self) -> float:
-        return self._backoff.delay()
+        # There is nothing to be asked for any more.
+        return self._backoff.delay() if self.progress.stopped is None else _STOPPED_DELAY

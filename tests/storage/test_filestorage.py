@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
 import transaction
 import ZODB
 from persistent.mapping import PersistentMapping
+from persistent.TimeStamp import TimeStamp
 from ZODB.blob import Blob, BlobStorage
 from ZODB.Connection import TransactionMetaData
 from ZODB.DemoStorage import DemoStorage
@@ -29,6 +31,7 @@ from zrs_core.storage.filestorage import (
     is_file_storage,
     last_tid_in_file,
 )
+from zrs_core.storage.opening import source_of
 
 from ..databases import (
     Traffic,
@@ -694,6 +697,33 @@ class TestTheTrueLastTransaction:
         assert storage.lastTransaction() == last
         assert "holds 0x" + last.hex() in caplog.text
         storage.close()
+
+    @pytest.mark.parametrize("end", [b"\0" * 23, b""])
+    def test_a_primary_reads_it_from_the_file_too(self, end, tmp_path):
+        last = self.left_behind(
+            tmp_path / "db", lambda file, size: file[:size] + end if end else file
+        )
+        storage = open_file_storage(tmp_path / "db")
+        assert storage.lastTransaction() != last
+        assert source_of(storage).last_tid() == storage.lastTransaction() == last
+        # Whatever the clock says, what is committed next comes after it.
+        assert storage._ts >= TimeStamp(last)
+        storage.close()
+
+    def test_a_primary_remembers_what_a_pack_has_removed(self, storage, db):
+        with db.transaction() as connection:
+            connection.root()["x"] = PersistentMapping()
+        with db.transaction() as connection:
+            del connection.root()["x"]
+        root = storage.lastTransaction()
+        metadata = TransactionMetaData()
+        storage.tpc_begin(metadata)
+        storage.store(p64(99), z64, b"nobody refers to it", "", metadata)
+        storage.tpc_vote(metadata)
+        last = storage.tpc_finish(metadata)
+        db.pack(time.time() + 1)
+        assert last_tid_in_file(storage) == root
+        assert source_of(storage).last_tid() == last
 
     def test_a_blob_storage_is_set_right_too(self, tmp_path):
         last = self.left_behind(tmp_path / "db", lambda file, size: file)

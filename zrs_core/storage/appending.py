@@ -2,9 +2,20 @@
 
 FileStorage itself takes a lock, two writes, a temporary file and an fsync for each transaction.
 Here a batch of whole transactions is built in memory, byte for byte as FileStorage would have
-written them, appended with one write and one fsync, and only then made known to the storage: its
-index, its end, its last tid, and the databases that are open on it. What a process writes that is
-killed in between is there or cut off when the file is opened again, whole transactions only.
+written them, appended at once, and only then made known to the storage: its index, its end, its
+last tid, and the databases that are open on it.
+
+A machine may stop at any time, and of what it wrote since the last fsync any part may be on disk,
+with holes anywhere. A FileStorage that is opened then cuts off what begins with an unfinished
+transaction, whatever follows; it fails over holes elsewhere, or does not notice them. So a batch is
+written in three steps, with an fsync after each:
+
+1. The header of an unfinished transaction, where the batch is to begin.
+2. The batch, whose first transaction is still unfinished.
+3. The status of the first transaction.
+
+The first step costs nothing while transactions follow each other: the header stands behind the
+batch before. The third one changes a single byte in its place.
 
 The layout is described in `committed`.
 """
@@ -19,14 +30,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
 
-from ZODB.blob import rename_or_copy_blob
 from zope.interface import implementer
 
-from ..errors import MissingBlobSupport, WrittenToByOthers
+from ..errors import MissingBlobSupport, NotWritten, WrittenToByOthers
 from ..interfaces import ITransactionSink
 from ..messages import BlobBlock, Commit, PrimaryMessage, Store, StoreBlob, Transaction
 from ..tids import describe_tid
-from .generic import IncomingBlob, remove_temporary_files
+from .disk import Directories
+from .generic import IncomingBlob, place_blob, remove_temporary_files
 from .packs import Packs
 
 log = logging.getLogger("zrs_core.storage")
@@ -39,6 +50,13 @@ BATCH_SIZE: Final = 8 * 1024 * 1024
 _TRANSACTION: Final = struct.Struct(">8sQcHHH")
 _RECORD: Final = struct.Struct(">8s8sQQHQ")
 _NUMBER: Final = struct.Struct(">Q")
+
+# Where a transaction has its status, and that of one that is unfinished.
+_STATUS: Final = 16
+_UNFINISHED: Final = b"c"
+
+# No part of it, with zeros behind, is a length that a transaction could have.
+_NO_LENGTH: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 
 class AppendableFile(Protocol):
@@ -74,7 +92,10 @@ class AppendableFile(Protocol):
         """Cut off what lies beyond `end`."""
 
     def sync(self) -> None:
-        """Return when all that was written is on disk."""
+        """Return when all that was written is on disk.
+
+        :raises NotWritten: it may not be, ever.
+        """
 
     def publish(
         self, end: int, index: dict[bytes, int], tid: bytes, invalidate: Callable[[], None]
@@ -120,14 +141,17 @@ class AppendingSink:
         self._batch_size = 0 if durability == "transaction" else BATCH_SIZE
         self._tid = file.last_tid
         self._locked = False
-        # Whole transactions that are not published yet: their bytes from `_begin` to `_end`, where
-        # the newest record of each object is, and whom to tell what.
+        # Whole transactions that are not published yet, from `_begin` to `_end`: their bytes, where
+        # those go, the status of the first, where the newest record of each object is, and whom to
+        # tell what.
         self._begin = self._end = 0
         self._chunks: list[bytes] = []
+        self._place_of_chunks = 0
+        self._status = b""
         self._index: dict[bytes, int] = {}
         self._done: list[tuple[bytes, list[bytes]]] = []
-        # The header of the last one and its place, if all else of it is in the file already.
-        self._header: tuple[int, bytes] | None = None
+        # Where the header of an unfinished transaction is on disk.
+        self._guarded: int | None = None
         self._blobs_done: list[IncomingBlob] = []
         # Their blobs that are in their final places.
         self._placed: list[str] = []
@@ -142,32 +166,42 @@ class AppendingSink:
         self._written: int | None = None
         self._blobs: list[IncomingBlob] = []
         self._blob: IncomingBlob | None = None
+        # Why nothing more is written.
+        self._failure: NotWritten | None = None
         if blobs:
             remove_temporary_files(storage.temporaryDirectory())
+            self._directories = Directories(storage.fshelper.base_dir)
 
     def last_tid(self) -> bytes:
         return self._tid
 
     def apply(self, message: PrimaryMessage) -> None:
-        # The frequent ones first.
-        if isinstance(message, Store):
-            self._store(message)
-        elif isinstance(message, BlobBlock):
-            self._add_block(message.data)
-        elif isinstance(message, Transaction):
-            self._begin_transaction(message)
-        elif isinstance(message, Commit):
-            self._commit()
-        elif isinstance(message, StoreBlob):
-            self._begin_blob(message)
+        try:
+            # The frequent ones first.
+            if isinstance(message, Store):
+                self._store(message)
+            elif isinstance(message, BlobBlock):
+                self._add_block(message.data)
+            elif isinstance(message, Transaction):
+                self._begin_transaction(message)
+            elif isinstance(message, Commit):
+                self._commit()
+            elif isinstance(message, StoreBlob):
+                self._begin_blob(message)
+        except NotWritten as error:
+            self._failure = error
+            raise
 
     def _begin_transaction(self, message: Transaction) -> None:
+        if self._failure is not None:
+            raise self._failure
         if not self._locked:
             self._file.lock()
             self._locked = True
-            self._begin = self._end = self._file.end
+            self._begin = self._end = self._place_of_chunks = self._file.end
             self._check_last_tid()
             self._cut_off()
+            self._guarded = None
         self._transaction = message
         self._next = self._end + len(_header(message, 0))
 
@@ -237,33 +271,37 @@ class AppendingSink:
         transaction = self._transaction
         assert transaction is not None  # noqa: S101
         if self._written is None:
-            header = _header(transaction, self._next - self._end, finished=False)
-            self._write(self._end, header)
-            self._written = self._end + len(header)
-        self._write_records(self._written)
-
-    def _write_records(self, pos: int) -> None:
-        self._write(pos, b"".join(self._records))
+            self._guard(transaction.tid)
+            self._written = self._end + len(_header(transaction, 0))
+        self._write(self._written, b"".join(self._records))
         self._records.clear()
         self._written = self._next
+
+    def _guard(self, tid: bytes) -> None:
+        """See to it that an unfinished transaction begins on disk where the batch is to begin."""
+        if self._guarded != self._begin and self._sync:
+            self._write(self._begin, unfinished(tid))
+            self._sync_file()
+            self._guarded = self._begin
 
     def _commit(self) -> None:
         transaction = self._transaction
         if transaction is None:
             raise ValueError("Commit outside of a transaction")
         length = self._next - self._end
-        header = _header(transaction, length)
+        header = _header(transaction, length, finished=bool(self._done))
+        if not self._done:
+            self._status = transaction.status.encode("ascii")
+        spilled = self._written is not None
         if self._written is None:
             self._chunks.append(header)
-            self._chunks += self._records
-            self._chunks.append(_NUMBER.pack(length))
-            self._records.clear()
         else:
-            self._write_records(self._written)
-            self._write(self._next, _NUMBER.pack(length))
-            self._header = self._end, header
+            self._write(self._end, header)
+            self._place_of_chunks = self._written
             self._written = None
-            self._begin = self._next + _NUMBER.size
+        self._chunks += self._records
+        self._chunks.append(_NUMBER.pack(length))
+        self._records.clear()
         self._end = self._next + _NUMBER.size
         self._done.append((transaction.tid, list(self._newest)))
         self._index.update(self._newest)
@@ -273,7 +311,7 @@ class AppendingSink:
         self._transaction = None
         if self.packs.running:
             self.flush()
-        elif self._header is not None or self._end - self._begin > self._batch_size:
+        elif spilled or self._end - self._begin > self._batch_size:
             self._publish()
 
     # -- blobs
@@ -297,7 +335,7 @@ class AppendingSink:
         blob = self._blob
         if blob is None or blob.blocks_left:
             return
-        blob.finish()
+        blob.finish(sync=self._sync)
         self._blob = None
         if self._transaction is None or self._transaction.status == "u":
             blob.discard()
@@ -305,17 +343,29 @@ class AppendingSink:
             self._blobs.append(blob)
             self._store(blob.record)
 
-    def _place(self, blob: IncomingBlob) -> None:
-        helper, record = self._storage.fshelper, blob.record
-        helper.getPathForOID(record.oid, create=True)
-        place = helper.getBlobFilename(record.oid, record.serial)
-        self._placed.append(place)
-        rename_or_copy_blob(blob.path, place)
+    def _place_blobs(self) -> None:
+        """Put the files of blobs in their places."""
+        helper = self._storage.fshelper
+        directories = {}
+        for blob in self._blobs_done:
+            oid = blob.record.oid
+            directory = directories[oid] = helper.getPathForOID(oid)
+            self._directories.make(directory)
+            place = helper.getBlobFilename(oid, blob.record.serial)
+            self._placed.append(place)
+            place_blob(blob.path, place)
+        if self._sync:
+            for directory in directories.values():
+                self._directories.sync(directory)
 
     # -- making known
 
     def flush(self) -> None:
-        self._publish()
+        try:
+            self._publish()
+        except NotWritten as error:
+            self._failure = error
+            raise
         if self._transaction is None:
             self._unlock()
 
@@ -326,22 +376,27 @@ class AppendingSink:
         # A pack removes the files of blobs whose records it does not find, and directories that
         # are empty: it must not look in between.
         with self._file.alone() if self._blobs_done else contextlib.nullcontext():
-            for blob in self._blobs_done:
-                self._place(blob)
-            if self._chunks:
-                self._write(self._begin, b"".join(self._chunks))
-            if self._header is not None:
-                self._sync_file()
-                # With it the transaction is a whole one.
-                self._write(*self._header)
-            self._sync_file()
+            if self._blobs_done:
+                self._place_blobs()
             index, done = self._index, self._done
+            self._guard(done[0][0])
+            if self._transaction is not None and self._sync:
+                # For the next batch.
+                self._chunks.append(unfinished(self._transaction.tid))
+                guarded = self._end
+            else:
+                guarded = None
+            self._write(self._place_of_chunks, b"".join(self._chunks))
+            self._sync_file()
+            self._write(self._begin + _STATUS, self._status)
+            self._sync_file()
             self._file.publish(self._end, index, done[-1][0], lambda: self._tell(done))
-        self._begin = self._end
+        self._begin = self._place_of_chunks = self._end
         self._chunks, self._index, self._done = [], {}, []
-        self._blobs_done, self._placed, self._header = [], [], None
+        self._blobs_done, self._placed = [], []
         self._tid = done[-1][0]
-        self._dirty = False
+        self._guarded = guarded
+        self._dirty = guarded is not None
 
     def _sync_file(self) -> None:
         if self._sync:
@@ -368,41 +423,38 @@ class AppendingSink:
         # Every step is taken, whichever of them fails.
         with contextlib.ExitStack() as steps:
             steps.callback(self._unlock)
-            if self._locked:
+            # After a failure nobody knows whether what was written will be found, and it may need
+            # its blobs: if it is not, they come again.
+            if self._locked and self._failure is None:
                 steps.callback(self._cut_off)
-            for path in self._placed:
-                steps.callback(_remove, path)
+            if self._failure is None:
+                for path in self._placed:
+                    steps.callback(_remove, path)
             for blob in (*self._blobs_done, *self._blobs):
                 steps.callback(blob.discard)
             if self._blob is not None:
                 steps.callback(self._blob.discard)
-            self._transaction = self._blob = self._written = self._header = None
+            self._transaction = self._blob = self._written = self._guarded = None
             self._chunks, self._records, self._done = [], [], []
             self._blobs_done, self._blobs, self._placed = [], [], []
             self._index, self._newest = {}, {}
 
 
-def _header(transaction: Transaction, length: int, *, finished: bool = True) -> bytes:
+def _header(transaction: Transaction, length: int, *, finished: bool = False) -> bytes:
     user, description, extension = (
         transaction.user,
         transaction.description,
         transaction.extension,
     )
-    return b"".join(
-        (
-            _TRANSACTION.pack(
-                transaction.tid,
-                length,
-                transaction.status.encode("ascii") if finished else b"c",
-                len(user),
-                len(description),
-                len(extension),
-            ),
-            user,
-            description,
-            extension,
-        )
-    )
+    status = transaction.status.encode("ascii") if finished else _UNFINISHED
+    sizes = len(user), len(description), len(extension)
+    begin = _TRANSACTION.pack(transaction.tid, length, status, *sizes)
+    return b"".join((begin, user, description, extension))
+
+
+def unfinished(tid: bytes) -> bytes:
+    """The header of a transaction of which nothing is known."""
+    return _TRANSACTION.pack(tid, _NO_LENGTH, _UNFINISHED, 0, 0, 0)
 
 
 def _remove(path: str) -> None:

@@ -6,6 +6,7 @@ that it takes for its last.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -18,13 +19,14 @@ from ZODB.blob import BlobStorage
 from ZODB.FileStorage import FileStorage
 from ZODB.interfaces import IBlobStorageRestoreable
 
-from ..errors import Diverged, TidTooHigh, WrittenToByOthers
+from ..errors import Diverged, NotWritten, TidTooHigh, WrittenToByOthers
 from ..messages import NO_TID, Commit, PrimaryMessage, Transaction, unchecked_store
 from ..tids import describe_tid
-from .appending import AppendingSink
+from . import disk
+from .appending import AppendingSink, unfinished
 from .committed import FIRST, CommittedFile, DamagedFile, Header
 from .finding import find
-from .generic import RestoringSink
+from .generic import RestoringSink, Unfinished
 from .runs import Run, read_run
 from .source import PIECE_SIZE, Pieces, StorageReader, StorageSource
 from .wrapped import as_stored
@@ -244,9 +246,25 @@ def file_storage_sink(
         )
         return FileStorageSink(storage, invalidate)
     establish_last_tid(storage)
+    if durability != "none":
+        _sync_new(storage)
     blobs = IBlobStorageRestoreable.providedBy(storage)
     file = _OwnFile(_file_storage(storage))
     return AppendingSink(storage, file, blobs, invalidate, durability=durability)
+
+
+def _sync_new(storage: Any) -> None:
+    """Return when the files and directories of a FileStorage that may be new are on disk.
+
+    :raises NotWritten: the disk does not take them.
+    """
+    path = _path_of(storage)
+    disk.sync_path(path)
+    disk.sync_path(os.path.dirname(path))
+    if IBlobStorageRestoreable.providedBy(storage):
+        base = os.path.abspath(storage.fshelper.base_dir)
+        disk.sync_path(base)
+        disk.sync_path(os.path.dirname(base))
 
 
 # What `_OwnFile` and `establish_last_tid` need of a FileStorage (ZODB 5.8 to 6.4).
@@ -284,11 +302,7 @@ class _OwnFile:
 
     def write(self, pos: int, data: bytes) -> None:
         # Beside the storage's own handle, whose place others move.
-        with memoryview(data) as left:
-            while left:
-                written = os.pwrite(self._fd, left, pos)
-                pos += written
-                left = left[written:]
+        _write(self._fd, pos, data)
 
     def alone(self) -> AbstractContextManager[object]:
         lock: AbstractContextManager[object] = self._storage._lock
@@ -302,7 +316,7 @@ class _OwnFile:
         self._storage._files.flush()
 
     def sync(self) -> None:
-        os.fsync(self._fd)
+        disk.sync(self._fd)
 
     def publish(
         self, end: int, index: dict[bytes, int], tid: bytes, invalidate: Callable[[], None]
@@ -312,6 +326,8 @@ class _OwnFile:
         # last tid tells that there is something new. Whoever takes both locks has the one for
         # commits, so that their order does not matter.
         with storage._files.write_lock(), storage._lock:
+            # Its handle may have read ahead, and with that a status that is another one by now.
+            storage._file.flush()
             invalidate()
             storage._index.update(index)
             storage._pos = end
@@ -326,17 +342,71 @@ class _OwnFile:
         return fd
 
 
+def _write(fd: int, pos: int, data: bytes) -> None:
+    with memoryview(data) as left:
+        while left:
+            written = os.pwrite(fd, left, pos)
+            pos += written
+            left = left[written:]
+
+
 class FileStorageSink(RestoringSink):
-    """A FileStorage through its public methods, a transaction at a time."""
+    """A FileStorage through its public methods, a transaction at a time.
+
+    It is on disk in the same steps as a batch (see `appending`): they are taken beside the storage,
+    before its vote and after it. The last one is the storage's own.
+    """
 
     def __init__(self, storage: Any, invalidate: Callable[[bytes, list[bytes]], None]) -> None:
         super().__init__(storage, invalidate)
         self._tid = establish_last_tid(storage)
+        _sync_new(storage)
+        self._path = _path_of(storage)
+        # Why nothing more is written.
+        self._failure: NotWritten | None = None
+        if self.blobs:
+            self._directories = disk.Directories(storage.fshelper.base_dir)
 
     def last_tid(self) -> bytes:
         return self._tid
 
+    def _vote(self, transaction: Unfinished) -> None:
+        fd = os.open(self._path, os.O_RDWR)
+        try:
+            end = self._storage.getSize()
+            try:
+                _write(fd, end, unfinished(transaction.header.tid))
+            except OSError:
+                os.ftruncate(fd, end)
+                raise
+            disk.sync(fd)
+            super()._vote(transaction)
+            disk.sync(fd)
+        finally:
+            os.close(fd)
+        for oid, serial in transaction.restored_blobs:
+            place = self._storage.fshelper.getBlobFilename(oid, serial)
+            # A file that could not be renamed was copied.
+            disk.sync_path(place)
+            self._directories.sync(os.path.dirname(place))
+
+    def _finish(self, transaction: Unfinished) -> None:
+        try:
+            super()._finish(transaction)
+        except Exception as error:
+            # The storage closes itself.
+            raise NotWritten(error) from error
+
     def apply(self, message: PrimaryMessage) -> None:
+        if self._failure is not None:
+            raise self._failure
+        try:
+            self._apply(message)
+        except NotWritten as error:
+            self._failure = error
+            raise
+
+    def _apply(self, message: PrimaryMessage) -> None:
         super().apply(message)
         if isinstance(message, Commit):
             self._tid = super().last_tid()
@@ -354,11 +424,22 @@ def establish_last_tid(storage: Any) -> bytes:
 
     When a FileStorage is opened over an unfinished last transaction, which is what a process
     killed in the midst of writing leaves, it cuts that transaction off and yet names it as its
-    last (`read_index` of `ZODB.FileStorage`, 3.10 to 6.4). Replication would go on behind a
-    transaction that is not there.
+    last (`read_index` of `ZODB.FileStorage`, 3.10 to 6.4); and over zeros, which a power loss may
+    leave, it names none. Replication would go on behind a transaction that is not there, or from
+    the beginning.
     """
-    tid = last_tid_in_file(storage)
-    claimed = storage.lastTransaction()
+    file_storage = _file_storage(storage)
+    # Somebody may be writing to it already, the secondary that a primary is put over.
+    with getattr(file_storage, "_lock", contextlib.nullcontext()):
+        tid = last_tid_in_file(storage)
+        claimed = storage.lastTransaction()
+        if claimed != tid:
+            # Without it the storage keeps its wrong last tid, and only that.
+            if hasattr(file_storage, "_ltid"):
+                file_storage._ltid = tid
+            # The next tid of its own comes after this one.
+            if hasattr(file_storage, "_ts"):
+                file_storage._ts = max(file_storage._ts, TimeStamp(tid))
     if claimed != tid:
         log.warning(
             "%s names %s as its last transaction, and holds %s as the last; going on from that",
@@ -366,17 +447,29 @@ def establish_last_tid(storage: Any) -> bytes:
             describe_tid(claimed),
             describe_tid(tid),
         )
-        file_storage = _file_storage(storage)
-        # Without it the storage keeps its wrong last tid, and only that.
-        if hasattr(file_storage, "_ltid"):
-            file_storage._ltid = tid
     return tid
+
+
+def check_last_tid(storage: Any) -> None:
+    """`establish_last_tid` of a FileStorage that is to be replicated from.
+
+    If its last transaction was marked by a pack, the pack may have removed later ones, which it
+    rightly still names.
+    """
+    held = _last_in_file(storage)
+    if held is None or held.status != "p" or storage.lastTransaction() < held.tid:
+        establish_last_tid(storage)
 
 
 def last_tid_in_file(storage: Any) -> bytes:
     """The tid of the last transaction that a FileStorage's file holds, `NO_TID` for none."""
+    held = _last_in_file(storage)
+    return NO_TID if held is None else held.tid
+
+
+def _last_in_file(storage: Any) -> Header | None:
     file = FileStorageSource(storage).open_file()
     try:
-        return file.last_tid()
+        return None if file.end <= FIRST else file.header(file.before(file.end))
     finally:
         file.close()

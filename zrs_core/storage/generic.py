@@ -7,8 +7,10 @@ A source iterates by `IStorageIteration`. A sink restores by `IStorageRestoreabl
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
+import shutil
 import tempfile
 import threading
 from collections import deque
@@ -16,6 +18,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import IO, Any
 
 from persistent.timestamp import TimeStamp
+from ZODB.blob import set_not_writable
 from ZODB.Connection import TransactionMetaData
 from ZODB.interfaces import IBlobStorageRestoreable, IMVCCStorage, IStorageIteration
 from ZODB.POSException import UndoError
@@ -35,6 +38,7 @@ from ..messages import (
     Transaction,
 )
 from ..tids import describe_tid
+from . import disk
 from .blobs import MISSING_BLOB
 from .committed import Record
 from .packs import Packs
@@ -312,7 +316,7 @@ class RestoringSink:
         self.packs = Packs(storage)
         self._storage = storage
         self._invalidate = invalidate
-        self._transaction: _Unfinished | None = None
+        self._transaction: Unfinished | None = None
         if self.blobs:
             remove_temporary_files(storage.temporaryDirectory())
 
@@ -322,7 +326,7 @@ class RestoringSink:
 
     def apply(self, message: PrimaryMessage) -> None:
         if isinstance(message, Transaction):
-            self._transaction = _Unfinished(self._storage, message, self.packs)
+            self._transaction = Unfinished(self._storage, message, self.packs)
             self._transaction.begin()
             return
         transaction = self._transaction
@@ -341,8 +345,15 @@ class RestoringSink:
             case BlobBlock():
                 transaction.add_block(message.data)
             case Commit():
-                transaction.finish(self._invalidate)
+                self._vote(transaction)
+                self._finish(transaction)
                 self._transaction = None
+
+    def _vote(self, transaction: Unfinished) -> None:
+        transaction.vote()
+
+    def _finish(self, transaction: Unfinished) -> None:
+        transaction.finish(self._invalidate)
 
     def flush(self) -> None:
         """Nothing is held back: each transaction is on disk as it is finished."""
@@ -405,23 +416,26 @@ class GenericSink(RestoringSink):
             super().apply(message)
 
 
-class _Unfinished:
-    """One transaction on its way into the storage, and all that must go if it is aborted."""
+class Unfinished:
+    """One transaction on its way into the storage, and all that must go if it is aborted.
+
+    `restored_blobs` are the oid and the serial of each blob that has its place.
+    """
 
     def __init__(self, storage: Any, header: Transaction, packs: Packs) -> None:
         self._storage = storage
         self._packs = packs
-        self._header = header
+        self.header = header
         self._metadata = TransactionMetaData(header.user, header.description, header.extension)
         # The records of an undone transaction are void: after its next start FileStorage does
         # not know them either, so they never come in.
         self._void = header.status == "u"
         self._oids: list[bytes] = []
         self._blob: IncomingBlob | None = None
-        self._restored_blobs: list[tuple[bytes, bytes]] = []
+        self.restored_blobs: list[tuple[bytes, bytes]] = []
 
     def begin(self) -> None:
-        self._storage.tpc_begin(self._metadata, self._header.tid, self._header.status)
+        self._storage.tpc_begin(self._metadata, self.header.tid, self.header.status)
 
     def restore(self, record: Store) -> None:
         if self._void:
@@ -462,7 +476,7 @@ class _Unfinished:
         path = blob.finish()
         if not self._void:
             record = blob.record
-            self._restored_blobs.append((record.oid, record.serial))
+            self.restored_blobs.append((record.oid, record.serial))
             self._with_back_pointer(
                 lambda data_txn: self._storage.restoreBlob(
                     record.oid, record.serial, record.data or None, path, data_txn, self._metadata
@@ -473,11 +487,13 @@ class _Unfinished:
         blob.discard()
         self._blob = None
 
-    def finish(self, invalidate: Callable[[bytes, list[bytes]], None]) -> None:
+    def vote(self) -> None:
         self._storage.tpc_vote(self._metadata)
+
+    def finish(self, invalidate: Callable[[bytes, list[bytes]], None]) -> None:
         # From here on nobody can tell, should it fail, whether it was committed. If it was, its
         # blobs are needed; if it was not, it comes again and brings them along.
-        self._restored_blobs = []
+        self.restored_blobs = []
         self._storage.tpc_finish(self._metadata, lambda tid: invalidate(tid, self._oids))
 
     def abort(self) -> None:
@@ -485,7 +501,7 @@ class _Unfinished:
         with contextlib.ExitStack() as steps:
             # FileStorage forgets the blobs of a transaction that was aborted before its vote:
             # they would stay in their final places.
-            for oid, serial in self._restored_blobs:
+            for oid, serial in self.restored_blobs:
                 steps.callback(self._remove_blob, oid, serial)
             steps.callback(self._storage.tpc_abort, self._metadata)
             if self._blob is not None:
@@ -504,15 +520,25 @@ class IncomingBlob:
         self.blocks_left = record.blocks
         handle, self.path = tempfile.mkstemp(".blob", TEMPORARY_PREFIX, directory)
         self._file: IO[bytes] = os.fdopen(handle, "wb")
+        self._size = 0
 
     def write(self, data: bytes) -> None:
         self._file.write(data)
+        self._size += len(data)
         self.blocks_left -= 1
 
-    def finish(self) -> str:
-        """The path of the file, which is complete and on disk."""
+    def finish(self, *, sync: bool = True) -> str:
+        """The path of the file, which is complete, and on disk if that is asked for.
+
+        :raises NotWritten: the disk did not take it.
+        :raises OSError: it was not written as a whole.
+        """
         self._file.flush()
-        os.fsync(self._file.fileno())
+        size = os.fstat(self._file.fileno()).st_size
+        if size != self._size:
+            raise OSError(errno.EIO, f"{size} of {self._size} bytes were written", self.path)
+        if sync:
+            disk.sync(self._file.fileno())
         self._file.close()
         return self.path
 
@@ -521,6 +547,20 @@ class IncomingBlob:
         # A storage that has taken the file has renamed it.
         with contextlib.suppress(FileNotFoundError):
             os.remove(self.path)
+
+
+def place_blob(path: str, place: str) -> None:
+    """Give the file of a blob, which is on disk, its place."""
+    try:
+        os.rename(path, place)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # Somebody has mounted directories below the blob directory.
+        shutil.copyfile(path, place)
+        disk.sync_path(place)
+        os.remove(path)
+    set_not_writable(place)
 
 
 def remove_temporary_files(directory: str) -> None:

@@ -18,7 +18,12 @@ from zope.interface import implementedBy, providedBy
 from ..errors import UnsuitableStorage
 from ..interfaces import IStorageSource, ITransactionSink
 from .committed import FIRST, MAGIC, begins_with_transaction
-from .filestorage import FileStorageSource, file_storage_sink, is_file_storage
+from .filestorage import (
+    FileStorageSource,
+    check_last_tid,
+    file_storage_sink,
+    is_file_storage,
+)
 from .generic import GenericSink, IterationSource
 from .wrapped import as_stored, untransform_of
 
@@ -115,7 +120,10 @@ def _check_history(storage: Any, stored: Any) -> None:
 
 
 def _file_storage_source(storage: Any) -> IStorageSource:
-    return FileStorageSource(storage) if is_file_storage(storage) else IterationSource(storage)
+    if not is_file_storage(storage):
+        return IterationSource(storage)
+    check_last_tid(storage)
+    return FileStorageSource(storage)
 
 
 def _file_storage_sink(storage: Any, invalidate: Any, durability: str) -> ITransactionSink:

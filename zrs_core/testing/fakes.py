@@ -76,6 +76,7 @@ class Sink:
     """A sink that remembers what was applied, unfinished or not, and counts its aborts.
 
     :param failing: the types of the messages that it fails to apply.
+    :param error: what it raises then.
     :param abort_error: raised by `abort`.
     """
 
@@ -84,11 +85,13 @@ class Sink:
     def __init__(
         self,
         failing: type[PrimaryMessage] | tuple[type[PrimaryMessage], ...] = (),
+        error: Exception | None = None,
         abort_error: BaseException | None = None,
     ) -> None:
         self.applied: list[PrimaryMessage] = []
         self.aborts = 0
         self._failing = failing
+        self._error = error or OSError("No space left on device")
         self._abort_error = abort_error
 
     def last_tid(self) -> bytes:
@@ -96,7 +99,7 @@ class Sink:
 
     def apply(self, message: PrimaryMessage) -> None:
         if isinstance(message, self._failing):
-            raise OSError("No space left on device")
+            raise self._error
         self.applied.append(message)
 
     def flush(self) -> None:

@@ -398,6 +398,9 @@ class _SecondaryConnection(_Connection):
 
     def _greet(self, greeting: bytes) -> None:
         self.transport.write(greeting)
+        if self.session is not None and self.session.finished:
+            self.close()
+            return
         self._keep_alive_later()
 
     def _keep_alive_later(self) -> None:
