@@ -20,7 +20,7 @@ from ZODB.MappingStorage import MappingStorage
 from ZODB.utils import p64, u64, z64
 from zope.interface.verify import verifyObject
 
-from zrs_core.errors import Diverged, InvalidMessage, MissingBlobSupport, TidTooHigh
+from zrs_core.errors import Diverged, InvalidMessage, MissingBlobSupport, NotWritten, TidTooHigh
 from zrs_core.interfaces import ITransactionReader, ITransactionSink, ITransactionSource
 from zrs_core.messages import BlobBlock, Commit, Store, StoreBlob, Transaction
 from zrs_core.storage.committed import DamagedFile
@@ -747,6 +747,37 @@ class TestTheTrueLastTransaction:
 
     def test_an_empty_file_has_none(self, target):
         assert last_tid_in_file(target) == z64
+
+
+class TestOneByOne:
+    """The sink over the public methods of a FileStorage."""
+
+    def transaction(self, number):
+        tid = p64(number << 40)
+        return [Transaction(tid), Store(p64(1), tid, b"x"), Commit()]
+
+    def test_what_cannot_be_voted_for_leaves_nothing_in_the_file(self, target, monkeypatch):
+        sink = FileStorageSink(target, no_invalidation)
+        apply_all(sink, self.transaction(1))
+        data = Path(target.getName()).read_bytes()
+        with monkeypatch.context() as patched:
+            patched.setattr(target, "tpc_vote", lambda transaction: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                apply_all(sink, self.transaction(2))
+        sink.abort()
+        assert Path(target.getName()).read_bytes() == data
+        apply_all(sink, self.transaction(3))
+        assert len(contents(target)) == 2
+
+    def test_after_a_storage_that_has_closed_itself_nothing_is_applied(self, target, monkeypatch):
+        sink = FileStorageSink(target, no_invalidation)
+        monkeypatch.setattr(target, "_finish_finish", lambda tid: 1 / 0)
+        with pytest.raises(NotWritten):
+            apply_all(sink, self.transaction(1))
+        sink.abort()
+        with pytest.raises(NotWritten):
+            sink.apply(Transaction(p64(2 << 40)))
+        assert sink.last_tid() == z64
 
 
 class TestRecognising:

@@ -47,6 +47,25 @@ def test_a_path_with_a_blob_dir_has_blobs(tmp_path):
     give_up()
 
 
+def test_a_pack_that_was_killed_between_its_renames_is_undone(tmp_path, caplog):
+    with traffic(open_file_storage(tmp_path)) as commits:
+        commits.commit(3)
+    data = (tmp_path / "Data.fs").read_bytes()
+    (tmp_path / "Data.fs").rename(tmp_path / "Data.fs.old")
+    (tmp_path / "Data.fs.pack").write_bytes(data[:100])
+    open_storage(tmp_path / "Data.fs", None)[1]()
+    assert (tmp_path / "Data.fs").read_bytes() == data
+    assert "a pack of it was not finished" in caplog.text
+
+
+def test_what_a_pack_has_kept_is_no_storage_to_begin_with(tmp_path):
+    (tmp_path / "Data.fs.old").write_bytes(b"FS30")
+    storage, give_up = open_storage(tmp_path / "Data.fs", None)
+    assert storage.lastTransaction() == z64
+    give_up()
+    assert (tmp_path / "Data.fs.old").exists()
+
+
 def test_a_storage_is_taken_as_it_is(tmp_path):
     given = open_file_storage(tmp_path / "db")
     storage, give_up = open_storage(given, None)

@@ -15,12 +15,16 @@ from persistent.timestamp import TimeStamp
 from ZODB.serialize import referencesf
 from ZODB.utils import z64
 
-from zrs_core.errors import Diverged, TidTooHigh
+from zrs_core.errors import Diverged, NotWritten, TidTooHigh
 from zrs_core.messages import Commit, Store, Transaction
 from zrs_core.storage import filestorage
 from zrs_core.storage.appending import AppendingSink
 from zrs_core.storage.committed import DamagedFile
-from zrs_core.storage.filestorage import FileStorageSink, FileStorageSource
+from zrs_core.storage.filestorage import (
+    FileStorageSink,
+    FileStorageSource,
+    file_storage_sink,
+)
 
 from ..databases import Traffic, contents, open_file_storage, traffic
 
@@ -220,6 +224,28 @@ def either_sink(request, monkeypatch):
 
 
 class TestAPackOfASecondary:
+    def test_a_disk_that_is_full_when_it_begins_keeps_nobody_else_waiting(
+        self, tmp_path, monkeypatch
+    ):
+        """FileStorage takes the lock for commits first, and then does what fails."""
+        target = open_file_storage(tmp_path / "db")
+        sink = file_storage_sink(target, lambda tid, oids: None, "batch")
+        with sink.packs.one():
+            pass
+        with monkeypatch.context() as patched:
+            patched.setattr(target, "_clear_temp", lambda: 1 / 0)
+            with pytest.raises(ZeroDivisionError), sink.packs.one():
+                pass
+        assert not target._commit_lock.locked()
+        assert not sink.packs.running
+        target.close()
+
+    def test_after_a_disk_that_failed_there_is_none(self, open_secondary):
+        secondary = open_secondary()
+        secondary.progress.stopped = NotWritten(OSError("I/O error"))
+        with pytest.raises(NotWritten):
+            secondary.pack(time.time(), lambda data: [])
+
     @pytest.mark.usefixtures("either_sink")
     def test_it_begins_between_two_transactions(self, tmp_path):
         storage = open_file_storage(tmp_path / "secondary")

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 from persistent.TimeStamp import TimeStamp
@@ -27,6 +28,7 @@ from .appending import AppendingSink, unfinished
 from .committed import FIRST, CommittedFile, DamagedFile, Header
 from .finding import find
 from .generic import RestoringSink, Unfinished
+from .packs import Packs
 from .runs import Run, read_run
 from .source import PIECE_SIZE, Pieces, StorageReader, StorageSource
 from .wrapped import as_stored
@@ -250,7 +252,10 @@ def file_storage_sink(
         _sync_new(storage)
     blobs = IBlobStorageRestoreable.providedBy(storage)
     file = _OwnFile(_file_storage(storage))
-    return AppendingSink(storage, file, blobs, invalidate, durability=durability)
+    sink = AppendingSink(storage, file, blobs, invalidate, durability=durability)
+    if durability != "none":
+        sink.packs = Packs(storage, partial(_sync_new, storage))
+    return sink
 
 
 def _sync_new(storage: Any) -> None:
@@ -359,6 +364,7 @@ class FileStorageSink(RestoringSink):
 
     def __init__(self, storage: Any, invalidate: Callable[[bytes, list[bytes]], None]) -> None:
         super().__init__(storage, invalidate)
+        self.packs = Packs(storage, partial(_sync_new, storage))
         self._tid = establish_last_tid(storage)
         _sync_new(storage)
         self._path = _path_of(storage)
@@ -376,11 +382,12 @@ class FileStorageSink(RestoringSink):
             end = self._storage.getSize()
             try:
                 _write(fd, end, unfinished(transaction.header.tid))
-            except OSError:
+                disk.sync(fd)
+                super()._vote(transaction)
+            except Exception:
+                # The storage does not know of the header, and a pack would come upon it.
                 os.ftruncate(fd, end)
                 raise
-            disk.sync(fd)
-            super()._vote(transaction)
             disk.sync(fd)
         finally:
             os.close(fd)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable
 from functools import partial
@@ -26,6 +27,8 @@ from .filestorage import (
 )
 from .generic import GenericSink, IterationSource
 from .wrapped import as_stored, untransform_of
+
+log = logging.getLogger("zrs_core.storage")
 
 # What FileStorage makes beside its file.
 _SUFFIXES = ("", ".index", ".lock", ".tmp")
@@ -211,11 +214,23 @@ def check_path(path: str) -> None:
         raise UnsuitableStorage(f"{path} is not a FileStorage: no transaction follows its magic")
 
 
+def undo_unfinished_pack(path: str) -> None:
+    """Give a FileStorage its file back if a pack was killed when it had none.
+
+    A pack gives the file another name, and only then its own to the packed one; FileStorage would
+    begin a new one. That of before is complete, whatever a power loss has left of the other.
+    """
+    if not os.path.lexists(path) and all(map(os.path.isfile, (path + ".old", path + ".pack"))):
+        log.warning("%s: a pack of it was not finished; it is as it was before the pack", path)
+        os.rename(path + ".old", path)
+
+
 def open_path(path: str, blob_dir: str | None) -> tuple[Any, Callable[[], None]]:
     """The FileStorage at `path`, made if it is not there, and how to give it up again.
 
     :raises UnsuitableStorage: it cannot be opened.
     """
+    undo_unfinished_pack(path)
     check_path(path)
     if blob_dir == os.path.abspath(path):
         raise UnsuitableStorage(f"{path} cannot be the data and the blob_dir at once")

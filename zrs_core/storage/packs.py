@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ZODB.Connection import TransactionMetaData
@@ -19,10 +19,13 @@ class Packs:
     from bringing that about, since `undoLog` is refused during a pack; what is replicated is not.
     So as long as `running` is true, a sink stores records with their data. It also lets the pack,
     which needs the lock for commits again and again, have it after each transaction.
+
+    :param done: called after each pack.
     """
 
-    def __init__(self, storage: Any) -> None:
+    def __init__(self, storage: Any, done: Callable[[], None] = lambda: None) -> None:
         self._storage = storage
+        self._done = done
         self._lock = threading.Lock()
         self._running = 0
 
@@ -38,9 +41,13 @@ class Packs:
         between = TransactionMetaData()
         self._count(1)
         try:
-            self._storage.tpc_begin(between, self._storage.lastTransaction())
-            self._storage.tpc_abort(between)
+            try:
+                self._storage.tpc_begin(between, self._storage.lastTransaction())
+            finally:
+                # Also if it has failed: FileStorage's then holds the lock, and would for ever.
+                self._storage.tpc_abort(between)
             yield
+            self._done()
         finally:
             self._count(-1)
 

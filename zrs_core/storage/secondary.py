@@ -183,6 +183,12 @@ class Secondary(ReadOnlyProxy):
             callback()
 
     def pack(self, t: float, *args: Any, **kwargs: Any) -> None:
+        """As the storage packs.
+
+        :raises NotWritten: the disk has failed, and nothing more is written.
+        """
+        if (stopped := self._client.progress.stopped) is not None:
+            raise stopped
         with contextlib.nullcontext() if self._packs is None else self._packs.one():
             self._storage.pack(t, *args, **kwargs)
 
