@@ -8,6 +8,7 @@ import logging
 import os
 import random
 import shutil
+import struct
 import threading
 import time
 from pathlib import Path
@@ -27,7 +28,13 @@ from zrs_core.messages import (
 )
 from zrs_core.options import DURABILITIES
 from zrs_core.storage import appending, filestorage
-from zrs_core.storage.filestorage import FileStorageSink, FileStorageSource, file_storage_sink
+from zrs_core.storage.committed import FIRST
+from zrs_core.storage.filestorage import (
+    FileStorageSink,
+    FileStorageSource,
+    establish_last_tid,
+    file_storage_sink,
+)
 
 from ..databases import blob_files, contents, open_file_storage, temporary_files, traffic
 
@@ -273,11 +280,12 @@ class TestTrouble:
         assert data_of(target) == original
         assert blob_files(tmp_path / "copy" / "blobs") == blobs
 
-    @pytest.mark.parametrize("step", [1, 2, 3])
+    @pytest.mark.parametrize(("small", "step"), [(65_536, 1), (65_536, 2), (0, 1), (0, 2), (0, 3)])
     def test_after_an_fsync_that_failed_nothing_more_is_written(
-        self, step, messages, target, monkeypatch, tmp_path
+        self, small, step, messages, target, monkeypatch, tmp_path
     ):
         """The system forgets what it could not write: the next fsync would succeed."""
+        monkeypatch.setattr(appending, "_SMALL", small)
         monkeypatch.setattr(target, "_save_index", lambda: None)
         sink = file_storage_sink(target, no_invalidation, "batch")
         first, second = whole_transactions(messages)[9:11]
@@ -308,7 +316,7 @@ class TestTrouble:
         target.close()
         with contextlib.closing(open_file_storage(tmp_path / "copy")) as again:
             # The last step had been taken, as it turns out.
-            assert len(contents(again)) == (11 if step == 3 else 10)
+            assert len(contents(again)) == (11 if step == (2 if small else 3) else 10)
 
     def test_a_blob_that_is_needed_stays_after_an_fsync_that_failed(self, target, monkeypatch):
         tid = p64(1 << 60)
@@ -492,7 +500,7 @@ def test_no_blob_is_in_its_place_before_nobody_else_can_look(target, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("durability", "fsyncs"), [("transaction", 183), ("batch", 3), ("none", 0)]
+    ("durability", "fsyncs"), [("transaction", 122), ("batch", 2), ("none", 0)]
 )
 def test_durability_is_a_matter_of_fsync(durability, fsyncs, target, monkeypatch):
     synced = []
@@ -505,6 +513,87 @@ def test_durability_is_a_matter_of_fsync(durability, fsyncs, target, monkeypatch
     sink.flush()
     assert len(synced) == fsyncs
     assert len(contents(target)) == 61
+
+
+def sectors(before, after):
+    """All that a disk may hold that had `before`, as long as `after` is not synced."""
+    size = appending._SECTOR
+    changed = [
+        place
+        for place in range(0, len(after), size)
+        if before[place : place + size] != after[place : place + size]
+    ]
+    for number in range(2 ** len(changed)):
+        kept = [place for bit, place in enumerate(changed) if number >> bit & 1]
+        disk = bytearray(before)
+        for place in kept:
+            sector = after[place : place + size]
+            disk.extend(bytes(max(0, place + len(sector) - len(disk))))
+            disk[place : place + len(sector)] = sector
+        yield bytes(disk)
+
+
+LENGTH_AT_THE_END = [
+    # Where a sector ends, after the lengths that come before it, stands what could be a length.
+    bytes(distance) + struct.pack(">Q", 100) + b"x" * 900
+    for distance in range(340, 400)
+]
+
+
+@pytest.mark.parametrize("begin", [0, 100, 350, 498, 507])
+@pytest.mark.parametrize("data", [b"x" * 1500, bytes(1500), *LENGTH_AT_THE_END[::20]])
+def test_whatever_sectors_are_on_disk_a_file_storage_opens(begin, data, tmp_path):
+    target = FileStorage(str(tmp_path / "Data.fs"))
+    sink = file_storage_sink(target, no_invalidation, "batch")
+
+    def apply(number, data):
+        tid = p64(number << 40)
+        for message in (Transaction(tid), Store(p64(number), tid, data), Commit()):
+            sink.apply(message)
+        sink.flush()
+
+    # So that the next one begins at that place in a sector.
+    overhead = FIRST + 23 + 42 + 8
+    apply(1, b"x" * ((begin - overhead) % appending._SECTOR + appending._SECTOR))
+    assert target.getSize() % appending._SECTOR == begin
+    old = Path(target.getName()).read_bytes()
+    states = [old]
+    sync = sink._file.sync
+
+    def record():
+        states.append(Path(target.getName()).read_bytes())
+        sync()
+
+    sink._file.sync = record
+    apply(2, data)
+    whole = Path(target.getName()).read_bytes()
+    target.close()
+    assert len(states) in (3, 4)
+    path = tmp_path / "left" / "Data.fs"
+    path.parent.mkdir()
+    last = len(states) - 2
+    for step in range(last + 1):
+        for left in sectors(states[step], states[step + 1]):
+            path.write_bytes(left)
+            storage = FileStorage(str(path))
+            last_tid = establish_last_tid(storage)
+            storage.close()
+            found = path.read_bytes()
+            assert found in ((old, whole) if step == last else (old,))
+            assert last_tid == p64((2 if found == whole else 1) << 40)
+
+
+def test_only_what_could_be_a_length_calls_for_another_fsync():
+    batch = bytearray(b"x" * 2000 + bytes(8))
+    assert not appending._could_mislead(0, bytes(batch))
+    assert not appending._could_mislead(510, bytes(batch))
+    batch[504:512] = struct.pack(">Q", 512)
+    assert appending._could_mislead(0, bytes(batch))
+    assert not appending._could_mislead(1, bytes(batch))
+    for harmless in (22, 513):
+        batch[504:512] = struct.pack(">Q", harmless)
+        assert not appending._could_mislead(0, bytes(batch))
+    assert appending._could_mislead(0, bytes(1 << 20))
 
 
 def test_who_reads_meanwhile_sees_whole_transactions(tmp_path):

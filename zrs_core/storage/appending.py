@@ -5,17 +5,21 @@ Here a batch of whole transactions is built in memory, byte for byte as FileStor
 written them, appended at once, and only then made known to the storage: its index, its end, its
 last tid, and the databases that are open on it.
 
-A machine may stop at any time, and of what it wrote since the last fsync any part may be on disk,
-with holes anywhere. A FileStorage that is opened then cuts off what begins with an unfinished
+A machine may stop at any time, and of what it wrote since the last fsync any sectors may be on
+disk, with holes anywhere. A FileStorage that is opened then cuts off what begins with an unfinished
 transaction, whatever follows; it fails over holes elsewhere, or does not notice them. So a batch is
 written in three steps, with an fsync after each:
 
 1. The header of an unfinished transaction, where the batch is to begin.
-2. The batch, whose first transaction is still unfinished.
-3. The status of the first transaction.
+2. The batch, whose first transaction is still unfinished, and has no length.
+3. The length and the status of the first transaction. Should they lie in two sectors, then each of
+   the two without the other leaves it unfinished.
 
 The first step costs nothing while transactions follow each other: the header stands behind the
-batch before. The third one changes a single byte in its place.
+batch before. A small batch, such as a single transaction, can do without it. Should the sector with
+its header be missing, FileStorage finds zeros there. It cuts them off, too, unless the last 8 bytes
+of the file could be the length of the transaction: so zeros are written behind the batch for the
+time being, and the batch is looked through for such bytes at the end of a sector.
 
 The layout is described in `committed`.
 """
@@ -51,12 +55,21 @@ _TRANSACTION: Final = struct.Struct(">8sQcHHH")
 _RECORD: Final = struct.Struct(">8s8sQQHQ")
 _NUMBER: Final = struct.Struct(">Q")
 
-# Where a transaction has its status, and that of one that is unfinished.
-_STATUS: Final = 16
+# Where a transaction has its length, which is followed by its status, and that of one that is
+# unfinished.
+_LENGTH: Final = 8
 _UNFINISHED: Final = b"c"
 
 # No part of it, with zeros behind, is a length that a transaction could have.
 _NO_LENGTH: Final = 0xFFFF_FFFF_FFFF_FFFF
+
+# What a disk writes as a whole; some write more.
+_SECTOR: Final = 512
+
+# Bytes of a batch that is looked through. For a larger one, one fsync more makes no difference.
+_SMALL: Final = 64 * 1024
+
+_PADDING: Final = bytes(8)
 
 
 class AppendableFile(Protocol):
@@ -90,6 +103,9 @@ class AppendableFile(Protocol):
 
     def truncate(self) -> None:
         """Cut off what lies beyond `end`."""
+
+    def trim(self) -> None:
+        """As `truncate`, where it is too short for anybody to have read a record there."""
 
     def sync(self) -> None:
         """Return when all that was written is on disk.
@@ -142,12 +158,12 @@ class AppendingSink:
         self._tid = file.last_tid
         self._locked = False
         # Whole transactions that are not published yet, from `_begin` to `_end`: their bytes, where
-        # those go, the status of the first, where the newest record of each object is, and whom to
+        # those go, what finishes the first, where the newest record of each object is, and whom to
         # tell what.
         self._begin = self._end = 0
         self._chunks: list[bytes] = []
         self._place_of_chunks = 0
-        self._status = b""
+        self._finishing = b""
         self._index: dict[bytes, int] = {}
         self._done: list[tuple[bytes, list[bytes]]] = []
         # Where the header of an unfinished transaction is on disk.
@@ -203,7 +219,7 @@ class AppendingSink:
             self._cut_off()
             self._guarded = None
         self._transaction = message
-        self._next = self._end + len(_header(message, 0))
+        self._next = self._end + len(_header(message, None))
 
     def _check_last_tid(self) -> None:
         found = self._file.last_tid
@@ -272,7 +288,7 @@ class AppendingSink:
         assert transaction is not None  # noqa: S101
         if self._written is None:
             self._guard(transaction.tid)
-            self._written = self._end + len(_header(transaction, 0))
+            self._written = self._end + len(_header(transaction, None))
         self._write(self._written, b"".join(self._records))
         self._records.clear()
         self._written = self._next
@@ -289,9 +305,9 @@ class AppendingSink:
         if transaction is None:
             raise ValueError("Commit outside of a transaction")
         length = self._next - self._end
-        header = _header(transaction, length, finished=bool(self._done))
+        header = _header(transaction, length if self._done else None)
         if not self._done:
-            self._status = transaction.status.encode("ascii")
+            self._finishing = _NUMBER.pack(length) + transaction.status.encode("ascii")
         spilled = self._written is not None
         if self._written is None:
             self._chunks.append(header)
@@ -379,16 +395,19 @@ class AppendingSink:
             if self._blobs_done:
                 self._place_blobs()
             index, done = self._index, self._done
-            self._guard(done[0][0])
-            if self._transaction is not None and self._sync:
+            guarded = None
+            if self._sync and self._transaction is not None:
                 # For the next batch.
                 self._chunks.append(unfinished(self._transaction.tid))
                 guarded = self._end
-            else:
-                guarded = None
-            self._write(self._place_of_chunks, b"".join(self._chunks))
+            elif self._sync:
+                self._chunks.append(_PADDING)
+            data = b"".join(self._chunks)
+            if self._begin != self._place_of_chunks or _could_mislead(self._begin, data):
+                self._guard(done[0][0])
+            self._write(self._place_of_chunks, data)
             self._sync_file()
-            self._write(self._begin + _STATUS, self._status)
+            self._write(self._begin + _LENGTH, self._finishing)
             self._sync_file()
             self._file.publish(self._end, index, done[-1][0], lambda: self._tell(done))
         self._begin = self._place_of_chunks = self._end
@@ -396,7 +415,9 @@ class AppendingSink:
         self._blobs_done, self._placed = [], []
         self._tid = done[-1][0]
         self._guarded = guarded
-        self._dirty = guarded is not None
+        if self._sync and guarded is None:
+            self._file.trim()
+            self._dirty = False
 
     def _sync_file(self) -> None:
         if self._sync:
@@ -440,15 +461,39 @@ class AppendingSink:
             self._index, self._newest = {}, {}
 
 
-def _header(transaction: Transaction, length: int, *, finished: bool = False) -> bytes:
+def _could_mislead(begin: int, batch: bytes) -> bool:
+    """Whether FileStorage might fail over a part of a batch, if its first sector were missing.
+
+    :param begin: where in the file it begins.
+    """
+    if len(batch) > _SMALL:
+        return True
+    first = _SECTOR - begin % _SECTOR
+    for end in (*range(first, len(batch), _SECTOR), len(batch)):
+        # Of a file that ends before there could be a header, FileStorage cuts off the rest.
+        if end >= _TRANSACTION.size:
+            (length,) = _NUMBER.unpack_from(batch, end - _NUMBER.size)
+            if _TRANSACTION.size <= length <= end:
+                return True
+    return False
+
+
+def _header(transaction: Transaction, length: int | None) -> bytes:
+    """A transaction's header, its texts included; an unfinished one's for no length.
+
+    :param length: of the transaction, in bytes.
+    """
     user, description, extension = (
         transaction.user,
         transaction.description,
         transaction.extension,
     )
-    status = transaction.status.encode("ascii") if finished else _UNFINISHED
     sizes = len(user), len(description), len(extension)
-    begin = _TRANSACTION.pack(transaction.tid, length, status, *sizes)
+    if length is None:
+        begin = _TRANSACTION.pack(transaction.tid, _NO_LENGTH, _UNFINISHED, *sizes)
+    else:
+        status = transaction.status.encode("ascii")
+        begin = _TRANSACTION.pack(transaction.tid, length, status, *sizes)
     return b"".join((begin, user, description, extension))
 
 

@@ -320,6 +320,9 @@ class _OwnFile:
             self._storage._file.truncate(self.end)
         self._storage._files.flush()
 
+    def trim(self) -> None:
+        os.ftruncate(self._fd, self.end)
+
     def sync(self) -> None:
         disk.sync(self._fd)
 
