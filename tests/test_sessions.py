@@ -166,6 +166,37 @@ class TestSecondarySession:
         assert verifyObject(IReplicationClient, client(Sink()))
         assert verifyObject(ISecondarySession, client(Sink()).session("peer"))
 
+    def test_what_was_applied_is_held_back_while_more_is_there(self, monkeypatch):
+        now = [100.0]
+        monkeypatch.setattr("zrs_core.sessions.time.monotonic", lambda: now[0])
+        sink, flushed = Sink(), []
+        sink.flush = lambda: flushed.append(len(sink.applied))
+        data = stream(transactions(1, 5))
+        session = greeted_session(sink)
+        size = len(data) // 5
+        parts = [data[place : place + size] for place in range(0, len(data), size)]
+        session.receive_data(parts[0], lambda: True)
+        now[0] += 0.09
+        session.receive_data(parts[1], lambda: True)
+        assert flushed == []
+        now[0] += 0.02
+        session.receive_data(parts[2], lambda: True)
+        assert flushed == [9]
+        session.receive_data(parts[3], lambda: True)
+        assert flushed == [9]
+        session.receive_data(parts[4], lambda: False)
+        assert flushed == [9, 15]
+
+    def test_what_is_held_back_counts_when_the_connection_ends(self):
+        sink, flushed = Sink(), []
+        sink.flush = lambda: flushed.append(sink.aborts)
+        session = greeted_session(sink)
+        session.receive_data(stream(WHOLE), lambda: True)
+        assert flushed == []
+        session.close("gone")
+        assert flushed == [0]
+        assert sink.aborts == 1
+
     def test_it_greets_with_its_word_and_its_start(self):
         assert client(Sink()).session("peer").greeting() == greeting("zrs2.1")
         sink = Sink()

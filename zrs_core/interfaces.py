@@ -158,6 +158,13 @@ class ISecondarySession(ISession):
     All methods but `keep_alive` may wait for the disk.
     """
 
+    def receive_data(data: bytes, more: Callable[[], bool] = lambda: False) -> None:
+        """Bytes from the peer.
+
+        :param more: tells whether more of them are there already, to be received next: then what
+            was applied may be made visible together with that.
+        """
+
     def greeting() -> bytes:
         """What to send first: the protocol word and the start; nothing if it is `finished`.
 

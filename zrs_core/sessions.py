@@ -48,6 +48,9 @@ BATCH_SIZE = 256 * 1024
 _REST = 0.004
 _LONGEST_REST = 0.02
 
+# Seconds for which a secondary makes nothing visible at most, as long as more comes.
+_LONGEST_HOLD = 0.1
+
 # How the first record of a peer that speaks TLS begins; as a length it would be above any limit.
 _TLS_HANDSHAKE = b"\x16\x03"
 _TLS_ALERT = b"\x15\x03"
@@ -235,6 +238,8 @@ class SecondarySession:
         self._tid = self._next_tid = NO_TID
         self._greeted_at: float | None = None
         self._silent = True
+        # Since when something that was applied is held back from being made visible.
+        self._held_since: float | None = None
         # One of several sessions that fail one after the other, of which the first was news.
         self._one_of_many = client.failing
         self._info("Connected")
@@ -258,7 +263,7 @@ class SecondarySession:
     def keep_alive(self) -> bytes:
         return self._connection.send(KeepAlive())
 
-    def receive_data(self, data: bytes) -> None:
+    def receive_data(self, data: bytes, more: Callable[[], bool] = lambda: False) -> None:
         if self.finished or self._closed:
             return
         if self._silent and data.startswith(_TLS_ALERT):
@@ -269,7 +274,7 @@ class SecondarySession:
         progress.bytes += len(data)
         progress.refusals = 0
         self._connection.receive_data(data)
-        self._apply()
+        self._apply(more)
 
     def receive_eof(self) -> None:
         self._connection.receive_eof()
@@ -291,7 +296,7 @@ class SecondarySession:
             f"{describe_tid(self._start)}; its log tells why",
         )
 
-    def _apply(self) -> None:
+    def _apply(self, more: Callable[[], bool] = lambda: False) -> None:
         try:
             try:
                 self._apply_messages()
@@ -300,7 +305,8 @@ class SecondarySession:
                 self._flush()
                 self._finish(str(error))
             else:
-                self._flush()
+                if not (more() and self._may_hold_back()):
+                    self._flush()
         except NotWritten as error:
             self._client.progress.stopped = error
             self._finish(f"stopped for good: {error}")
@@ -309,7 +315,14 @@ class SecondarySession:
             # again later; what is known here is only that it cannot be applied now.
             self._finish(f"cannot apply what was received: {error}", exc_info=True)
 
+    def _may_hold_back(self) -> bool:
+        now = time.monotonic()
+        if self._held_since is None:
+            self._held_since = now
+        return now - self._held_since < _LONGEST_HOLD
+
     def _flush(self) -> None:
+        self._held_since = None
         self._client.sink.flush()
         self._client.applied(self._committed, self._tid)
         self._committed = 0
@@ -346,6 +359,9 @@ class SecondarySession:
         self._closed = self.finished = True
         self._info("Disconnected (%s)", reason)
         if self._has_turn:
+            if self._held_since is not None:
+                # Nothing follows; what came whole counts.
+                self._apply()
             self._client.progress.unfinished = False
             try:
                 self._client.sink.abort()

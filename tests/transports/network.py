@@ -180,6 +180,28 @@ class OverTCP(TransportConformance):
         env.wait_for(lambda: len(copy.finished) > count or has_ended(peer), "one or the other")
         return len(copy.finished) > count
 
+    def test_what_is_there_already_becomes_visible_together(self, env, connect, server):
+        begun, gate, flushed = threading.Event(), threading.Event(), []
+        copy = Copy()
+        apply = copy.apply
+
+        def waiting(message):
+            begun.set()
+            gate.wait()
+            apply(message)
+
+        copy.apply = waiting
+        copy.flush = lambda: flushed.append(len(copy.finished))
+        connect(copy, server.address)
+        peer = server.accept()
+        first, second = two_transactions(peer.receive(22)[-8:])
+        peer.send(first)
+        env.wait_for(begun.is_set, "the first to be applied")
+        peer.send(second)
+        gate.set()
+        env.wait_for(lambda: flushed, "them to be visible")
+        assert flushed == [6]
+
     def test_it_reads_no_more_while_it_applies(self, connect, server):
         gate = threading.Event()
         sink = Sink()
@@ -214,7 +236,7 @@ class OverTCP(TransportConformance):
     def test_a_secondary_session_that_raises_loses_its_connection_and_comes_again(
         self, env, connect, server, caplog, monkeypatch
     ):
-        def raising(self, data):
+        def raising(self, data, more):
             raise RuntimeError("a mistake")
 
         copy = Copy()

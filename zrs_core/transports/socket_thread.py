@@ -37,6 +37,7 @@ from .sockets import (
     CONNECT_TIMEOUT,
     READ_SIZE,
     connect_argument,
+    is_readable,
     look_up,
     peer_name,
     remove_stale_socket,
@@ -597,7 +598,7 @@ class Connector:
                 channel.wait(_READ if channel.drained else _READ | _WRITE, timeout)
                 data = channel.receive(READ_SIZE)
                 if data:
-                    session.receive_data(data)
+                    session.receive_data(data, lambda: is_readable(channel.socket))
                 elif data is not None:
                     reason = "closed by the other end"
                     session.receive_eof()

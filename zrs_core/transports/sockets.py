@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import stat
 from typing import Any
@@ -47,6 +48,17 @@ def tune(connection: Any, peer_timeout: float) -> None:
     for name, value in settings.items():
         if hasattr(socket, name):
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def is_readable(connection: Any) -> bool:
+    """Whether there is something to be read from a socket, at once. For any thread."""
+    poll = select.poll()
+    try:
+        poll.register(connection, select.POLLIN)
+    except ValueError:
+        # It is closed.
+        return False
+    return bool(poll.poll(0))
 
 
 def look_up(address: Address) -> list[tuple[int, tuple[Any, ...]]]:

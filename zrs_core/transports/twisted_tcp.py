@@ -56,6 +56,7 @@ from .sockets import (
     CLOSE_TIMEOUT,
     CONNECT_TIMEOUT,
     READ_SIZE,
+    is_readable,
     look_up,
     peer_name,
     remove_stale_socket,
@@ -86,6 +87,8 @@ class _Connection(Protocol, ABC):
         #: Fires, with None, when the session is closed, and `before` has fired.
         self.closed: Deferred[None] = Deferred()
         self.peer = ""
+        #: The socket itself.
+        self.handle: Any = None
         self.session: Any = None
         self.lost = False
         self._tls = tls
@@ -105,10 +108,11 @@ class _Connection(Protocol, ABC):
     def connectionMade(self) -> None:
         below = self.transport if self._tls is None else self.transport.transport
         below.bufferSize = self.read_size
-        self.peer = peer_name(below.getHandle())
+        self.handle = below.getHandle()
+        self.peer = peer_name(self.handle)
         # A peer that has left already has no settings any more; its end follows.
         with contextlib.suppress(OSError):
-            tune(below.getHandle(), self._peer_timeout)
+            tune(self.handle, self._peer_timeout)
         if self._tls is None:
             self.open_session()
         else:
@@ -416,8 +420,11 @@ class _SecondaryConnection(_Connection):
     def dataReceived(self, data: bytes) -> None:
         if self.session is not None:
             self.transport.pauseProducing()
-            applying = self.in_turn(self.session.receive_data, data)
+            applying = self.in_turn(self.session.receive_data, data, self._has_more)
             applying.addCallbacks(self._applied, self.unexpected)
+
+    def _has_more(self) -> bool:
+        return is_readable(self.handle)
 
     def _applied(self, _: None) -> None:
         if self.session is not None and self.session.finished:
