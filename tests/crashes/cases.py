@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import gc
+import logging
 import random
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +27,7 @@ from zrs_core.transports.memory import MemoryNetwork
 
 from ..databases import Stored, blob_files, contents, temporary_files
 from . import histories
-from .disk import Applied, Disk, Operation, Tree
+from .disk import Applied, Disk, Operation, Sync, SyncDirectory, Tree
 from .recording import Fault, Recording, failing, short
 
 ADDRESS = ("", 8000)
@@ -96,6 +99,7 @@ class Workshop:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        directory.mkdir(exist_ok=True)
         self._count = 0
         self._stack = contextlib.ExitStack()
         self.history = functools.cache(self._make_history)
@@ -103,6 +107,13 @@ class Workshop:
 
     def __enter__(self) -> Workshop:
         self._stack.enter_context(mock.patch.object(appending, "BATCH_SIZE", _BATCH_SIZE))
+        # Of a FileStorage that cannot be opened its files are left open, to be collected.
+        self._stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore", ResourceWarning)
+        self._stack.callback(gc.collect)
+        # Whoever tells of what is cut off tells of every case.
+        logging.disable(logging.CRITICAL)
+        self._stack.callback(logging.disable, logging.NOTSET)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -162,7 +173,9 @@ class Workshop:
         pack = (0, 0)
         while network.step():
             progress = secondary.progress
-            between = progress.transactions and not progress.unfinished
+            # In one thread a pack cannot wait for its turn.
+            held = secondary._storage._commit_lock.locked()
+            between = progress.transactions and not progress.unfinished and not held
             if setup.packing and pack == (0, 0) and between:
                 begin = len(recording.operations)
                 # Whoever packs sees it when that fails.
@@ -186,9 +199,11 @@ class Workshop:
     def crash(self, setup: Setup, chance: random.Random) -> str:
         """A stop somewhere; what it was."""
         recorded = self.recorded(setup)
-        point = chance.randrange(len(recorded.operations) + 1)
+        point = _point(recorded.operations, chance)
         how = _how(setup, recorded, point, chance)
-        zeros = chance.choice((0, 0, 1, 22, 23, 512, 4096, chance.randrange(1, 4097)))
+        zeros = 0
+        if chance.random() < 0.5:
+            zeros = chance.choice((1, 22, 23, 512, 4096, chance.randrange(1, 4097)))
         what = f"{how} at operation {point}, {zeros} bytes of zeros"
         operations = recorded.operations[:point]
         tree = _left(recorded.before, recorded.files, operations, how, chance)
@@ -279,11 +294,13 @@ class Workshop:
                 last >= promised, f"it had 0x{promised.hex()}, and has 0x{last.hex()} as its last"
             )
             return
-        # Of what a pack has removed, newer records are there.
-        newest = _newest(held)
+        # Of what a pack has removed there are newer records, or none that count.
+        last = max(promised, held[-1].tid) if held else promised
         history = self.history(setup.shape).transactions
-        for oid in _newest([each for each in history if each.tid <= promised]):
-            _demand(oid in newest, f"it had object 0x{oid.hex()}")
+        needed = _newest([each for each in history if each.tid <= promised]).keys()
+        needed &= _newest([each for each in history if each.tid <= last]).keys()
+        missing = needed - _newest(held).keys()
+        _demand(not missing, f"it had the objects {[oid.hex() for oid in missing]}")
 
     def check_complete(self, setup: Setup, directory: Path) -> None:
         """Whether all has arrived, and nothing else is there."""
@@ -313,6 +330,18 @@ def _newest(transactions: list[Stored]) -> dict[bytes, tuple[object, ...]]:
     """The newest record of each object that has not been undone."""
     newest = {record[0]: record for each in transactions for record in each.records}
     return {oid: (data, blob) for oid, (_, _, data, _, blob) in newest.items() if data}
+
+
+def _point(operations: list[Operation], chance: random.Random) -> int:
+    """How many of the operations were done: anything, or what comes just before a sync."""
+    before_syncs = [
+        number
+        for number, each in enumerate(operations)
+        if isinstance(each, (Sync, SyncDirectory)) and not isinstance(operations[number - 1], Sync)
+    ]
+    if before_syncs and chance.random() < 0.6:
+        return chance.choice(before_syncs)
+    return chance.randrange(len(operations) + 1)
 
 
 def _how(setup: Setup, recorded: Recorded, point: int, chance: random.Random) -> str:
