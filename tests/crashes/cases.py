@@ -136,9 +136,11 @@ class Workshop:
         storage = FileStorage(
             str(directory / "Data.fs"), read_only=True, blob_dir=str(directory / "blobs")
         )
-        with contextlib.closing(FileStorage(str(begin / "Data.fs"), read_only=True)) as first:
-            transactions = contents(first)
-        last = transactions[-1].tid
+        transactions = []
+        if (begin / "Data.fs").exists():
+            with contextlib.closing(FileStorage(str(begin / "Data.fs"), read_only=True)) as first:
+                transactions = contents(first)
+        last = transactions[-1].tid if transactions else bytes(8)
         transactions += [each for each in contents(storage) if each.tid > last]
         network = MemoryNetwork()
         primary = Primary(storage, ADDRESS, network, transport="memory")

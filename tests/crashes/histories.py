@@ -154,6 +154,11 @@ def records_that_are_zeros(writer: Writer, chance: random.Random) -> None:
         writer.commit({oid: bytes(chance.randrange(1, 3_000)) for oid in range(1, 4)})
 
 
+def from_nothing(writer: Writer, chance: random.Random) -> None:
+    """For a secondary that has to be made first."""
+    writer.commit({1: _record(chance, 200)}, {2: b"blob"})
+
+
 #: What a shape is called, and what makes it.
 SHAPES: dict[str, Callable[[Writer, random.Random], None]] = {
     shape.__name__: shape
@@ -171,6 +176,7 @@ SHAPES: dict[str, Callable[[Writer, random.Random], None]] = {
         mixed,
         restored,
         records_that_are_zeros,
+        from_nothing,
     )
 }
 
@@ -182,7 +188,10 @@ def make(primary: Path, secondary: Path, shape: str) -> None:
         writer = Writer(storage, primary)
         for number in range(_HELD):
             writer.commit({0: _ROOT, number + 1: _ROOT})
-        open_file_storage(secondary).close()
-        (secondary / "Data.fs.index").unlink()
-        shutil.copy(primary / "Data.fs", secondary / "Data.fs")
+        if shape == from_nothing.__name__:
+            secondary.mkdir()
+        else:
+            open_file_storage(secondary).close()
+            (secondary / "Data.fs.index").unlink()
+            shutil.copy(primary / "Data.fs", secondary / "Data.fs")
         SHAPES[shape](writer, random.Random(shape))

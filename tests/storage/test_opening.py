@@ -58,6 +58,39 @@ def test_a_pack_that_was_killed_between_its_renames_is_undone(tmp_path, caplog):
     assert "a pack of it was not finished" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("content", "layout"),
+    [
+        (b"", None),
+        (bytes(4), ""),
+        (bytes(4096), "bus"),
+        (b"FS\0\0", "\0\0\0\0\0"),
+        (b"F" + bytes(23), None),
+        (b"FS30\x03\xff", None),
+        (b"FS30\x03\xff" + bytes(4096), None),
+    ],
+)
+def test_what_is_half_made_is_begun_anew(content, layout, tmp_path):
+    """What a kill or a power loss leaves of a storage that was just being made."""
+    (tmp_path / "Data.fs").write_bytes(content)
+    blobs = tmp_path / "blobs"
+    (blobs / "tmp").mkdir(parents=True)
+    if layout is not None:
+        (blobs / ".layout").write_text(layout)
+    storage, give_up = open_storage(tmp_path / "Data.fs", blobs)
+    assert storage.fshelper.layout_name == "bushy"
+    assert len(storage) == 0
+    give_up()
+
+
+def test_blobs_that_are_there_keep_their_layout(tmp_path):
+    (tmp_path / "Data.fs").write_bytes(b"FS30")
+    (tmp_path / "blobs" / "0x01").mkdir(parents=True)
+    storage, give_up = open_storage(tmp_path / "Data.fs", tmp_path / "blobs")
+    assert storage.fshelper.layout_name == "lawn"
+    give_up()
+
+
 def test_what_a_pack_has_kept_is_no_storage_to_begin_with(tmp_path):
     (tmp_path / "Data.fs.old").write_bytes(b"FS30")
     storage, give_up = open_storage(tmp_path / "Data.fs", None)

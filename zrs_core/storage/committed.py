@@ -42,6 +42,9 @@ NUMBER: Final = struct.Struct(">Q")
 _FINISHED: Final = (b" ", b"p", b"u")
 _WINDOW_SIZE: Final = 256 * 1024
 
+# Bytes of zeros at the end of what a power loss has left, at most.
+_TORN_SIZE: Final = 8192
+
 
 def begins_with_transaction(path: str) -> bool:
     """Whether a transaction follows the magic of a file, finished or not, or nothing at all.
@@ -54,11 +57,15 @@ def begins_with_transaction(path: str) -> bool:
         begin = file.read(TRANSACTION.size)
         if not begin.strip(b"\0"):
             return True
+        # What a power loss has left of one: no tid begins otherwise before the year 2400.
+        partial = begin[:1] < b"\x10"
         if len(begin) < TRANSACTION.size:
-            return False
+            return partial
         _, length, status, *sizes = TRANSACTION.unpack(begin)
         if status == b"c":
             return True
+        if status == b"\0" and partial:
+            return not file.read(_TORN_SIZE).strip(b"\0") and file.read(1) == b""
         end = FIRST + length
         if status not in _FINISHED or length < TRANSACTION.size + sum(sizes) or end > size:
             return False

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from persistent.TimeStamp import TimeStamp
-from ZODB.blob import BlobStorage
+from ZODB.blob import LAYOUT_MARKER, BlobStorage
 from ZODB.FileStorage import FileStorage
 from ZODB.interfaces import IBlobStorageRestoreable
 
@@ -247,6 +247,8 @@ def file_storage_sink(
             ", ".join(missing),
         )
         return FileStorageSink(storage, invalidate)
+    # Of a file that was there, and empty, FileStorage keeps the beginning in a buffer.
+    _file_storage(storage)._file.flush()
     establish_last_tid(storage)
     if durability != "none":
         _sync_new(storage)
@@ -268,6 +270,9 @@ def _sync_new(storage: Any) -> None:
     disk.sync_path(os.path.dirname(path))
     if IBlobStorageRestoreable.providedBy(storage):
         base = os.path.abspath(storage.fshelper.base_dir)
+        layout = os.path.join(base, LAYOUT_MARKER)
+        if os.path.exists(layout):
+            disk.sync_path(layout)
         disk.sync_path(base)
         disk.sync_path(os.path.dirname(base))
 

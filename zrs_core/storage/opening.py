@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import zc.lockfile
-from ZODB.blob import BlobStorage
+from ZODB.blob import LAYOUT_MARKER, LAYOUTS, BlobStorage
 from ZODB.FileStorage import FileStorage
 from ZODB.interfaces import IBlobStorage, IStorage, IStorageIteration, IStorageRestoreable
 from zope.component import getGlobalSiteManager
@@ -29,6 +29,9 @@ from .generic import GenericSink, IterationSource
 from .wrapped import as_stored, untransform_of
 
 log = logging.getLogger("zrs_core.storage")
+
+# Bytes in a file that has nothing yet but, maybe, zeros that a power loss has left.
+_HALF_MADE = 8192
 
 # What FileStorage makes beside its file.
 _SUFFIXES = ("", ".index", ".lock", ".tmp")
@@ -225,12 +228,40 @@ def undo_unfinished_pack(path: str) -> None:
         os.rename(path + ".old", path)
 
 
+def _begin_anew(path: str, blob_dir: str | None) -> None:
+    """Take back what is half made of a FileStorage, whose maker was killed or lost its power.
+
+    Neither a file whose magic is not whole could be opened, nor blobs whose layout has half a name;
+    and blobs without the mark of a layout would be given one of old.
+    """
+    if os.path.isfile(path) and os.path.getsize(path) <= _HALF_MADE:
+        with open(path, "r+b") as file:
+            if MAGIC.startswith(begin := file.read().rstrip(b"\0")) and begin != MAGIC:
+                # Not by leaving nothing: FileStorage would be late in writing it.
+                file.seek(0)
+                file.write(MAGIC)
+                file.truncate()
+    if blob_dir is None or not os.path.isdir(blob_dir):
+        return
+    if set(os.listdir(blob_dir)) <= {LAYOUT_MARKER, "tmp"}:
+        layout = os.path.join(blob_dir, LAYOUT_MARKER)
+        if os.path.isfile(layout):
+            with open(layout, "rb") as mark:
+                named = mark.read().rstrip(b"\0").decode("ascii", "replace").strip()
+            if named not in LAYOUTS and any(each.startswith(named) for each in LAYOUTS):
+                os.remove(layout)
+        if not os.path.exists(layout):
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.join(blob_dir, "tmp"))
+
+
 def open_path(path: str, blob_dir: str | None) -> tuple[Any, Callable[[], None]]:
     """The FileStorage at `path`, made if it is not there, and how to give it up again.
 
     :raises UnsuitableStorage: it cannot be opened.
     """
     undo_unfinished_pack(path)
+    _begin_anew(path, blob_dir)
     check_path(path)
     if blob_dir == os.path.abspath(path):
         raise UnsuitableStorage(f"{path} cannot be the data and the blob_dir at once")
