@@ -195,7 +195,8 @@ def _try(case: Case, primary: Node, secondary: Node, victim: Node) -> None:
             node.start()
     other = secondary if victim is primary else primary
     if case.kind == "system call":
-        victim.wait_for_end()
+        wait_for(lambda: victim.ended or other.ended, "the kill")
+        _demand(not other.ended, "the other one has ended")
     else:
         wait_for(lambda: secondary.tid > bytes(8), "the first transaction")
         time.sleep(case.after)
@@ -237,19 +238,19 @@ def _check_beginning(primary: Node, secondary: Node) -> None:
         return
     # The order matters: the primary goes on.
     said = secondary.tid if secondary.ended else bytes(8)
-    with contextlib.closing(open_snapshot(secondary.directory / "Data.fs")) as file:
-        size, last = file.end, file.last_tid()
-        ours = file.read(4, size - 4) if size > 4 else b""
+    with contextlib.closing(open_snapshot(secondary.directory / "Data.fs")) as held:
+        last = held.last_tid()
+        ours = held.read(4, held.end - 4) if held.end > 4 else b""
     _demand(last >= said, f"it had 0x{said.hex()}, and has 0x{last.hex()} as its last")
-    with open(primary.directory / "Data.fs", "rb") as theirs:
-        theirs.seek(4)
-        _demand(theirs.read(len(ours)) == ours, "it is not the beginning of the primary's")
+    file = primary.directory / "Data.fs"
+    theirs = file.read_bytes()[4:] if file.exists() else b""
+    _demand(theirs.startswith(ours), "it is not the beginning of the primary's")
 
 
 def _finish(primary: Node, secondary: Node) -> None:
     """Let the secondary catch up, close both, compare."""
     before = primary.tid
-    wait_for(lambda: primary.tid > before, "another commit")
+    wait_for(lambda: primary.tid > before or primary.ended, "another commit")
     primary.signal(signal.SIGUSR1)
     wait_for(lambda: primary.doing == QUIET or primary.ended, "the primary to be quiet")
     wait_for(

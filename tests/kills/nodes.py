@@ -21,7 +21,6 @@ from zrs_core import Primary, Secondary
 from zrs_core.cli.signals import StopSignals
 from zrs_core.transports import socket_thread, twisted_tcp  # noqa: F401
 
-from ..databases import open_file_storage
 from .status import CLOSED, QUIET, RUNNING, Status
 
 _BLOB = b"\x80\x03cZODB.blob\nBlob\nq\x01.\x80\x03N."
@@ -51,7 +50,11 @@ def primary(directory: Path, address: str, transport: str) -> None:
     signal.signal(signal.SIGUSR1, lambda *_: quiet.append(True))
     with StopSignals() as stop:
         storage = Primary(
-            open_file_storage(directory), address, transport=transport, close_timeout=60
+            directory / "Data.fs",
+            address,
+            blob_dir=directory / "blobs",
+            transport=transport,
+            close_timeout=60,
         )
         tid = storage.lastTransaction()
         status.tell(tid, RUNNING)
@@ -76,12 +79,16 @@ def _commit(storage: Primary, directory: Path, chance: random.Random) -> bytes:
         path.write_bytes(os.urandom(chance.choice(_BLOB_SIZES)))
         storage.storeBlob(storage.new_oid(), z64, _BLOB, str(path), "", metadata)
     else:
+        stored: set[bytes] = set()
         for _ in range(40 if kind < 0.5 else chance.randrange(1, 4)):
             size = chance.randrange(5_000)
             data = b"\x80\x03N." + os.urandom(size // 2) + bytes(size // 2)
             oid, serial = storage.new_oid(), z64
             if chance.random() < 0.3 and u64(oid) > 9:
-                oid, serial = _newest(storage, p64(chance.randrange(1, u64(oid))), oid)
+                old = p64(chance.randrange(1, u64(oid)))
+                if old not in stored:
+                    oid, serial = _newest(storage, old, oid)
+            stored.add(oid)
             storage.store(oid, serial, data, "", metadata)
     storage.tpc_vote(metadata)
     tid: bytes = storage.tpc_finish(metadata)
