@@ -40,7 +40,7 @@ from zrs_core.errors import (
 )
 from zrs_core.interfaces import IStorageSource
 from zrs_core.messages import NO_TID, BlobBlock, Commit, Store, StoreBlob, Transaction
-from zrs_core.storage.generic import GenericSink, IterationSource, RestoringSink
+from zrs_core.storage.generic import GenericSink, IncomingBlob, IterationSource, RestoringSink
 from zrs_core.storage.opening import sink_of, source_of
 from zrs_core.tids import describe_tid
 
@@ -738,3 +738,12 @@ def test_a_blob_of_what_may_have_been_committed_is_kept(tmp_path, monkeypatch):
     with open(storage.loadBlob(p64(1), tid), "rb") as blob:
         assert blob.read() == b"x"
     storage.close()
+
+
+def test_a_blob_that_the_disk_does_not_take_leaves_no_file(tmp_path):
+    blob = IncomingBlob(StoreBlob(z64, p64(1), b"x", None, 1), str(tmp_path))
+    blob.write(b"held back")
+    # What is still to be written cannot be any more, as on a full disk.
+    os.close(blob._file.fileno())
+    blob.discard()
+    assert list(tmp_path.iterdir()) == []

@@ -543,7 +543,9 @@ class IncomingBlob:
         return self.path
 
     def discard(self) -> None:
-        self._file.close()
+        # Closing it writes what it still holds back, which nobody needs: on a full disk it fails.
+        with contextlib.suppress(Exception):
+            self._file.close()
         # A storage that has taken the file has renamed it.
         with contextlib.suppress(FileNotFoundError):
             os.remove(self.path)
