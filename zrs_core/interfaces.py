@@ -174,7 +174,7 @@ class ISecondarySession(ISession):
         """
 
     def keep_alive() -> bytes:
-        """What to send every `keep_alive_delay` seconds."""
+        """What to send every `keep_alive_delay` seconds; nothing if nobody was greeted."""
 
 
 class IReplicationService(Interface):

@@ -261,7 +261,8 @@ class SecondarySession:
         return self._connection.send(Hello(word)) + self._connection.send(Start(start))
 
     def keep_alive(self) -> bytes:
-        return self._connection.send(KeepAlive())
+        # One that is about to close has greeted nobody.
+        return b"" if self._greeted_at is None else self._connection.send(KeepAlive())
 
     def receive_data(self, data: bytes, more: Callable[[], bool] = lambda: False) -> None:
         if self.finished or self._closed:
