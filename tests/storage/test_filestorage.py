@@ -813,3 +813,19 @@ class Attributes:
 
     def __getattr__(self, name):
         return getattr(self._other, name)
+
+
+def test_what_a_primary_finds_in_its_file_is_on_disk(tmp_path, open_primary, monkeypatch):
+    open_file_storage(tmp_path / "primary").close()
+    synced = []
+    fsync = os.fsync
+
+    def recording(fd):
+        synced.append(os.fstat(fd).st_ino)
+        fsync(fd)
+
+    storage = open_file_storage(tmp_path / "primary")
+    monkeypatch.setattr(os, "fsync", recording)
+    open_primary(storage)
+    # Who wrote it may have been killed before it was.
+    assert os.stat(tmp_path / "primary" / "Data.fs").st_ino in synced

@@ -468,9 +468,13 @@ def establish_last_tid(storage: Any) -> bytes:
 def check_last_tid(storage: Any) -> None:
     """`establish_last_tid` of a FileStorage that is to be replicated from.
 
+    What a process has written that was killed may be in the file and not on disk, and no secondary
+    may be ahead of that; so it is synced first.
+
     If its last transaction was marked by a pack, the pack may have removed later ones, which it
     rightly still names.
     """
+    disk.sync_path(_path_of(storage))
     held = _last_in_file(storage)
     if held is None or held.status != "p" or storage.lastTransaction() < held.tid:
         establish_last_tid(storage)
