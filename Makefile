@@ -7,7 +7,7 @@ PEERS := .venv-peers
 ZODBS := 5.8.1 6.0.1
 
 .PHONY: demo test test-all test-versions $(ZODBS:%=test-zodb-%) peers coverage lint types \
-	bench bench-quick bench-parts clean
+	soak bench bench-quick bench-parts clean
 
 demo: $(VENV)/.cli
 	$(BIN)/zrs demo
@@ -31,6 +31,11 @@ peers: $(PEERS)/zodb-5.5.1/.installed $(PEERS)/zodb-6.4/.installed
 # The codec, each module by its own test file alone: 100 % of its branches.
 coverage: $(VENV)/.test
 	$(BIN)/python tests/codec_coverage.py
+
+# All that makes cases from numbers, for so many hours (or a fraction), with numbers that no test has.
+HOURS ?= 1
+soak: $(VENV)/.test
+	$(BIN)/python -m tests.soak --hours $(HOURS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
