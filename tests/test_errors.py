@@ -35,14 +35,14 @@ def test_the_family_is_as_the_docstring_draws_it():
         ),
         (
             errors.TidTooHigh(START, LOW),
-            "the secondary's last transaction 0x0000000000000002 is later than this primary's "
+            "the secondary holds 0x0000000000000002, which is later than this primary's "
             "last one 0x0000000000000001: it replicates another database, or this primary has "
             "lost transactions. Check the address; to go on from this primary, replicate into "
             "an empty storage",
         ),
         (
             errors.Diverged(START, LOW, HIGH),
-            "the histories have diverged: the secondary's last transaction 0x0000000000000002 "
+            "the histories have diverged: the secondary holds 0x0000000000000002, which "
             "is not in this primary, whose nearest ones are 0x0000000000000001 before it and "
             "0x0000000000000003 after it. Keep the secondary's files if their newest "
             "transactions matter; to go on from this primary, replicate into an empty storage",

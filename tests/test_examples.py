@@ -82,7 +82,7 @@ def test_the_asyncio_server_is_followed(server, tmp_path):
     ("said", "logged"),
     [
         (b"\0\0\0\6zrs9.9", "Invalid protocol 'zrs9.9' (at byte 0 of the stream)"),
-        (b"\0\0\0\6zrs2.1\0\0\0\x08" + b"\x7f" * 8, "the secondary's last transaction 0x7f"),
+        (b"\0\0\0\6zrs2.1\0\0\0\x08" + b"\x7f" * 8, "the secondary holds 0x7f"),
     ],
 )
 def test_the_asyncio_server_refuses_a_peer_with_a_line(server, said, logged):

@@ -14,7 +14,7 @@ import zrs_core
 ROOT = Path(zrs_core.__file__).parent
 
 # What a part of the package may import from the rest of it.
-BASIS = {"errors", "messages", "addresses", "tids", "backoff", "interfaces"}
+BASIS = {"errors", "messages", "addresses", "tids", "backoff", "held", "interfaces"}
 ALLOWED = {
     "errors": set(),
     "messages": {"errors"},
@@ -22,14 +22,16 @@ ALLOWED = {
     "tids": set(),
     "backoff": set(),
     "tls": {"addresses", "errors"},
-    "interfaces": {"addresses", "messages", "tls"},
+    "held": {"messages"},
+    "resent": {"codec", "errors", "held", "messages"},
+    "interfaces": {"addresses", "held", "messages", "tls"},
     "codec": {"errors", "messages"},
     "options": {"errors", "codec", "tls"},
     "progress": set(),
     "settings": {"addresses", "errors", "options", "transports"},
     "uri": {"errors", "settings", "storage", "tls"},
     "zconfig": {"addresses", "errors", "settings", "storage", "tls", "transports"},
-    "sessions": BASIS | {"codec", "options", "progress"},
+    "sessions": BASIS | {"codec", "options", "progress", "resent"},
     "transports": {"errors", "addresses", "interfaces", "tls"},
     "storage": BASIS,
     "storage.primary": BASIS | {"storage", "options", "sessions", "tls", "transports"},
@@ -42,6 +44,8 @@ THIRD_PARTIES = {
     "errors": set(),
     "addresses": set(),
     "backoff": set(),
+    "held": set(),
+    "resent": set(),
     "tids": {"persistent"},
     "interfaces": {"zope"},
     "options": set(),

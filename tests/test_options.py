@@ -16,6 +16,8 @@ from zrs_core.tls import TLSOptions
         ({"reconnect_delay": (5, 1)}, "(5, 1)"),
         ({"peer_timeout": 1}, "peer_timeout must be 2 to 36000 seconds, not 1"),
         ({"max_record_size": 0}, "max_record_size must be a number of bytes, not 0"),
+        ({"max_compared_size": -1}, "max_compared_size must be a number of bytes, 0 for no"),
+        ({"max_compared_size": "1MB"}, "not '1MB'"),
         ({"tls": "yes"}, "tls must be TLSOptions, or None for plain text, not 'yes'"),
     ],
 )

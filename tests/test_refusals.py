@@ -72,10 +72,40 @@ def test_the_same_failure_again_is_no_news(caplog):
     fail(it)
     first = told(caplog)
     assert [level for level, _ in first] == ["INFO", "INFO", "WARNING", "INFO"]
-    for _ in range(5):
+    for _ in range(sessions.ALARM_AFTER - 2):
         fail(it)
     assert told(caplog) == first
-    assert it.progress.refusals == 6
+    assert it.progress.refusals == sessions.ALARM_AFTER - 1
+
+
+def test_many_failures_in_a_row_are_an_alarm(caplog):
+    it = client(Sink(), reconnect_delay=(0.5, 60))
+    for _ in range(sessions.ALARM_AFTER):
+        assert it.retry_delay() < 20
+        fail(it)
+    alarms = [message for level, message in told(caplog) if level == "ERROR"]
+    assert len(alarms) == 1
+    assert alarms[0].startswith(
+        "localhost:8100: 5 sessions in a row have failed, and nothing was applied; will go on "
+        "trying with the longest delay. The last one: the primary closed the connection"
+    )
+    assert it.retry_delay() > 40
+    assert it.progress.state == "failing"
+    assert it.progress.failure in alarms[0]
+    for _ in range(3):
+        fail(it)
+    assert it.progress.failures == sessions.ALARM_AFTER + 3
+    assert [message for level, message in told(caplog) if level == "ERROR"] == alarms
+    session = it.session("peer")
+    session.greeting()
+    session.receive_data(stream(WHOLE))
+    session.close("lost")
+    assert it.retry_delay() < 1
+    assert (it.progress.state, it.progress.failure, it.progress.failures) == (
+        "connecting",
+        None,
+        0,
+    )
 
 
 def test_another_failure_and_the_recovery_are_news(caplog):
@@ -100,7 +130,7 @@ def test_another_failure_and_the_recovery_are_news(caplog):
     ]
     caplog.clear()
     fail(it)
-    assert "WARNING" in [level for level, _ in told(caplog)]
+    assert "ERROR" in [level for level, _ in told(caplog)]
 
 
 def test_a_primary_that_goes_while_it_refuses_is_news(caplog):

@@ -228,7 +228,8 @@ class TestSecondarySession:
         assert progress.last_error == "gone"
 
     def test_it_can_say_that_it_is_there(self):
-        assert greeted_session(Sink()).keep_alive() == b"\0" * 4
+        assert greeted_session(Sink(), keep_alive_delay=1).keep_alive() == b"\0" * 4
+        assert greeted_session(Sink()).keep_alive() == b""
 
     def test_a_broken_stream_ends_it(self, caplog):
         sink = Sink()
@@ -262,7 +263,10 @@ class TestSecondarySession:
         session.receive_data(stream(WHOLE))
         assert session.finished
         assert sink.applied == WHOLE[:1]
-        assert "peer: cannot apply what was received: No space left on device" in caplog.messages
+        assert (
+            "peer: cannot apply what was received: No space left on device (transaction "
+            "0x0000000000000001 (1900-01-01 00:00:00.000000))"
+        ) in caplog.messages
 
     def test_a_disk_that_does_not_take_it_ends_it_for_good(self, caplog):
         sink = Sink(failing=Store, error=NotWritten(OSError("I/O error")))

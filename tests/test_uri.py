@@ -60,7 +60,7 @@ def test_every_argument_arrives(seen):
     factory, arguments = uri.resolve(
         "zrs://[::1]:8100/var/Data%20base.fs?transport=memory&blob_dir=/tmp/blobs&peer_timeout=5&"
         "keep_alive_delay=60&reconnect_delay=0.5,30&check_checksums=require&max_record_size=1MB&"
-        "durability=none&"
+        "durability=none&max_compared_size=2MB&"
         "connection_pool_size=3&connection_cache_size_bytes=1MB"
     )
     factory()
@@ -75,6 +75,7 @@ def test_every_argument_arrives(seen):
         "check_checksums": "require",
         "max_record_size": 1 << 20,
         "durability": "none",
+        "max_compared_size": 2 << 20,
         "tls": None,
     }
     assert arguments == {"connection_pool_size": "3", "connection_cache_size_bytes": "1MB"}

@@ -92,6 +92,7 @@ def test_every_key_arrives(monkeypatch):
         check-checksums require
         max-record-size 512MB
         durability transaction
+        max-compared-size 16MB
         pickle-protocol 1
         close-timeout 3
         socket-mode 0o640
@@ -109,6 +110,7 @@ def test_every_key_arrives(monkeypatch):
             "check_checksums": "require",
             "max_record_size": 512 << 20,
             "durability": "transaction",
+            "max_compared_size": 16 << 20,
         },
     )
     assert seen["SpiedPrimary"] == (
@@ -139,6 +141,7 @@ def test_every_key_arrives(monkeypatch):
         ("max-record-size 1000", 1000),
         ("max-record-size 4kb", 4096),
         ("durability None", "none"),
+        ("max-compared-size 0", 0),
         ("keep-alive-delay 0", 0),
         ("keep-alive-delay 2.5", 2.5),
         ("Socket-Mode 600", 0o600),
@@ -170,6 +173,8 @@ def test_what_a_key_may_say(line, value):
         ("max-record-size many", "max-record-size many: it is no whole number"),
         ("durability some", "durability some: durability must be one of transaction, batch, none"),
         ("max-record-size 0", "max-record-size 0: max_record_size must be"),
+        ("max-compared-size -1", "max-compared-size -1: max_compared_size must be a number"),
+        ("max-compared-size all", "max-compared-size all: it is no whole number"),
         ("pickle-protocol 2", "pickle-protocol 2: pickle_protocol must be 1 or 3"),
         ("poll-interval 0", "poll-interval 0: poll_interval must be 0.01 to 3600 seconds"),
         ("poll-interval often", "poll-interval often: it is no number"),

@@ -8,6 +8,9 @@ import threading
 _GROWTH = 2.0
 _JITTER = 0.2
 
+# Bounded since a float's exponent is.
+_MAX_DOUBLINGS = 64
+
 
 class Backoff:
     """Delays that double from `first` to `longest` seconds, each 20 % more or less by chance.
@@ -32,6 +35,11 @@ class Backoff:
         with self._lock:
             self._failures += 1
 
+    def exhausted(self) -> None:
+        """The next delay is the longest."""
+        with self._lock:
+            self._failures = max(self._failures, _MAX_DOUBLINGS + 1)
+
     def succeeded(self) -> None:
         """The next delay is the first again."""
         with self._lock:
@@ -41,7 +49,6 @@ class Backoff:
         """Seconds to wait before the next attempt."""
         if self._first == self._longest:
             return self._first
-        # The exponent is bounded since a float's is.
-        doublings = min(max(self._failures - 1, 0), 64)
+        doublings = min(max(self._failures - 1, 0), _MAX_DOUBLINGS)
         delay = min(self._first * _GROWTH**doublings, self._longest)
         return min(delay * random.uniform(1 - _JITTER, 1 + _JITTER), self._longest)  # noqa: S311

@@ -14,6 +14,8 @@
       StartError                a primary cannot serve the start that a secondary asked for
         TidTooHigh
         Diverged
+      OtherHistory              a primary sends something else than a secondary holds
+      NotComparable             what a secondary holds cannot be compared with what is sent
       ConfigurationError        an argument, an address or a storage that cannot work
         InvalidAddress
         UnknownTransport
@@ -97,7 +99,7 @@ class StartError(ReplicationError):
 
 
 class TidTooHigh(StartError):
-    """The secondary's last transaction is later than every one of the primary's.
+    """The secondary holds a transaction that is later than every one of the primary's.
 
     `last` is the primary's last tid.
     """
@@ -109,8 +111,8 @@ class TidTooHigh(StartError):
 
     def __str__(self) -> str:
         return (
-            f"the secondary's last transaction {_hex(self.start)} is later than this primary's "
-            f"last one {_hex(self.last)}: it replicates another database, or this primary has "
+            f"the secondary holds {_hex(self.start)}, which is later than this primary's last one "
+            f"{_hex(self.last)}: it replicates another database, or this primary has "
             "lost transactions. Check the address; to go on from this primary, replicate into "
             "an empty storage"
         )
@@ -130,12 +132,40 @@ class Diverged(StartError):
 
     def __str__(self) -> str:
         return (
-            f"the histories have diverged: the secondary's last transaction {_hex(self.start)} "
+            f"the histories have diverged: the secondary holds {_hex(self.start)}, which "
             "is not in this primary, whose nearest ones are "
             f"{_hex(self.before)} before it and {_hex(self.after)} after it. Keep the "
             "secondary's files if their newest transactions matter; to go on from this "
             "primary, replicate into an empty storage"
         )
+
+
+class OtherHistory(ReplicationError):
+    """What a primary sends is not what the secondary holds: the histories have diverged.
+
+    `last` is the secondary's last transaction, `before` the one before it (`NO_TID` for none);
+    `sent` is the transaction of the primary with which it shows, and `what` says how.
+    """
+
+    def __init__(self, before: bytes, last: bytes, sent: bytes, what: str) -> None:
+        super().__init__(before, last, sent, what)
+        self.before = before
+        self.last = last
+        self.sent = sent
+        self.what = what
+
+    def __str__(self) -> str:
+        return (
+            f"the histories have diverged: after {_hex(self.before)} this secondary holds "
+            f"{_hex(self.last)} as its last transaction, and the primary sends "
+            f"{_hex(self.sent)}, {self.what}. Nothing of it was applied. Check the address; to go "
+            "on from this primary, keep the secondary's files if their newest transactions matter, "
+            "and replicate into an empty storage"
+        )
+
+
+class NotComparable(ReplicationError):
+    """The last transaction that a secondary holds cannot be compared; the text says why."""
 
 
 class ConfigurationError(ReplicationError, ValueError):

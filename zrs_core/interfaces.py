@@ -17,6 +17,7 @@ from collections.abc import Callable
 from zope.interface import Attribute, Interface
 
 from .addresses import Address
+from .held import HeldTransaction
 from .messages import PrimaryMessage
 from .tls import TLSOptions
 
@@ -114,6 +115,19 @@ class ITransactionSink(Interface):
         """Undo what was applied and is not visible yet, if anything; nothing of it stays."""
 
 
+class IComparableSink(ITransactionSink):
+    """A sink that can say what it holds as its last transaction."""
+
+    def last_transaction(limit: int) -> HeldTransaction:
+        """The transaction `last_tid()`, for which that is not `NO_TID`.
+
+        :param limit: the most bytes, of records and blobs, that are worth it.
+        :raises NotComparable: it is larger; or a pack here has gone over it, so that what lies
+            before it is not known; or it cannot be found.
+        :raises OSError: it cannot be read.
+        """
+
+
 class ISession(Interface):
     """One end of one connection, driven by a transport. It never raises for what a peer does.
 
@@ -174,7 +188,10 @@ class ISecondarySession(ISession):
         """
 
     def keep_alive() -> bytes:
-        """What to send every `keep_alive_delay` seconds; nothing if nobody was greeted."""
+        """To be called every `keep_alive_delay` seconds: what to send then, perhaps nothing.
+
+        The session may be finished after it.
+        """
 
 
 class IReplicationService(Interface):
@@ -207,7 +224,9 @@ class IReplicationClient(Interface):
     peer_timeout: float = Attribute(
         "Seconds after which a peer that has vanished without a word must be noticed."
     )
-    keep_alive_delay: float = Attribute("Seconds between keep-alive messages; 0 for none.")
+    keep_alive_delay: float = Attribute(
+        "Seconds between two calls of a session's `keep_alive`; 0 for none."
+    )
 
     def session(peer: str) -> ISecondarySession:
         """A session for a new connection; `peer` names the other end in the log."""

@@ -13,6 +13,9 @@ from .tls import TLSOptions
 #: Bytes in a record at most.
 DEFAULT_MAX_RECORD_SIZE = MAX_RECORD_SIZE
 
+#: The most bytes of a secondary's last transaction that are sent again to be compared.
+DEFAULT_MAX_COMPARED_SIZE = 64 * 1024 * 1024
+
 #: Seconds after which a peer that has vanished without a word is noticed.
 DEFAULT_PEER_TIMEOUT = 60.0
 
@@ -68,6 +71,8 @@ class ClientOptions:
     or one number for both. `tls` encrypts the connection, None for plain text; `peer_timeout` is
     the time in seconds after which a primary that has vanished without a word is noticed;
     `max_record_size` the most bytes in a record. `durability` is one of `DURABILITIES`.
+    `max_compared_size` is the most bytes of the last transaction, records and blobs, that are sent
+    again at each connection to be compared; 0 to compare none.
 
     :raises ConfigurationError: a value that is none of these.
     """
@@ -79,6 +84,7 @@ class ClientOptions:
     peer_timeout: float = DEFAULT_PEER_TIMEOUT
     max_record_size: int = DEFAULT_MAX_RECORD_SIZE
     durability: str = "batch"
+    max_compared_size: int = DEFAULT_MAX_COMPARED_SIZE
 
     def __post_init__(self) -> None:
         check_seconds("peer_timeout", self.peer_timeout, *_PEER_TIMEOUTS)
@@ -89,6 +95,11 @@ class ClientOptions:
         if not isinstance(self.max_record_size, int) or self.max_record_size < 1:
             raise ConfigurationError(
                 f"max_record_size must be a number of bytes, not {self.max_record_size!r}"
+            )
+        if not isinstance(self.max_compared_size, int) or self.max_compared_size < 0:
+            raise ConfigurationError(
+                "max_compared_size must be a number of bytes, 0 for no comparison, "
+                f"not {self.max_compared_size!r}"
             )
         if self.durability not in DURABILITIES:
             raise ConfigurationError(

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from zope.interface import implementer
 
@@ -19,8 +19,15 @@ from .addresses import Address
 from .backoff import Backoff
 from .codec import PrimaryConnection, SecondaryConnection
 from .codec.dialects import ZRS_2_0, ZRS_2_1
-from .errors import NotWritten, RemoteProtocolError, StartError
+from .errors import (
+    NotComparable,
+    NotWritten,
+    OtherHistory,
+    RemoteProtocolError,
+    StartError,
+)
 from .interfaces import (
+    IComparableSink,
     IPrimarySession,
     IReplicationClient,
     IReplicationService,
@@ -31,8 +38,9 @@ from .interfaces import (
 )
 from .messages import NO_TID, Commit, Hello, KeepAlive, PrimaryMessage, Start, Transaction
 from .options import ClientOptions, ServiceOptions
-from .progress import Progress
-from .tids import describe_tid
+from .progress import Progress, State
+from .resent import Resent
+from .tids import age_of, describe_tid
 
 primary_log = logging.getLogger("zrs_core.primary")
 secondary_log = logging.getLogger("zrs_core.secondary")
@@ -61,6 +69,13 @@ _STOPPED_DELAY = 3600.0
 #: Seconds within which a primary closes the connection of a secondary that it refuses. The
 #: protocol has no word for that: the primary closes, and sends nothing.
 REFUSAL_TIME = 2.0
+
+#: Seconds within which a primary must have begun to send a secondary's last transaction again.
+ANSWER_TIME = 30.0
+
+#: So many sessions that fail in a row are an alarm: from then on, the longest delay lies between
+#: two attempts.
+ALARM_AFTER = 5
 
 
 if TYPE_CHECKING:
@@ -232,6 +247,12 @@ class SecondarySession:
         self._has_turn = False
         self._closed = False
         self._start = NO_TID
+        # What must come again before anything is applied.
+        self._resent: Resent | None = None
+        # Why it is not asked for, although it could be compared.
+        self._doubt: Doubt | None = None
+        # How often `keep_alive` was called.
+        self._ticks = 0
         # Transactions that the sink has whole and was not yet told to make visible, and the tids
         # of the last of them and of the one that is under way.
         self._committed = 0
@@ -252,17 +273,55 @@ class SecondarySession:
         if not self._client.turn.acquire(blocking=False):
             raise RuntimeError("the session before this one is not closed yet")
         self._has_turn = True
-        sink = self._client.sink
-        word = ZRS_2_1.word if sink.blobs else ZRS_2_0.word
-        start = sink.last_tid()
-        self._start = start
+        word = ZRS_2_1.word if self._client.sink.blobs else ZRS_2_0.word
+        try:
+            note = self._choose_start()
+        except Exception as error:  # noqa: BLE001
+            self._finish(f"cannot read what is held: {error}", exc_info=True)
+            return b""
         self._greeted_at = time.monotonic()
-        self._info("start %s", describe_tid(start))
-        return self._connection.send(Hello(word)) + self._connection.send(Start(start))
+        self._info("start %s%s", describe_tid(self._start), note)
+        self._client.greeted(sure=self._resent is None and self._doubt is None)
+        return self._connection.send(Hello(word)) + self._connection.send(Start(self._start))
+
+    def _choose_start(self) -> str:
+        """Set what is asked for, and say what there is to say about it."""
+        sink, limit = self._client.sink, self._client.max_compared_size
+        last = self._start = sink.last_tid()
+        doubt = self._client.take_doubt()
+        if last == NO_TID or not limit or not IComparableSink.providedBy(sink):
+            return ""
+        if doubt is not None:
+            self._doubt = doubt
+            return f", not compared: the primary {doubt.why}"
+        try:
+            held = sink.last_transaction(limit)
+        except NotComparable as error:
+            return f", not compared: {error}"
+        self._resent = Resent(held)
+        self._start = held.before
+        return f", the one before {describe_tid(last)}"
 
     def keep_alive(self) -> bytes:
-        # One that is about to close has greeted nobody.
-        return b"" if self._greeted_at is None else self._connection.send(KeepAlive())
+        if self._greeted_at is None:
+            # One that is about to close has greeted nobody.
+            return b""
+        client = self._client
+        self._ticks += 1
+        if self._ticks * client.keep_alive_delay >= ANSWER_TIME:
+            self._check_answer()
+        return self._connection.send(KeepAlive()) if client.sends_keep_alive else b""
+
+    def _check_answer(self) -> None:
+        if self._resent is not None and self._silent and not self.finished:
+            why = f"has sent nothing after {describe_tid(self._start)}"
+            self._doubt_comparison(why, refused=False)
+            self.finished = True
+
+    def _doubt_comparison(self, why: str, *, refused: bool) -> None:
+        """The primary does not send again what is held: it may have packed that away."""
+        self._client.doubt = Doubt(self._start, why, refused)
+        self._info("the primary %s; will ask from the last transaction itself", why)
 
     def receive_data(self, data: bytes, more: Callable[[], bool] = lambda: False) -> None:
         if self.finished or self._closed:
@@ -274,6 +333,7 @@ class SecondarySession:
         progress = self._client.progress
         progress.bytes += len(data)
         progress.refusals = 0
+        progress.heard()
         self._connection.receive_data(data)
         self._apply(more)
 
@@ -291,11 +351,22 @@ class SecondarySession:
             self._client.progress.refusals = 0
             return
         self._client.progress.refusals += 1
-        self._failed(
-            logging.WARNING,
-            "the primary closed the connection without sending anything after start "
-            f"{describe_tid(self._start)}; its log tells why",
-        )
+        start = describe_tid(self._start)
+        refusal = f"closed the connection without sending anything after start {start}"
+        if self._resent is not None:
+            self._doubt_comparison(refusal, refused=True)
+        elif self._start == NO_TID:
+            self._failed(logging.WARNING, f"the primary {refusal}; its log tells why")
+        else:
+            blobs = "" if self._client.sink.blobs else " (or has blobs, and this secondary none)"
+            self._failed(
+                logging.ERROR,
+                f"the primary {refusal}, as it does when it does not hold that transaction, or "
+                f"none that is as late{blobs}; its log tells why. Check the address; to go on from "
+                "this primary, keep the secondary's files if their newest transactions matter, and "
+                "replicate into an empty storage",
+                State.REFUSED,
+            )
 
     def _apply(self, more: Callable[[], bool] = lambda: False) -> None:
         try:
@@ -311,10 +382,18 @@ class SecondarySession:
         except NotWritten as error:
             self._client.progress.stopped = error
             self._finish(f"stopped for good: {error}")
+        except _CompareFirst:
+            self._info("the primary has something to send; will compare first")
+            self.finished = True
+        except OtherHistory as error:
+            self._finish(str(error), State.DIVERGED)
         except Exception as error:  # noqa: BLE001
             # A full disk, a storage that was closed: what is not on disk is aborted and asked for
             # again later; what is known here is only that it cannot be applied now.
-            self._finish(f"cannot apply what was received: {error}", exc_info=True)
+            where = ""
+            if self._client.progress.unfinished:
+                where = f" (transaction {describe_tid(self._next_tid)})"
+            self._finish(f"cannot apply what was received: {error}{where}", exc_info=True)
 
     def _may_hold_back(self) -> bool:
         now = time.monotonic()
@@ -331,6 +410,10 @@ class SecondarySession:
     def _apply_messages(self) -> None:
         apply = self._client.sink.apply
         for message in self._connection.messages():
+            if self._resent is not None and self._is_resent(self._resent, message):
+                continue
+            if self._doubt is not None and isinstance(message, Commit):
+                self._check_peer(self._doubt)
             apply(message)
             if isinstance(message, Commit):
                 self._committed += 1
@@ -340,14 +423,42 @@ class SecondarySession:
                 self._next_tid = message.tid
                 self._client.progress.unfinished = True
 
-    def _finish(self, reason: str, *, exc_info: bool = False) -> None:
+    def _is_resent(self, resent: Resent, message: PrimaryMessage) -> bool:
+        """Whether a message belongs to what is held already, and is the same."""
+        found = resent.take(message)
+        if resent.over:
+            self._resent = None
+            resent.close()
+            for remark in resent.remarks:
+                self._info("the last transaction was compared: %s", remark)
+            self._client.compared()
+        return found
+
+    def _check_peer(self, doubt: Doubt) -> None:
+        """The first transaction is whole: does its primary look whether it holds a start?
+
+        One of this package does, and has served the last transaction. zc.zrs does not; its pickles
+        are of protocol 1.
+        """
+        if not doubt.refused:
+            raise _CompareFirst
+        if not self._connection.newer_pickles:
+            last = self._start
+            what = f"and {doubt.why}, so that nobody has seen whether it holds the last one"
+            raise OtherHistory(doubt.before, last, self._next_tid, what)
+        self._doubt = None
+        self._client.compared()
+
+    def _finish(self, reason: str, state: State = State.FAILING, *, exc_info: bool = False) -> None:
         self.finished = True
-        self._failed(logging.ERROR, reason, exc_info=exc_info)
+        self._failed(logging.ERROR, reason, state, exc_info=exc_info)
         self._info("Closed")
 
-    def _failed(self, level: int, reason: str, *, exc_info: bool = False) -> None:
+    def _failed(
+        self, level: int, reason: str, state: State = State.FAILING, *, exc_info: bool = False
+    ) -> None:
         # The same again is no news.
-        level = level if self._client.session_failed(reason) else logging.DEBUG
+        level = level if self._client.session_failed(reason, state) else logging.DEBUG
         self._log.log(level, reason, exc_info=exc_info)
 
     def _info(self, message: str, *args: object) -> None:
@@ -359,19 +470,44 @@ class SecondarySession:
             return
         self._closed = self.finished = True
         self._info("Disconnected (%s)", reason)
-        if self._has_turn:
-            if self._held_since is not None:
-                # Nothing follows; what came whole counts.
-                self._apply()
-            self._client.progress.unfinished = False
-            try:
-                self._client.sink.abort()
-            except Exception:  # noqa: BLE001
-                self._log.exception("cannot clean up after an unfinished transaction")
-            finally:
-                self._has_turn = False
-                self._client.turn.release()
-        self._client.disconnected(reason)
+        try:
+            if self._has_turn:
+                self._give_up()
+        finally:
+            # Whatever has failed: without it nobody would connect again.
+            self._client.disconnected(reason)
+
+    def _give_up(self) -> None:
+        if self._held_since is not None:
+            # Nothing follows; what came whole counts.
+            self._apply()
+        self._client.progress.unfinished = False
+        try:
+            if self._resent is not None:
+                self._resent.close()
+            self._client.sink.abort()
+        except Exception:  # noqa: BLE001
+            self._log.exception("cannot clean up after an unfinished transaction")
+        finally:
+            self._has_turn = False
+            self._client.turn.release()
+
+
+class Doubt(NamedTuple):
+    """Why a primary was not asked to send a secondary's last transaction again.
+
+    `before` is the one before that, from which it was asked last time; `why` is what it did then,
+    and `refused` tells whether that was to refuse. If it was not, it serves the one before, and is
+    asked from the last one only to find out whether it refuses that.
+    """
+
+    before: bytes
+    why: str
+    refused: bool
+
+
+class _CompareFirst(Exception):
+    """There is something to apply, from a primary that had nothing to send before."""
 
 
 @implementer(IReplicationClient)
@@ -398,17 +534,18 @@ class ReplicationClient:
         self.tls = options.tls
         self.peer_timeout = options.peer_timeout
         self.checksums = options.policy()
-        self.keep_alive_delay = options.keep_alive_delay
+        self.max_compared_size = options.max_compared_size
+        self.sends_keep_alive = options.keep_alive_delay > 0
+        # Also without messages to send, a session looks at times whether it has an answer.
+        self.keep_alive_delay = options.keep_alive_delay or ANSWER_TIME
+        #: Why the next session is not to compare.
+        self.doubt: Doubt | None = None
         self.progress = Progress(sink.last_tid())
         #: Held by the session that may apply.
         self.turn = threading.Lock()
         self._backoff = Backoff(*options.reconnect_bounds())
         # Attempts to connect that failed since the last one that did not.
         self._failed_attempts = 0
-        # Why the last session failed, None once a transaction has been applied after it; and how
-        # many have.
-        self._failure: str | None = None
-        self._failed_sessions = 0
         # A session may still be applying when the next one begins.
         self._open_sessions = 0
         self._sessions_lock = threading.Lock()
@@ -428,24 +565,54 @@ class ReplicationClient:
     @property
     def failing(self) -> bool:
         """Whether the last session failed, and nothing has been applied since."""
-        return self._failure is not None
+        return self.progress.failure is not None
 
-    def session_failed(self, reason: str) -> bool:
+    def take_doubt(self) -> Doubt | None:
+        """Why the session that asks is not to compare; those after it may."""
+        doubt, self.doubt = self.doubt, None
+        return doubt
+
+    def greeted(self, *, sure: bool) -> None:
+        """A session has asked for transactions; `sure` if they are applied as they come."""
+        if not self.failing:
+            self.progress.state = State.REPLICATING if sure else State.COMPARING
+
+    def compared(self) -> None:
+        """The primary holds what is held here."""
+        if self.progress.state in (State.REFUSED, State.DIVERGED):
+            self._recovered()
+        if not self.failing:
+            self.progress.state = State.REPLICATING
+            self._backoff.succeeded()
+
+    def session_failed(self, reason: str, state: State = State.FAILING) -> bool:
         """A session failed. Whether that is news: the one before it failed for another reason."""
-        news = reason != self._failure
-        self._failure = reason
-        self._failed_sessions += 1
+        progress = self.progress
+        news = reason != progress.failure
+        progress.failure, progress.state = reason, state
+        progress.failures += 1
+        if progress.failures == ALARM_AFTER:
+            self._backoff.exhausted()
+            secondary_log.error(
+                "%s: %d sessions in a row have failed, and nothing was applied; will go on trying "
+                "with the longest delay. The last one: %s",
+                self.address,
+                progress.failures,
+                reason,
+            )
         return news
 
     def _recovered(self) -> None:
+        progress = self.progress
         if self.failing:
             secondary_log.info(
                 "%s: replicating again after %d failed session(s)",
                 self.address,
-                self._failed_sessions,
+                progress.failures,
             )
-        self._failure = None
-        self._failed_sessions = 0
+        progress.failure = None
+        progress.failures = 0
+        progress.state = State.REPLICATING
 
     def applied(self, transactions: int, tid: bytes) -> None:
         """A session has applied so many transactions, up to `tid`: all can see them."""
@@ -453,6 +620,7 @@ class ReplicationClient:
             return
         self.progress.tid = tid
         self.progress.transactions += transactions
+        self.progress.lag = age_of(tid)
         if self._backoff.failures:
             self._backoff.succeeded()
         self._recovered()
@@ -468,6 +636,8 @@ class ReplicationClient:
         with self._sessions_lock:
             self._open_sessions += change
             self.progress.connected = self._open_sessions > 0
+            if not (self.progress.connected or self.failing):
+                self.progress.state = State.CONNECTING
 
     def connection_failed(self, reason: str) -> None:
         self.progress.last_error = reason

@@ -121,11 +121,22 @@ def _check_checksums(text: str) -> str:
     return ClientOptions(checksums=boolean(word) if known else word).policy().value
 
 
-def _max_record_size(text: str) -> int:
+def _size(text: str) -> int:
     word = text.strip().lower()
     unit = _SIZES.get(word[-2:])
-    size = _whole_number(word[:-2]) * unit if unit else _whole_number(word)
-    return ClientOptions(max_record_size=size).max_record_size
+    return _whole_number(word[:-2]) * unit if unit else _whole_number(word)
+
+
+def _max_record_size(text: str) -> int:
+    return ClientOptions(max_record_size=_size(text)).max_record_size
+
+
+def max_compared_size(text: str) -> int:
+    """A number of bytes, with a suffix such as `64MB` if that is easier to read; 0 for none.
+
+    :raises ConfigurationError: it is no such number.
+    """
+    return ClientOptions(max_compared_size=_size(text)).max_compared_size
 
 
 def _durability(text: str) -> str:
@@ -171,6 +182,7 @@ SECONDARY: dict[str, Callable[[str], Any]] = {
     "check_checksums": _check_checksums,
     "max_record_size": _max_record_size,
     "durability": _durability,
+    "max_compared_size": max_compared_size,
 }
 PRIMARY: dict[str, Callable[[str], Any]] = {
     "pickle_protocol": _pickle_protocol,

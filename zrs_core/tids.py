@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 from persistent.timestamp import TimeStamp
+
+
+def age_of(tid: bytes) -> float | None:
+    """Seconds since the time of a tid, by the clock here; None if that is yet to come."""
+    age: float = time.time() - TimeStamp(tid).timeTime()
+    return age if age >= 0 else None
 
 
 def describe_tid(tid: bytes) -> str:

@@ -145,6 +145,11 @@ def test_a_port_in_use(invoke, database):
             for value in ("inf", "nan")
         ),
         (
+            "secondary localhost:1 Data.fs --max-compared-size all",
+            "Invalid value for '--max-compared-size': 'all': it is no whole number. "
+            "See 'zrs secondary --help'.",
+        ),
+        (
             "secondary localhost:1 Data.fs --reconnect-delay 2,1",
             "reconnect_delay must be a number of seconds above 0, or a shorter and a longer one, "
             "not (2.0, 1.0)",

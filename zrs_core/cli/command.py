@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
-from .. import __version__
+from .. import __version__, settings
+from ..errors import ConfigurationError
+from ..options import DEFAULT_MAX_COMPARED_SIZE
 from ..storage.source import DEFAULT_POLL_INTERVAL
 from ..tls import TLSOptions
 from .demo import run_demo
@@ -48,6 +50,13 @@ def _seconds(context: click.Context, option: click.Parameter, value: float) -> f
     if not math.isfinite(value):
         raise click.BadParameter(f"{value} is no number of seconds.")
     return value
+
+
+def _size(context: click.Context, option: click.Parameter, value: str) -> int:
+    try:
+        return settings.max_compared_size(value)
+    except ConfigurationError as error:
+        raise click.BadParameter(f"{value!r}: {error}.") from error
 
 
 _TLS = (
@@ -197,6 +206,15 @@ def primary(
     show_default=True,
     help="Seconds before the first attempt to connect again, and at most.",
 )
+@click.option(
+    "--max-compared-size",
+    callback=_size,
+    metavar="SIZE",
+    default=f"{DEFAULT_MAX_COMPARED_SIZE >> 20}MB",
+    show_default=True,
+    help="Of the last transaction in STORAGE, so many bytes at most are sent again at each "
+    "connection, to see whether the primary holds the same; 0 for none.",
+)
 def secondary(
     address: str,
     storage: str,
@@ -205,6 +223,7 @@ def secondary(
     until_caught_up: bool,
     quiet: float,
     reconnect_delay: tuple[float, float],
+    max_compared_size: int,
     **tls: Any,
 ) -> None:
     """Replicate the primary at ADDRESS into a storage.
@@ -237,6 +256,7 @@ def secondary(
         reconnect_delay=reconnect_delay,
         until_caught_up=until_caught_up,
         quiet=quiet,
+        max_compared_size=max_compared_size,
         tls=_tls_options(**tls),
     )
 

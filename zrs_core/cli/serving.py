@@ -96,6 +96,7 @@ def follow_primary(
     reconnect_delay: tuple[float, float],
     until_caught_up: bool,
     quiet: float,
+    max_compared_size: int,
     tls: TLSOptions | None,
 ) -> None:
     """Replicate into what `destination` names until SIGINT or SIGTERM, or until it has caught up.
@@ -113,6 +114,7 @@ def follow_primary(
                 blob_dir=blobs,
                 transport=transport,
                 reconnect_delay=reconnect_delay,
+                max_compared_size=max_compared_size,
                 tls=tls,
             )
         with contextlib.closing(secondary):

@@ -43,6 +43,10 @@ MAX_PICKLE_SIZE: Final = 2**20
 MAX_RECORD_SIZE: Final = 2**30
 
 
+# The opcode PROTO.
+_PROTO: Final = b"\x80"
+
+
 class ChecksumPolicy(enum.Enum):
     """What is done with the checksum of a commit."""
 
@@ -86,6 +90,9 @@ class SecondaryConnection(Connection[PrimaryMessage]):
         # was the newer one.
         self._newer_dialect = False
         self._checksum_seen = False
+        #: Whether one of its records or commits was a pickle of protocol 2 or later, which zc.zrs
+        #: never writes. (The protocol of a T may be that of the extension in it.)
+        self.newer_pickles = False
         # Read already, the next one last.
         self._ready: list[PrimaryMessage] = []
 
@@ -146,7 +153,7 @@ class SecondaryConnection(Connection[PrimaryMessage]):
         if checksums:
             self._checksum_seen = self._policy is not ChecksumPolicy.IGNORE
         if len(messages) > 1 or not isinstance(messages[0], Transaction):
-            self._newer_dialect = True
+            self._newer_dialect = self.newer_pickles = True
         messages.reverse()
         self._ready = messages
         return messages.pop()
@@ -176,6 +183,8 @@ class SecondaryConnection(Connection[PrimaryMessage]):
         if payload is None:
             return None
         message = decode(payload)
+        if payload.startswith(_PROTO) and not isinstance(message, Transaction):
+            self.newer_pickles = True
         if isinstance(message, Commit):
             self._check_commit(message)
         # A commit's checksum covers what came before the commit, so this comes after the check.

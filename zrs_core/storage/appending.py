@@ -37,7 +37,8 @@ from typing import Any, Final, Protocol
 from zope.interface import implementer
 
 from ..errors import MissingBlobSupport, NotWritten, WrittenToByOthers
-from ..interfaces import ITransactionSink
+from ..held import HeldTransaction
+from ..interfaces import IComparableSink
 from ..messages import BlobBlock, Commit, PrimaryMessage, Store, StoreBlob, Transaction
 from ..tids import describe_tid
 from .disk import Directories
@@ -98,6 +99,9 @@ class AppendableFile(Protocol):
     def read(self, pos: int, size: int) -> bytes:
         """`size` bytes from `pos`."""
 
+    def last_transaction(self, tid: bytes, limit: int) -> HeldTransaction:
+        """As `IComparableSink.last_transaction`, where it must be `tid`."""
+
     def write(self, pos: int, data: bytes) -> None:
         """Write at `pos`, which lies at `end` or beyond."""
 
@@ -123,7 +127,7 @@ class AppendableFile(Protocol):
         """
 
 
-@implementer(ITransactionSink)
+@implementer(IComparableSink)
 class AppendingSink:
     """Appends to a FileStorage's file.
 
@@ -190,6 +194,9 @@ class AppendingSink:
 
     def last_tid(self) -> bytes:
         return self._tid
+
+    def last_transaction(self, limit: int) -> HeldTransaction:
+        return self._file.last_transaction(self._tid, limit)
 
     def apply(self, message: PrimaryMessage) -> None:
         try:

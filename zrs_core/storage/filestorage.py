@@ -19,8 +19,11 @@ from persistent.TimeStamp import TimeStamp
 from ZODB.blob import LAYOUT_MARKER, BlobStorage
 from ZODB.FileStorage import FileStorage
 from ZODB.interfaces import IBlobStorageRestoreable
+from zope.interface import implementer
 
 from ..errors import Diverged, NotWritten, TidTooHigh, WrittenToByOthers
+from ..held import HeldTransaction
+from ..interfaces import IComparableSink
 from ..messages import NO_TID, Commit, PrimaryMessage, Transaction, unchecked_store
 from ..tids import describe_tid
 from . import disk
@@ -28,6 +31,7 @@ from .appending import AppendingSink, unfinished
 from .committed import FIRST, CommittedFile, DamagedFile, Header
 from .finding import find
 from .generic import RestoringSink, Unfinished
+from .held import held_in_file
 from .packs import Packs
 from .runs import Run, read_run
 from .source import PIECE_SIZE, Pieces, StorageReader, StorageSource
@@ -253,7 +257,7 @@ def file_storage_sink(
     if durability != "none":
         _sync_new(storage)
     blobs = IBlobStorageRestoreable.providedBy(storage)
-    file = _OwnFile(_file_storage(storage))
+    file = _OwnFile(storage)
     sink = AppendingSink(storage, file, blobs, invalidate, durability=durability)
     if durability != "none":
         sink.packs = Packs(storage, partial(_sync_new, storage))
@@ -282,10 +286,14 @@ _PRIVATE = ("_commit_lock", "_file", "_files", "_index", "_lock", "_ltid", "_pos
 
 
 class _OwnFile:
-    """The file that a FileStorage writes to (`AppendableFile`)."""
+    """The file that a FileStorage writes to (`AppendableFile`).
+
+    :param storage: the FileStorage, or a BlobStorage around it.
+    """
 
     def __init__(self, storage: Any) -> None:
-        self._storage = storage
+        self._whole = storage
+        self._storage = _file_storage(storage)
 
     @property
     def last_tid(self) -> bytes:
@@ -309,6 +317,9 @@ class _OwnFile:
 
     def read(self, pos: int, size: int) -> bytes:
         return os.pread(self._fd, size, pos)
+
+    def last_transaction(self, tid: bytes, limit: int) -> HeldTransaction:
+        return _last_transaction(self._whole, tid, limit)
 
     def write(self, pos: int, data: bytes) -> None:
         # Beside the storage's own handle, whose place others move.
@@ -363,6 +374,7 @@ def _write(fd: int, pos: int, data: bytes) -> None:
             left = left[written:]
 
 
+@implementer(IComparableSink)
 class FileStorageSink(RestoringSink):
     """A FileStorage through its public methods, a transaction at a time.
 
@@ -383,6 +395,9 @@ class FileStorageSink(RestoringSink):
 
     def last_tid(self) -> bytes:
         return self._tid
+
+    def last_transaction(self, limit: int) -> HeldTransaction:
+        return _last_transaction(self._storage, self._tid, limit)
 
     def _vote(self, transaction: Unfinished) -> None:
         fd = os.open(self._path, os.O_RDWR)
@@ -490,5 +505,14 @@ def _last_in_file(storage: Any) -> Header | None:
     file = FileStorageSource(storage).open_file()
     try:
         return None if file.end <= FIRST else file.header(file.before(file.end))
+    finally:
+        file.close()
+
+
+def _last_transaction(storage: Any, tid: bytes, limit: int) -> HeldTransaction:
+    file = FileStorageSource(storage).open_file()
+    try:
+        blobs = storage if IBlobStorageRestoreable.providedBy(storage) else None
+        return held_in_file(file, tid, blobs, limit)
     finally:
         file.close()

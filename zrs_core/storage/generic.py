@@ -25,8 +25,15 @@ from ZODB.POSException import UndoError
 from ZODB.utils import p64, u64
 from zope.interface import implementer
 
-from ..errors import Diverged, MissingBlobSupport, TidTooHigh, WrittenToByOthers
-from ..interfaces import ITransactionSink
+from ..errors import (
+    Diverged,
+    MissingBlobSupport,
+    NotComparable,
+    TidTooHigh,
+    WrittenToByOthers,
+)
+from ..held import PACKED, HeldTransaction
+from ..interfaces import IComparableSink, ITransactionSink
 from ..messages import (
     MAX_TID,
     NO_TID,
@@ -41,6 +48,7 @@ from ..tids import describe_tid
 from . import disk
 from .blobs import MISSING_BLOB
 from .committed import Record
+from .held import read_held
 from .packs import Packs
 from .source import Pieces, StorageReader, StorageSource
 from .wrapped import last_tid, own_instance, release
@@ -199,10 +207,7 @@ class IterationReader(StorageReader):
             self._found = None
 
     def _transaction(self, found: Any) -> Pieces:
-        begin = Transaction(
-            found.tid, status_of(found), found.user, found.description, extension_of(found)
-        )
-        yield from self._pieces_of(begin, records_of(found), Store)
+        yield from self._pieces_of(_header_of(found), records_of(found), Store)
         self._tid = found.tid
 
     def _has_changed(self) -> bool:
@@ -260,6 +265,12 @@ def extension_of(found: Any) -> bytes:
     if extension is None:
         extension = TransactionMetaData(b"", b"", found.extension).extension_bytes
     return extension
+
+
+def _header_of(found: Any) -> Transaction:
+    return Transaction(
+        found.tid, status_of(found), found.user, found.description, extension_of(found)
+    )
 
 
 def records_of(found: Any) -> Iterator[Record]:
@@ -364,6 +375,7 @@ class RestoringSink:
             transaction.abort()
 
 
+@implementer(IComparableSink)
 class GenericSink(RestoringSink):
     """Any storage that restores as a sink.
 
@@ -394,6 +406,27 @@ class GenericSink(RestoringSink):
                 self._tid = self._named = self._unsure
             self._unsure = None
         return self._tid
+
+    def last_transaction(self, limit: int) -> HeldTransaction:
+        storage, tid = self._storage, self._tid
+        if not IStorageIteration.providedBy(storage):
+            raise NotComparable("the storage does not iterate")
+        # Of a database, what it holds by now.
+        last_tid(storage)
+        earlier = p64(u64(tid) - 1)
+        before = _last(storage, earlier, earlier)
+        with contextlib.closing(_iterate(storage, tid, tid)) as found:
+            last = next(found, None)
+            if last is None:
+                raise NotComparable("a pack has removed it here")
+            return read_held(
+                _header_of(last),
+                records_of(last),
+                NO_TID if before is None else before.tid,
+                before is not None and status_of(before) == PACKED,
+                storage if self.blobs else None,
+                limit,
+            )
 
     def apply(self, message: PrimaryMessage) -> None:
         if isinstance(message, Transaction):

@@ -16,7 +16,12 @@ from .. import transports
 from ..addresses import Address, TCPAddress, parse_address
 from ..errors import InvalidAddress, UnsuitableStorage
 from ..messages import NO_TID
-from ..options import DEFAULT_MAX_RECORD_SIZE, DEFAULT_PEER_TIMEOUT, ClientOptions
+from ..options import (
+    DEFAULT_MAX_COMPARED_SIZE,
+    DEFAULT_MAX_RECORD_SIZE,
+    DEFAULT_PEER_TIMEOUT,
+    ClientOptions,
+)
 from ..progress import Progress
 from ..sessions import ReplicationClient
 from ..tls import TLSOptions
@@ -57,6 +62,8 @@ class Secondary(ReadOnlyProxy):
         `batch`, together with those that came along with it; `none`, when the system likes.
         A storage that is no FileStorage does as it likes. With any of them a process that is
         killed leaves whole transactions, and what it lost is asked for again.
+    :param max_compared_size: the most bytes of the last transaction, records and blobs, that are
+        sent again at each connection, to see whether the primary holds the same; 0 for none.
     :raises ConfigurationError: an address that does not parse, an unknown transport, a storage
         that cannot be replicated into, a setting out of range; nothing was opened or written.
     """
@@ -76,6 +83,7 @@ class Secondary(ReadOnlyProxy):
         peer_timeout: float = DEFAULT_PEER_TIMEOUT,
         max_record_size: int = DEFAULT_MAX_RECORD_SIZE,
         durability: str = "batch",
+        max_compared_size: int = DEFAULT_MAX_COMPARED_SIZE,
     ) -> None:
         where = _address_of_primary(address)
         options = ClientOptions(
@@ -86,6 +94,7 @@ class Secondary(ReadOnlyProxy):
             peer_timeout,
             max_record_size,
             durability,
+            max_compared_size=max_compared_size,
         )
         make_connector = transports.connector_factory(transport)
         if any(isinstance(layer, StorageProxy) for layer in layers(storage)):

@@ -362,6 +362,7 @@ class _SecondaryDriver:
         self._connector = connector
         self._end = end
         self._session = session
+        self._greeted = False
         self._lost = False
         end.write(session.greeting())
 
@@ -383,7 +384,9 @@ class _SecondaryDriver:
 
     def keep_alive(self) -> bool:
         """Whether there is still somebody to say it to."""
-        if not self._lost:
+        # While the greeting is not delivered, no time has passed for the other end.
+        self._greeted = self._greeted or self._end.drained
+        if self._greeted and not self._lost:
             self._end.write(self._session.keep_alive())
         return not self._lost
 

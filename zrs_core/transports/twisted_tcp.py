@@ -401,6 +401,9 @@ class _SecondaryConnection(_Connection):
             self._client.connection_failed(reason)
 
     def _greet(self, greeting: bytes) -> None:
+        if self.session is not None and self.session.finished:
+            self.close()
+            return
         self.transport.write(greeting)
         if self.session is not None and self.session.finished:
             self.close()
@@ -415,7 +418,10 @@ class _SecondaryConnection(_Connection):
     def _send_keep_alive(self) -> None:
         if self.session is not None:
             self.transport.write(self.session.keep_alive())
-            self._keep_alive_later()
+            if self.session.finished:
+                self.close()
+            else:
+                self._keep_alive_later()
 
     def dataReceived(self, data: bytes) -> None:
         if self.session is not None:
