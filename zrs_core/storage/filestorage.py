@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -162,8 +162,8 @@ class FileStorageReader(StorageReader):
             return
         after = file.header(pos) if pos < file.end else None
         if after is None:
-            # A pack may remove even the last transactions; as long as it is open, the storage
-            # remembers the tid of the very last one.
+            # A pack that did not come by `keeping_last_tid` may have removed even the last
+            # transactions; as long as it is open, the storage remembers the tid of the very last.
             last = self._source.last_tid()
             if start <= last and before is not None and before.status == "p":
                 return
@@ -243,7 +243,7 @@ def file_storage_sink(
         can read.
     :param durability: one of `options.DURABILITIES`.
     """
-    missing = [name for name in _PRIVATE if not hasattr(_file_storage(storage), name)]
+    missing = _missing(storage)
     if missing:
         log.warning(
             "%s has no %s, so that transactions are stored one by one: it is slower",
@@ -283,6 +283,10 @@ def _sync_new(storage: Any) -> None:
 
 # What `_OwnFile` and `establish_last_tid` need of a FileStorage (ZODB 5.8 to 6.4).
 _PRIVATE = ("_commit_lock", "_file", "_files", "_index", "_lock", "_ltid", "_pos", "_ts")
+
+
+def _missing(storage: Any) -> list[str]:
+    return [name for name in _PRIVATE if not hasattr(_file_storage(storage), name)]
 
 
 class _OwnFile:
@@ -516,3 +520,50 @@ def _last_transaction(storage: Any, tid: bytes, limit: int) -> HeldTransaction:
         return held_in_file(file, tid, blobs, limit)
     finally:
         file.close()
+
+
+@contextlib.contextmanager
+def keeping_last_tid(storage: Any) -> Iterator[None]:
+    """To pack a storage in; what is no FileStorage is left alone.
+
+    A pack of a FileStorage may remove the very last transaction, if nothing in it can be reached.
+    As long as the storage is open, it remembers that tid; opened again, it would be older than its
+    secondaries, and with a clock that was set back even give the tids again that they have. So an
+    empty transaction stays in its place: with its meta data, packed, without records.
+    """
+    header = _last_header(storage) if is_file_storage(storage) else None
+    yield
+    if header is not None and not _missing(storage):
+        try:
+            _put_back(storage, header)
+        except Exception:
+            # The pack has succeeded.
+            log.exception(
+                "%s: the last transaction %s was packed away, which cannot be noted in the file",
+                storage.getName(),
+                describe_tid(header.tid),
+            )
+
+
+def _last_header(storage: Any) -> Header | None:
+    file = FileStorageSource(storage).open_file()
+    try:
+        return file.header(file.before(file.end)) if file.end > FIRST else None
+    finally:
+        file.close()
+
+
+def _put_back(storage: Any, header: Header) -> None:
+    sink = AppendingSink(
+        storage, _OwnFile(storage), False, lambda tid, oids: None, durability="transaction"
+    )
+    # If somebody has committed since, it is not the last one any more; should that happen right
+    # now, the sink notices.
+    if sink.last_tid() != header.tid or last_tid_in_file(storage) >= header.tid:
+        return
+    with contextlib.ExitStack() as stack:
+        stack.callback(sink.abort)
+        stack.enter_context(contextlib.suppress(WrittenToByOthers))
+        sink.apply(_begin(header._replace(status="p")))
+        sink.apply(Commit())
+        sink.flush()

@@ -22,11 +22,12 @@ from ..options import (
 )
 from ..sessions import ReplicationService
 from ..tls import TLSOptions
+from .filestorage import keeping_last_tid
 from .opening import open_storage, source_of
 from .proxy import StorageProxy
 from .secondary import Secondary
 from .source import DEFAULT_POLL_INTERVAL
-from .wrapped import layers, untransform_of
+from .wrapped import as_stored, layers, untransform_of
 
 log = logging.getLogger("zrs_core.primary")
 
@@ -123,7 +124,8 @@ class Primary(StorageProxy):
 
     def pack(self, t: float, *args: Any, **kwargs: Any) -> None:
         last = self.lastTransaction()
-        self._storage.pack(t, *args, **kwargs)
+        with keeping_last_tid(as_stored(self._storage)):
+            self._storage.pack(t, *args, **kwargs)
         packed_to = min(last, TimeStamp(*time.gmtime(t)[:5], t % 60).raw())
         # A second pack to an earlier time brings nothing back.
         self._source.packed_to = max(self._source.packed_to, packed_to)

@@ -25,6 +25,7 @@ from ..options import (
 from ..progress import Progress
 from ..sessions import ReplicationClient
 from ..tls import TLSOptions
+from .filestorage import keeping_last_tid
 from .opening import open_storage, sink_of
 from .packs import Packs
 from .proxy import StorageProxy
@@ -198,7 +199,8 @@ class Secondary(ReadOnlyProxy):
         """
         if (stopped := self._client.progress.stopped) is not None:
             raise stopped
-        with contextlib.nullcontext() if self._packs is None else self._packs.one():
+        packing = contextlib.nullcontext() if self._packs is None else self._packs.one()
+        with keeping_last_tid(self._stored), packing:
             self._storage.pack(t, *args, **kwargs)
 
     def setReplicationAddress(self, address: object) -> None:

@@ -1,0 +1,255 @@
+"""A pack that removes the very last transaction."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+
+import pytest
+import transaction
+import ZODB
+from persistent.mapping import PersistentMapping
+from ZODB.blob import Blob
+from ZODB.Connection import TransactionMetaData
+from ZODB.FileStorage import FileStorage
+from ZODB.serialize import referencesf
+from ZODB.utils import z64
+
+from zrs_core.messages import NO_TID
+from zrs_core.storage import filestorage
+
+from ..databases import contents, open_file_storage, stored
+
+
+@pytest.fixture(autouse=True)
+def _log_level(caplog):
+    caplog.set_level(logging.INFO, "zrs_core")
+
+
+def commit_garbage(storage):
+    """A transaction of which nothing can be reached."""
+    metadata = TransactionMetaData(b"somebody", b"garbage", {"a": 1})
+    storage.tpc_begin(metadata)
+    storage.store(storage.new_oid(), z64, b"nobody refers to this", "", metadata)
+    storage.tpc_vote(metadata)
+    storage.tpc_finish(metadata)
+    return storage.lastTransaction()
+
+
+def pack(storage):
+    storage.pack(time.time(), referencesf)
+
+
+def errors(caplog):
+    return [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
+
+
+def in_file(storage):
+    return [each.tid for each in contents(storage)]
+
+
+@pytest.fixture
+def packed(open_primary, open_secondary, database, network):
+    """A primary that has packed away what its secondary has as its last one."""
+    primary = open_primary()
+    with database(primary).transaction() as connection:
+        connection.root()["blob"] = Blob(b"a blob")
+    secondary = open_secondary()
+    last = commit_garbage(primary)
+    network.run()
+    assert secondary.lastTransaction() == last
+    pack(primary)
+    return primary, secondary, last
+
+
+class TestWhatStays:
+    def test_an_empty_transaction_with_its_meta_data(self, packed):
+        primary, _, last = packed
+        [*_, kept] = contents(primary)
+        assert kept[:4] == (last, "p", b"somebody", b"garbage")
+        assert kept.extension
+        assert kept.records == []
+
+    @pytest.mark.parametrize("index", [True, False])
+    def test_after_opening_again_it_is_the_last(self, index, packed, open_primary, database):
+        primary, _, last = packed
+        primary.close()
+        path = primary.getName()
+        if not index:
+            os.remove(path + ".index")
+        again = FileStorage(path, blob_dir=primary.fshelper.base_dir)
+        assert again.lastTransaction() == last
+        db = database(again)
+        with db.transaction() as connection:
+            connection.root()["more"] = 1
+        assert again.lastTransaction() > last
+        assert list(db.undoLog(0, 10))
+        db.pack()
+        assert last not in in_file(again)
+
+    def test_another_pack_keeps_it_too(self, packed):
+        primary, _, last = packed
+        pack(primary)
+        assert in_file(primary)[-1] == last
+        commit_garbage(primary)
+        pack(primary)
+        assert in_file(primary)[-1] == primary.lastTransaction() > last
+
+    def test_only_if_it_was_removed(self, packed, database):
+        primary, *_ = packed
+        with database(primary).transaction() as connection:
+            connection.root()["more"] = 1
+        pack(primary)
+        assert all(each.records for each in contents(primary))
+
+    def test_an_empty_storage_stays_empty(self, open_primary):
+        primary = open_primary()
+        pack(primary)
+        assert primary.lastTransaction() == NO_TID
+
+    def test_not_behind_another_commit(self, open_primary, monkeypatch):
+        """One that comes when the pack is done."""
+        primary = open_primary()
+        ZODB.DB(primary)
+        garbage = commit_garbage(primary)
+        put_back = filestorage._put_back
+
+        def commit_and_put_back(storage, header):
+            commit_garbage(storage)
+            put_back(storage, header)
+
+        monkeypatch.setattr(filestorage, "_put_back", commit_and_put_back)
+        pack(primary)
+        tids = in_file(primary)
+        assert garbage not in tids
+        assert tids == sorted(tids)
+        assert tids[-1] == primary.lastTransaction()
+
+    def test_what_cannot_be_noted_is_told(self, open_primary, monkeypatch, caplog):
+        primary = open_primary()
+        ZODB.DB(primary)
+        commit_garbage(primary)
+
+        def fail(storage, header):
+            raise OSError("No space left on device")
+
+        monkeypatch.setattr(filestorage, "_put_back", fail)
+        pack(primary)
+        assert "was packed away, which cannot be noted in the file" in errors(caplog)[0]
+
+
+class TestReplication:
+    @pytest.mark.parametrize("compared", [0, 1 << 20])
+    @pytest.mark.parametrize("reopened", [True, False])
+    @pytest.mark.parametrize("committed_before", [True, False])
+    def test_a_secondary_goes_on(
+        self,
+        compared,
+        reopened,
+        committed_before,
+        packed,
+        open_primary,
+        open_secondary,
+        database,
+        network,
+        tmp_path,
+        caplog,
+    ):
+        primary, secondary, last = packed
+        secondary.close()
+        if reopened:
+            primary.close()
+            primary = open_primary()
+        assert primary.lastTransaction() == last
+        db = database(primary)
+
+        def commit():
+            with db.transaction() as connection:
+                connection.root()["after"] = PersistentMapping()
+
+        if committed_before:
+            commit()
+        secondary = open_secondary(max_compared_size=compared)
+        network.run()
+        commit()
+        network.run()
+        assert secondary.lastTransaction() == primary.lastTransaction()
+        assert not errors(caplog)
+
+    def test_one_that_has_packed_itself(self, packed, open_secondary, database, network, caplog):
+        primary, secondary, last = packed
+        pack(secondary)
+        assert in_file(secondary)[-1] == last
+        secondary.close()
+        secondary = open_secondary()
+        network.run()
+        assert secondary.lastTransaction() == last
+        with database(primary).transaction() as connection:
+            connection.root()["more"] = 1
+        network.run()
+        assert in_file(secondary)[-2:] == in_file(primary)[-2:]
+        assert not errors(caplog)
+
+    def test_one_behind_a_secondary_that_has_packed(
+        self, packed, open_primary, open_secondary, database, network, tmp_path, caplog
+    ):
+        primary, secondary, _ = packed
+        middle = open_primary(secondary, ("", 8001))
+        end = open_secondary(open_file_storage(tmp_path / "end"), ("", 8001))
+        network.run()
+        pack(middle)
+        end.close()
+        end = open_secondary(open_file_storage(tmp_path / "end"), ("", 8001))
+        network.run()
+        with database(primary).transaction() as connection:
+            connection.root()["more"] = 1
+        network.run()
+        assert in_file(end)[-2:] == in_file(primary)[-2:]
+        assert not errors(caplog)
+
+    def test_a_new_secondary_gets_it(self, packed, open_secondary, database, network, tmp_path):
+        primary, *_ = packed
+        new = open_secondary(open_file_storage(tmp_path / "new"))
+        network.run()
+        assert contents(new) == contents(primary)
+
+    def test_a_clock_that_was_set_back_gives_no_tid_again(
+        self, packed, open_primary, database, monkeypatch
+    ):
+        primary, _, last = packed
+        primary.close()
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now - 3600)
+        primary = open_primary()
+        with database(primary).transaction() as connection:
+            connection.root()["more"] = 1
+        assert primary.lastTransaction() > last
+
+
+@pytest.mark.parametrize("tail", ["unfinished", "zeros"])
+def test_a_primary_establishes_its_last_transaction(tail, tmp_path, open_primary, monkeypatch):
+    """FileStorage names one that it has cut off, or none if there are zeros at its end."""
+    storage = open_file_storage(tmp_path / "primary")
+    ZODB.DB(storage)
+    last = storage.lastTransaction()
+    metadata = TransactionMetaData()
+    storage.tpc_begin(metadata)
+    storage.store(storage.new_oid(), z64, b"record", "", metadata)
+    storage.tpc_vote(metadata)
+    unfinished = (tmp_path / "primary" / "Data.fs").read_bytes()
+    storage.tpc_abort(metadata)
+    whole = (tmp_path / "primary" / "Data.fs").read_bytes()
+    transaction.abort()
+    storage.close()
+    os.remove(tmp_path / "primary" / "Data.fs.index")
+    data = unfinished if tail == "unfinished" else whole + bytes(100)
+    (tmp_path / "primary" / "Data.fs").write_bytes(data)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 3600)
+    primary = open_primary()
+    assert primary.lastTransaction() == last
+    assert commit_garbage(primary) > last
+    primary.close()
+    tids = [each.tid for each in stored(tmp_path / "primary")]
+    assert tids == sorted(tids)
