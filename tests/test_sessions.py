@@ -6,11 +6,13 @@ import logging
 import ssl
 
 import pytest
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from zrs_core.addresses import TCPAddress
-from zrs_core.errors import Diverged, NotWritten, TidTooHigh
+from zrs_core.errors import Diverged, NotComparable, NotWritten, TidTooHigh
 from zrs_core.interfaces import (
+    IComparableSink,
     IPrimarySession,
     IReplicationClient,
     IReplicationService,
@@ -18,10 +20,30 @@ from zrs_core.interfaces import (
 )
 from zrs_core.messages import NO_TID, Commit, Store, Transaction
 from zrs_core.options import ClientOptions
+from zrs_core.progress import State
 from zrs_core.sessions import PrimarySession, ReplicationClient, ReplicationService
 from zrs_core.testing import WHOLE, Sink, Source, greeting, stream
 
 ADDRESS = TCPAddress("localhost", 8100)
+
+
+@implementer(IComparableSink)
+class Held(Sink):
+    """One whose last transaction is too large to be compared."""
+
+    def last_transaction(self, limit):
+        raise NotComparable("it is too large")
+
+
+class Unreadable(Held):
+    def __init__(self, held):
+        super().__init__()
+        self.applied = list(held)
+
+    def last_transaction(self, limit):
+        raise OSError("Input/output error")
+
+
 TID = b"\0" * 7 + b"\1"
 
 
@@ -304,6 +326,39 @@ class TestSecondarySession:
         first.close("gone")
         assert "first: cannot clean up after an unfinished transaction" in caplog.messages
         assert replication.session("second").greeting()
+
+    def test_whatever_an_abort_raises_the_end_of_the_connection_is_told(self):
+        replication = client(Sink(abort_error=SystemExit()))
+        first = replication.session("first")
+        first.greeting()
+        with pytest.raises(SystemExit):
+            first.close("gone")
+        assert not replication.progress.connected
+        assert replication.progress.last_error == "gone"
+        assert replication.session("second").greeting()
+
+    def test_what_is_held_cannot_be_read(self, caplog):
+        replication = client(Unreadable(WHOLE))
+        session = replication.session("peer")
+        assert session.greeting() == b""
+        assert session.finished
+        session.close("closed")
+        assert "peer: cannot read what is held: Input/output error" in caplog.messages
+        assert replication.progress.state is State.FAILING
+        assert replication.session("next").greeting() == b""
+
+    def test_what_is_held_is_not_compared(self, caplog):
+        """Where it cannot be, or is not to be."""
+        for sink, options in (
+            (Held(), {}),
+            (Sink(), {}),
+            (Unreadable(WHOLE), {"max_compared_size": 0}),
+        ):
+            sink.applied = list(WHOLE)
+            session = greeted_session(sink, **options)
+            assert session._client.progress.state is State.REPLICATING
+            session.close("closed")
+        assert sum("not compared: it is too large" in message for message in caplog.messages) == 1
 
     def test_a_session_that_was_closed_first_greets_nobody(self):
         replication = client(Sink())

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from zrs_core.messages import NO_TID
+from zrs_core.progress import State
 
 from ..conditions import wait_for
 from ..databases import (
@@ -26,8 +27,10 @@ from ..databases import (
     as_sent_by_zc_zrs,
     assert_holds_what_a_pack_left,
     blob_files,
+    open_file_storage,
     stored,
     temporary_files,
+    traffic,
 )
 from ..processes.proxy import CuttingProxy, random_cuts
 from .ends import our_middle, our_primary, our_secondary, their_primary, their_secondary
@@ -251,3 +254,58 @@ def test_each_goes_on_in_the_files_of_the_other(
             replicate(primary, follow, random_cuts(chance, 10))
         expected += arrived(stored(first)[len(expected) :])
         assert stored(second) == expected
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_ours_does_not_follow_theirs_when_it_has_diverged(
+    transport: str, python_of: Any, tmp_path: Path
+) -> None:
+    """zc.zrs would send what comes after; see `faults/histories_merged.py`."""
+    first, second, word = tmp_path / "first", tmp_path / "second", "zrs2.1"
+    lead = partial(their_primary, python=python_of("zodb-6.4"), path=first, word=word)
+    follow = partial(our_secondary, path=second, word=word, transport=transport)
+    with lead(1) as primary:
+        primary.commit(20)
+        with follow(primary.address) as secondary:
+            wait_for(lambda: secondary.tid() == primary.tid(), "the secondary to have everything")
+    before = stored(first)
+    with traffic(open_file_storage(second), 2) as mistake:
+        mistake.commit(1)
+    diverged = stored(second)
+    with lead(3) as primary:
+        primary.commit(1)
+        with follow(primary.address) as secondary:
+            progress = secondary.storage.progress
+            wait_for(lambda: progress.failures >= 3, "it to be noticed")
+            primary.commit(5)
+            wait_for(lambda: progress.failures >= 6, "it to stay so")
+            assert progress.state is State.DIVERGED
+            [*_, fork, mistaken] = [each.tid for each in diverged]
+            for tid in (fork, mistaken, stored(first)[len(before)].tid):
+                assert tid.hex() in progress.failure
+    assert stored(second) == diverged
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_ours_is_ahead_of_theirs(transport: str, python_of: Any, tmp_path: Path) -> None:
+    """zc.zrs refuses that, until it has gone on."""
+    first, second, word = tmp_path / "first", tmp_path / "second", "zrs2.1"
+    lead = partial(their_primary, python=python_of("zodb-6.4"), path=first, word=word)
+    follow = partial(our_secondary, path=second, word=word, transport=transport)
+    with lead(1) as primary:
+        primary.commit(10)
+        with follow(primary.address) as secondary:
+            wait_for(lambda: secondary.tid() == primary.tid(), "the secondary to have everything")
+    with traffic(open_file_storage(second), 2) as mistake:
+        mistake.commit(3)
+    diverged = stored(second)
+    with lead(3) as primary, follow(primary.address) as secondary:
+        progress = secondary.storage.progress
+        wait_for(lambda: progress.state is State.REFUSED, "it to be refused")
+        primary.commit(5)
+        wait_for(lambda: progress.state is State.DIVERGED, "it to be noticed")
+        failures = progress.failures
+        wait_for(lambda: progress.failures >= failures + 4, "it to stay so")
+    assert stored(second) == diverged

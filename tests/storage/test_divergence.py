@@ -562,3 +562,31 @@ class TestAPrimaryThatLooks:
         assert "nobody has seen whether it holds the last one" in error
         assert contents(secondary) == before
         assert secondary.progress.state is State.DIVERGED
+
+
+class TestCleanUpThatFails:
+    def test_it_connects_again(
+        self, sink, open_primary, open_secondary, network, database, monkeypatch, caplog
+    ):
+        """Whatever giving up a transaction raises, and wherever the connection ended in it."""
+        primary, secondary = open_primary(), open_secondary()
+        replicating = secondary._client.sink
+        abort = replicating.abort
+
+        def abort_and_fail():
+            abort()
+            raise OSError("Input/output error")
+
+        monkeypatch.setattr(replicating, "abort", abort_and_fail)
+        with database(primary).transaction() as connection:
+            connection.root()["blob"] = Blob(b"a blob" * 20_000)
+        network.chunk_size = 1000
+        for steps in range(1, 40, 4):
+            for _ in range(steps):
+                network.step()
+            network.cut()
+            network.advance(100)
+        network.run()
+        assert contents(secondary) == contents(primary)
+        assert "cannot clean up after an unfinished transaction" in caplog.text
+        monkeypatch.undo()
