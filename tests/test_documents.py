@@ -136,12 +136,14 @@ def close_all(names):
 def test_the_tests_that_documents_name_are_there():
     found = []
     for path in DOCUMENTS:
-        for file, name in re.findall(
-            r"``(tests/[\w/]+\.py)(?:::(\w+))?``", path.read_text("utf-8")
+        for file, names in re.findall(
+            r"``((?:tests|zrs_core)/[\w/]+\.py)((?:::\w+)*)``", path.read_text("utf-8")
         ):
             found.append(file)
             text = (ROOT / file).read_text(encoding="utf-8")
-            assert not name or re.search(rf"^(def|class) {name}\b", text, re.MULTILINE), name
+            for depth, name in enumerate(names.split("::")[1:]):
+                defined = rf"^{' ' * 4 * depth}(?:def|class) {name}\b"
+                assert re.search(defined, text, re.MULTILINE), f"{file}{names}"
     assert found
 
 

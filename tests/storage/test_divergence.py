@@ -295,6 +295,20 @@ class TestDiverged:
         assert "with another blob of object" in errors(caplog)[0]
         self.refused(secondary, both, network, caplog)
 
+    def test_a_hole_in_the_last_transaction(
+        self, sink, old_primaries, tmp_path, open_primary, open_secondary, network, caplog
+    ):
+        """What a power loss may leave of a transaction that was not synced."""
+        both = tmp_path / "primary", tmp_path / "secondary"
+        for path in both:
+            store(path, [(1, {bytes(8): b"root"}), (2, {bytes(8): b"x" * 20_000})])
+        with (both[1] / "Data.fs").open("r+b") as file:
+            file.seek(8192)
+            file.write(bytes(4096))
+        secondary = start(open_primary, open_secondary, network, both)
+        assert "with another record of object 0x0000000000000000" in errors(caplog)[0]
+        self.refused(secondary, both, network, caplog, tid(1), tid(2))
+
     def test_another_database(
         self, sink, old_primaries, tmp_path, open_primary, open_secondary, network, caplog
     ):
