@@ -21,6 +21,8 @@ class State(str, enum.Enum):
     DIVERGED = "diverged"
     #: Sessions end in an error, one after the other.
     FAILING = "failing"
+    #: The disk has failed; it does not go on until it is opened again.
+    STOPPED = "stopped"
 
     __str__ = str.__str__
 

@@ -381,7 +381,7 @@ class SecondarySession:
                     self._flush()
         except NotWritten as error:
             self._client.progress.stopped = error
-            self._finish(f"stopped for good: {error}")
+            self._finish(f"stopped for good: {error}", State.STOPPED)
         except _CompareFirst:
             self._info("the primary has something to send; will compare first")
             self.finished = True

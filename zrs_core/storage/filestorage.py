@@ -531,7 +531,7 @@ def keeping_last_tid(storage: Any) -> Iterator[None]:
     secondaries, and with a clock that was set back even give the tids again that they have. So an
     empty transaction stays in its place: with its meta data, packed, without records.
     """
-    header = _last_header(storage) if is_file_storage(storage) else None
+    header = _last_in_file(storage) if is_file_storage(storage) else None
     yield
     if header is not None and not _missing(storage):
         try:
@@ -543,14 +543,6 @@ def keeping_last_tid(storage: Any) -> Iterator[None]:
                 storage.getName(),
                 describe_tid(header.tid),
             )
-
-
-def _last_header(storage: Any) -> Header | None:
-    file = FileStorageSource(storage).open_file()
-    try:
-        return file.header(file.before(file.end)) if file.end > FIRST else None
-    finally:
-        file.close()
 
 
 def _put_back(storage: Any, header: Header) -> None:

@@ -34,10 +34,12 @@ import pytest
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from .. import transports
+from .. import sessions, transports
 from ..addresses import Address
 from ..errors import ListenError, TidTooHigh
+from ..held import HeldTransaction
 from ..interfaces import (
+    IComparableSink,
     IConnector,
     IListener,
     ITransactionReader,
@@ -58,6 +60,17 @@ Listen = Callable[..., Any]
 Connect = Callable[..., Any]
 
 _warmed_up: set[type] = set()
+
+
+@implementer(IComparableSink)
+class Holding(Sink):
+    """One with a transaction to compare."""
+
+    def last_tid(self) -> bytes:
+        return _TID
+
+    def last_transaction(self, limit: int) -> HeldTransaction:
+        return HeldTransaction(NO_TID, False, Transaction(_TID), {}, lambda oid: None)
 
 
 class TransportConformance:
@@ -532,6 +545,18 @@ class TransportConformance:
         connect(Sink(), server.address, keep_alive_delay=0.01)
         peer = server.accept()
         assert peer.receive(len(_GREETING) + 12) == _GREETING + b"\0" * 12
+
+    def test_one_that_is_not_answered_is_closed_from_here(
+        self, connect: Connect, server: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The session finds out when it is asked whether there is something to say."""
+        monkeypatch.setattr(sessions, "ANSWER_TIME", 0.02)
+        connect(Holding(), server.address, keep_alive_delay=0.01)
+        peer = server.accept()
+        assert peer.receive(len(_GREETING)) == _GREETING
+        while peer.receive(1):
+            pass
+        assert server.accept().receive(len(_GREETING)) == greeting(start=_TID)
 
     def test_stopping_aborts_what_is_unfinished(
         self, env: Environment, connect: Connect, server: Server, caplog: pytest.LogCaptureFixture

@@ -405,9 +405,6 @@ class _SecondaryConnection(_Connection):
             self.close()
             return
         self.transport.write(greeting)
-        if self.session is not None and self.session.finished:
-            self.close()
-            return
         self._keep_alive_later()
 
     def _keep_alive_later(self) -> None:

@@ -99,6 +99,8 @@ class Connector:
         def due() -> None:
             if not writer.is_closing():
                 writer.write(session.keep_alive())
+                if session.finished:
+                    writer.transport.abort()
                 self._keep_alive_later(session, writer)
 
         if self._client.keep_alive_delay:
