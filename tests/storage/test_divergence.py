@@ -538,6 +538,28 @@ class TestAPrimaryThatLooks:
         assert secondary.progress.state is not State.REPLICATING
         assert errors(caplog)
 
+    def test_one_that_was_silent_and_goes_on_is_compared_first(
+        self, sink, both, join, network, database, monkeypatch, caplog
+    ):
+        """Nobody has refused anything, so that nobody needs to have looked."""
+        monkeypatch.setattr(filestorage.FileStorageReader, "_check_start", lambda self: None)
+        commit(both[1])
+        primary, secondary = join()
+        before = contents(secondary)
+        network.advance(sessions.ANSWER_TIME)
+        network.run()
+        network.advance(1)
+        network.run()
+        assert "not compared: the primary has sent nothing after" in caplog.text
+        with database(primary).transaction() as connection:
+            connection.root()["truth"] = True
+        for _ in range(4):
+            network.run()
+            assert contents(secondary) == before
+            network.advance(60)
+        assert "the primary has something to send; will compare first" in caplog.text
+        assert secondary.progress.state is State.DIVERGED
+
     def test_it_refuses_the_one_before_since_that_was_packed_away(
         self, sink, both, join, network, monkeypatch, caplog
     ):
