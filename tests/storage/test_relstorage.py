@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 
@@ -18,9 +19,11 @@ from ZODB.utils import p64, u64, z64
 
 from zrs_core.errors import UnsuitableStorage, WrittenToByOthers
 from zrs_core.messages import BlobBlock, Commit, Store, StoreBlob, Transaction
+from zrs_core.progress import State
 from zrs_core.storage import generic
 from zrs_core.storage.blobs import MISSING_BLOB
 from zrs_core.storage.compare import compare
+from zrs_core.storage.filestorage import FileStorageReader
 from zrs_core.storage.generic import GenericSink, IterationSource
 from zrs_core.storage.opening import sink_of
 
@@ -184,6 +187,34 @@ class TestASecondarysStorage:
             network.run()
             primary = commits._db.storage
             assert contents(secondary) == as_kept(contents(primary))
+
+    def test_it_is_compared_before_it_goes_on(
+        self, relstorage, open_primary, open_secondary, network, database, monkeypatch, caplog
+    ):
+        """Toward a primary that does not look whether it holds what a secondary has."""
+        caplog.set_level(logging.INFO, "zrs_core")
+        monkeypatch.setattr(FileStorageReader, "_check_start", lambda self: None)
+        db = database(open_primary())
+        for text in (b"a blob" * 20_000, b"another"):
+            with db.transaction() as connection:
+                connection.root()["blob"] = Blob(text)
+            secondary = open_secondary(relstorage())
+            network.run()
+            assert secondary.progress.state is State.REPLICATING
+            secondary.close()
+        assert contents(relstorage()) == as_kept(contents(db.storage))
+        compared = [m for m in caplog.messages if "start" in m and "the one before" in m]
+        assert len(compared) == 1
+
+        with database(relstorage()).transaction() as connection:
+            connection.root()["mistake"] = True
+        before = contents(relstorage())
+        with db.transaction() as connection:
+            connection.root()["truth"] = True
+        secondary = open_secondary(relstorage())
+        network.run()
+        assert secondary.progress.state is State.DIVERGED
+        assert contents(relstorage()) == before
 
     @pytest.mark.parametrize("chunk_size", [997, 4001])
     def test_cuts_leave_nothing_behind(
