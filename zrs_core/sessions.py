@@ -281,7 +281,8 @@ class SecondarySession:
             return b""
         self._greeted_at = time.monotonic()
         self._info("start %s%s", describe_tid(self._start), note)
-        self._client.greeted(sure=self._resent is None and self._doubt is None)
+        refused = self._doubt is None or self._doubt.refused
+        self._client.greeted(sure=self._resent is None and refused)
         return self._connection.send(Hello(word)) + self._connection.send(Start(self._start))
 
     def _choose_start(self) -> str:
@@ -354,7 +355,7 @@ class SecondarySession:
         start = describe_tid(self._start)
         refusal = f"closed the connection without sending anything after start {start}"
         if self._resent is not None:
-            self._doubt_comparison(refusal, refused=True)
+            self._doubt_comparison(f"does not serve {start}", refused=True)
         elif self._start == NO_TID:
             self._failed(logging.WARNING, f"the primary {refusal}; its log tells why")
         else:
@@ -594,11 +595,10 @@ class ReplicationClient:
         if progress.failures == ALARM_AFTER:
             self._backoff.exhausted()
             secondary_log.error(
-                "%s: %d sessions in a row have failed, and nothing was applied; will go on trying "
-                "with the longest delay. The last one: %s",
+                "%s: %d sessions in a row have failed for the reason above, and nothing was "
+                "applied; will go on trying with the longest delay",
                 self.address,
                 progress.failures,
-                reason,
             )
         return news
 

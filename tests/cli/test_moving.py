@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import textwrap
 import threading
@@ -163,7 +164,8 @@ def test_there_and_back(zrs, relstorage, tmp_path):
 
 
 @pytest.mark.long
-def test_a_secondary_that_is_killed_goes_on_where_it_was(zrs, relstorage, tmp_path):
+def test_a_secondary_that_is_killed_goes_on_where_it_was(zrs, relstorage, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "zrs_core.primary")
     opener, configuration = relstorage
     text = configuration.read_text()
     configuration.write_text(text.replace("blob-dir", "shared-blob-dir true\n  blob-dir"))
@@ -183,8 +185,9 @@ def test_a_secondary_that_is_killed_goes_on_where_it_was(zrs, relstorage, tmp_pa
         wait_for(lambda count=count: application.commits() > count + 15, "commits")
         secondary.process.kill()
         secondary.finish()
+    starts = caplog.text.count(": start ")
     secondary = zrs(*arguments)
-    secondary.wait_for("Connected")
+    wait_for(lambda: caplog.text.count(": start ") > starts, "it to have asked")
     # Closing lets it catch up.
     last = application.stop()
     secondary.wait_for("Disconnected")

@@ -12,7 +12,7 @@ from rich.console import Console
 from zrs_core.cli import progress as module
 from zrs_core.cli.progress import CatchUp, Meter, Sample, view
 from zrs_core.messages import NO_TID
-from zrs_core.progress import Progress
+from zrs_core.progress import Progress, State
 
 
 def tid_at(when: float) -> bytes:
@@ -106,6 +106,17 @@ class TestCatchUp:
     def test_not_without_a_connection(self, clock, catch_up):
         clock.now += 100
         assert not catch_up.done()
+
+    def test_not_before_it_was_compared(self, clock, progress, catch_up):
+        progress.connected = True
+        progress.state = State.COMPARING
+        assert not catch_up.done()
+        clock.now += 100
+        assert not catch_up.done()
+        progress.state = State.REPLICATING
+        assert not catch_up.done()
+        clock.now += 2.1
+        assert catch_up.done()
 
     def test_not_in_the_middle_of_a_transaction(self, clock, progress, catch_up):
         progress.connected = progress.unfinished = True

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pty
 import re
+import shutil
 import signal
 import socket
 import threading
@@ -72,7 +73,8 @@ def test_until_caught_up(zrs, tmp_path, database):
     assert primary.err == ""
     lines = [line.partition(" ")[2] for line in primary.out.splitlines()]
     assert len([line for line in lines if line.endswith(": Connected")]) == 2
-    assert [line for line in lines if line.endswith(f": start {tid}")]
+    # The second one was compared.
+    assert f", the one before {tid}\n" in again.out
     assert primary.out.endswith(f"Stopped serving {database / 'Data.fs'}; last is {tid}\n")
     assert is_equal(database, copy)
 
@@ -155,6 +157,28 @@ def refused(zrs, address, path, *arguments):
         f"{path / 'Data.fs'} ("
     )
     return line
+
+
+@pytest.mark.parametrize("ahead", [1, 2])
+def test_a_secondary_that_has_gone_on_by_itself(zrs, tmp_path, database, ahead):
+    """The primary serves the one before its last, or refuses both."""
+    copy = tmp_path / "copy"
+    shutil.copytree(database, copy)
+    with traffic(open_file_storage(copy), seed=1) as mistake:
+        mistake.commit(ahead)
+    with traffic(open_file_storage(database), seed=2) as truth:
+        truth.commit()
+    before = (copy / "Data.fs").read_bytes()
+    primary, address = serve(zrs, database)
+    arguments = ("--blobs", copy / "blobs", "--reconnect-delay", "0.1")
+    secondary = zrs("secondary", address, copy / "Data.fs", *arguments)
+    assert secondary.finish() == 2
+    [line] = secondary.err.splitlines()
+    assert line.startswith(f"zrs: {address}")
+    assert "replicate into an empty" in line
+    assert ("the histories have diverged" in line) == (ahead == 1)
+    assert (copy / "Data.fs").read_bytes() == before
+    assert primary.stop() == 0
 
 
 @pytest.mark.parametrize("newer", [True, False])

@@ -579,7 +579,7 @@ class TestAPrimaryThatLooks:
         network.advance(1)
         network.run()
         assert contents(secondary) == contents(primary)
-        assert "not compared: the primary closed the connection without" in caplog.text
+        assert "not compared: the primary does not serve" in caplog.text
         assert not errors(caplog)
 
     def test_but_one_that_may_not_look_is_not_believed(

@@ -244,6 +244,9 @@ def secondary(
     that cannot be connected to is tried again and again; and so it is where STORAGE is empty and
     has blobs, which no primary refuses: there it is a tunnel that leads nowhere.
 
+    What STORAGE holds as its last transaction is compared with what the primary sends of it, see
+    --max-compared-size. If that differs, nothing is applied, and the exit status is 2.
+
     With any of the options --tls-... it speaks TLS. Without --tls-ca it relies on the authorities
     of the system; without --tls-name the certificate must be for the host of ADDRESS.
     """

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from ..messages import NO_TID
 from ..progress import Progress as ReplicationProgress
+from ..progress import State
 from .output import count, say, size
 
 #: Seconds that the rate is taken over.
@@ -106,7 +107,7 @@ class CatchUp:
             progress.bytes,
             progress.transactions,
             progress.connected,
-            progress.unfinished,
+            progress.unfinished or progress.state is State.COMPARING,
         )
 
     def done(self) -> bool:
@@ -114,8 +115,8 @@ class CatchUp:
         now, state = time.monotonic(), self._current()
         if state != self._state:
             self._state, self._since = state, now
-        *_, connected, unfinished = state
-        return connected and not unfinished and now - self._since >= self._quiet
+        *_, connected, busy = state
+        return connected and not busy and now - self._since >= self._quiet
 
 
 class View(Protocol):

@@ -13,7 +13,7 @@ from ZODB.interfaces import IBlobStorage
 
 from ..errors import ConfigurationError
 from ..messages import NO_TID
-from ..progress import Progress
+from ..progress import Progress, State
 from ..storage.primary import Primary
 from ..storage.secondary import Secondary
 from ..storage.snapshot import check_existing, check_existing_blobs
@@ -153,13 +153,20 @@ def _catch_up(
     meter = Meter(progress)
     with view(console, str(secondary.replication_address)) as shown:
         while not stop.wait(_INTERVAL):
-            refused = progress.refusals >= _REFUSALS and progress.refusals == progress.connections
-            if refused and may_be_refused:
+            if may_be_refused and _is_refused(progress):
                 raise Misconfigured(_refusal(secondary, target))
+            if progress.state is State.DIVERGED and not progress.transactions:
+                raise Misconfigured(f"{secondary.replication_address}: {progress.failure}")
             if caught_up.done():
                 return True
             shown.show(meter.sample(), progress.connected)
     return False
+
+
+def _is_refused(progress: Progress) -> bool:
+    again_and_again = progress.refusals >= _REFUSALS and progress.refusals == progress.connections
+    late = progress.state is State.REFUSED and progress.failures >= _REFUSALS
+    return again_and_again or (late and not progress.transactions)
 
 
 def _follow(console: Console, stop: StopSignals, progress: Progress, caught_up: CatchUp) -> None:
