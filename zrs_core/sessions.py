@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from zope.interface import implementer
@@ -410,11 +410,10 @@ class SecondarySession:
 
     def _apply_messages(self) -> None:
         apply = self._client.sink.apply
-        for message in self._connection.messages():
-            if self._resent is not None and self._is_resent(self._resent, message):
-                continue
-            if self._doubt is not None and isinstance(message, Commit):
-                self._check_peer(self._doubt)
+        messages = self._connection.messages()
+        if self._resent is not None or self._doubt is not None:
+            messages = self._new_ones(messages)
+        for message in messages:
             apply(message)
             if isinstance(message, Commit):
                 self._committed += 1
@@ -423,6 +422,15 @@ class SecondarySession:
             elif isinstance(message, Transaction):
                 self._next_tid = message.tid
                 self._client.progress.unfinished = True
+
+    def _new_ones(self, messages: Iterable[PrimaryMessage]) -> Iterator[PrimaryMessage]:
+        """Those that are to be applied, now that all before is known to be the same."""
+        for message in messages:
+            if self._resent is not None and self._is_resent(self._resent, message):
+                continue
+            if self._doubt is not None and isinstance(message, Commit):
+                self._check_peer(self._doubt)
+            yield message
 
     def _is_resent(self, resent: Resent, message: PrimaryMessage) -> bool:
         """Whether a message belongs to what is held already, and is the same."""
