@@ -27,6 +27,22 @@ def test_wrong_ones_are_named(wrong, named):
     assert named in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"max_peers": 0}, "max_peers must be a number of connections, 1 to 1000000, not 0"),
+        ({"max_peers": 2.0}, "not 2.0"),
+        ({"handshake_timeout": 0}, "handshake_timeout must be 0.01 to 36000 seconds, not 0"),
+        ({"write_timeout": 0}, "write_timeout must be 0.01 to 36000 seconds, not 0"),
+        ({"require_tls": "no"}, "require_tls must be True or False, not 'no'"),
+    ],
+)
+def test_wrong_limits_of_a_primary_are_named(wrong, named):
+    with pytest.raises(ConfigurationError) as caught:
+        ServiceOptions(**wrong)
+    assert named in str(caught.value)
+
+
 def test_a_wrong_pickle_protocol_is_named():
     with pytest.raises(ConfigurationError, match="must be 1 or 3, not 2"):
         ServiceOptions(pickle_protocol=2)

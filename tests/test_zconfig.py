@@ -97,6 +97,10 @@ def test_every_key_arrives(monkeypatch):
         close-timeout 3
         socket-mode 0o640
         poll-interval 0.5
+        max-peers 7
+        handshake-timeout 2.5
+        write-timeout 20
+        require-tls yes
     """
     parse(section(keys)).open().close()
     both = {"transport": "socket-thread", "peer_timeout": 20}
@@ -121,6 +125,10 @@ def test_every_key_arrives(monkeypatch):
             "close_timeout": 3,
             "socket_mode": 0o640,
             "poll_interval": 0.5,
+            "max_peers": 7,
+            "handshake_timeout": 2.5,
+            "write_timeout": 20,
+            "require_tls": True,
         },
     )
 
@@ -178,6 +186,11 @@ def test_what_a_key_may_say(line, value):
         ("pickle-protocol 2", "pickle-protocol 2: pickle_protocol must be 1 or 3"),
         ("poll-interval 0", "poll-interval 0: poll_interval must be 0.01 to 3600 seconds"),
         ("poll-interval often", "poll-interval often: it is no number"),
+        ("max-peers 0", "max-peers 0: max_peers must be a number of connections, 1 to 1000000"),
+        ("max-peers few", "max-peers few: it is no whole number"),
+        ("handshake-timeout 0", "handshake-timeout 0: handshake_timeout must be 0.01 to 36000"),
+        ("write-timeout never", "write-timeout never: it is no number"),
+        ("require-tls maybe", "require-tls maybe: it is neither yes nor no"),
         ("close-timeout -1", "close-timeout -1: it must be 0 or more seconds"),
         ("socket-mode 888", "socket-mode 888: it is no octal number from 0 to 777"),
         ("socket-mode 7777", "socket-mode 7777: it is no octal number from 0 to 777"),
@@ -231,6 +244,8 @@ BLOBS = "<filestorage>\npath Data.fs\nblob-dir b\n</filestorage>"
         ("replicate-to 0\nreconnect-delay 1", "", "reconnect-delay 1 (line 4): it has no effect w"),
         ("replicate-from a:1\nsocket-mode 600", "", "socket-mode 600 (line 4): it has no effect w"),
         ("replicate-from a:1\npoll-interval 2", "", "poll-interval 2 (line 4): it has no effect w"),
+        ("replicate-from a:1\nmax-peers 2", "", "max-peers 2 (line 4): it has no effect w"),
+        ("replicate-from a:1\nrequire-tls yes", "", "require-tls yes (line 4): it has no effect w"),
         (
             "replicate-from a:1",
             MAPPING,

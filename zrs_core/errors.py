@@ -20,6 +20,7 @@
         InvalidAddress
         UnknownTransport
         UnsuitableStorage
+        Exposed                 TLS is required where a primary is to listen, and there is none
       ListenError               an address that could not be listened on
       MissingBlobSupport        a blob was sent to a storage that keeps none
       WrittenToByOthers         a secondary's storage has transactions of other origin
@@ -182,6 +183,10 @@ class UnknownTransport(ConfigurationError):
 
 class UnsuitableStorage(ConfigurationError):
     """A storage (or a path) that cannot be replicated from or into."""
+
+
+class Exposed(ConfigurationError):
+    """A primary that requires TLS is to listen without it where other machines can connect."""
 
 
 class ListenError(ReplicationError, OSError):

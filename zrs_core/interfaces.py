@@ -204,12 +204,31 @@ class IReplicationService(Interface):
         "Seconds after which a peer that has vanished without a word must be noticed."
     )
     socket_mode: int = Attribute("The permissions of a Unix socket that is listened on.")
+    require_tls: bool = Attribute(
+        "Whether not to listen without TLS where other machines can connect."
+    )
+    max_peers: int = Attribute(
+        "Connections at once, at most: further ones are refused, without a session, and closed."
+    )
+    handshake_timeout: float = Attribute(
+        "Seconds from accepting a connection until its session must have `started`; TLS is within "
+        "them. A peer that takes longer is refused and disconnected."
+    )
+    write_timeout: float = Attribute(
+        "Seconds after which a peer must be disconnected that takes nothing of what it is sent."
+    )
 
     def session(peer: str) -> IPrimarySession:
         """A session for a new connection; `peer` names the other end in the log."""
 
     def refused(peer: str, reason: str) -> None:
-        """A connection got no session, since its TLS handshake failed; `reason` is for the log."""
+        """A connection got no session, or did not greet in time; `reason` is for the log.
+
+        The log is kept short: of many that are refused it tells a few, and counts the others.
+        """
+
+    def stopped() -> None:
+        """The listener has stopped, and nothing more comes from it. May be called again."""
 
 
 class IReplicationClient(Interface):

@@ -23,8 +23,22 @@ DEFAULT_PEER_TIMEOUT = 60.0
 #: the system likes.
 DURABILITIES = ("transaction", "batch", "none")
 
+#: Connections that a primary has at once, at most.
+DEFAULT_MAX_PEERS = 100
+
+#: Seconds that a peer of a primary has for TLS and a valid greeting.
+DEFAULT_HANDSHAKE_TIMEOUT = 10.0
+
+#: Seconds after which a peer that takes nothing of what it is sent is left.
+DEFAULT_WRITE_TIMEOUT = 60.0
+
 # The system counts its probes in whole seconds, and not beyond a number of 16 bits.
 _PEER_TIMEOUTS = (2, 36_000)
+
+_MAX_PEERS = (1, 1_000_000)
+
+# Seconds for a peer to do something.
+_DEADLINES = (0.01, 36_000)
 
 # More often would keep a database busy, less often would look like a stall.
 _POLL_INTERVALS = (0.01, 3600)
@@ -37,6 +51,10 @@ class ServiceOptions:
     `pickle_protocol` is 3, or 1 for secondaries on Python 2; `tls` encrypts the connections, None
     for plain text; `peer_timeout` is the time in seconds after which a secondary that has
     vanished without a word is noticed; `socket_mode` are the permissions of a Unix socket.
+    `max_peers` is the greatest number of connections at once, `handshake_timeout` the time in
+    seconds from accepting one to the end of its valid greeting, `write_timeout` that after which
+    a peer is left that takes nothing of what it is sent. `require_tls` refuses to listen without
+    TLS where other machines can connect.
 
     :raises ConfigurationError: a value that is none of these.
     """
@@ -45,9 +63,23 @@ class ServiceOptions:
     tls: TLSOptions | None = None
     peer_timeout: float = DEFAULT_PEER_TIMEOUT
     socket_mode: int = 0o600
+    max_peers: int = DEFAULT_MAX_PEERS
+    handshake_timeout: float = DEFAULT_HANDSHAKE_TIMEOUT
+    write_timeout: float = DEFAULT_WRITE_TIMEOUT
+    require_tls: bool = False
 
     def __post_init__(self) -> None:
         check_seconds("peer_timeout", self.peer_timeout, *_PEER_TIMEOUTS)
+        check_seconds("handshake_timeout", self.handshake_timeout, *_DEADLINES)
+        check_seconds("write_timeout", self.write_timeout, *_DEADLINES)
+        least, most = _MAX_PEERS
+        if not isinstance(self.max_peers, int) or not least <= self.max_peers <= most:
+            raise ConfigurationError(
+                f"max_peers must be a number of connections, {least} to {most}, "
+                f"not {self.max_peers!r}"
+            )
+        if not isinstance(self.require_tls, bool):
+            raise ConfigurationError(f"require_tls must be True or False, not {self.require_tls!r}")
         _check_tls(self.tls)
         if self.tls is not None:
             self.tls.check_primary()

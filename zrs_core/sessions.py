@@ -39,6 +39,7 @@ from .interfaces import (
 from .messages import NO_TID, Commit, Hello, KeepAlive, PrimaryMessage, Start, Transaction
 from .options import ClientOptions, ServiceOptions
 from .progress import Progress, State
+from .refusals import RefusalLog
 from .resent import Resent
 from .tids import age_of, describe_tid
 
@@ -65,6 +66,11 @@ _TLS_ALERT = b"\x15\x03"
 
 # Seconds between attempts to connect of a secondary that has stopped for good.
 _STOPPED_DELAY = 3600.0
+
+_LEFT = (
+    "the secondary left without a word; if it does not accept this primary's certificate, its log "
+    "tells why"
+)
 
 #: Seconds within which a primary closes the connection of a secondary that it refuses. The
 #: protocol has no word for that: the primary closes, and sends nothing.
@@ -102,14 +108,23 @@ class PrimarySession:
 
     :param peer: names the other end in the log.
     :param tls: whether the peer has seen a certificate of this end.
+    :param refusals: keeps the log short when many are refused.
     """
 
     def __init__(
-        self, source: ITransactionSource, peer: str, *, pickle_protocol: int, tls: bool = False
+        self,
+        source: ITransactionSource,
+        peer: str,
+        *,
+        pickle_protocol: int,
+        tls: bool = False,
+        refusals: RefusalLog | None = None,
     ) -> None:
         self.finished = False
         self.rest = 0.0
         self._tls = tls
+        self._peer = peer
+        self._refusals = refusals or RefusalLog(primary_log)
         self._silent = True
         self._source = source
         self._connection = PrimaryConnection(blobs=source.blobs, pickle_protocol=pickle_protocol)
@@ -119,7 +134,7 @@ class PrimarySession:
         self._lock = threading.Lock()
         self._reader: ITransactionReader | None = None
         self._closed = False
-        self._log.info("Connected")
+        self._info("Connected")
 
     @property
     def started(self) -> bool:
@@ -134,15 +149,15 @@ class PrimarySession:
             for message in self._connection.messages():
                 match message:
                     case Start(tid=start):
-                        self._log.info("start %s", describe_tid(start))
+                        self._info("start %s", describe_tid(start))
                         self._start = start
                     case KeepAlive():
                         self._log.debug("keep-alive")
         except RemoteProtocolError as error:
             if data.startswith(_TLS_HANDSHAKE):
-                self._finish("the peer speaks TLS, and this primary does not")
+                self._refuse("the peer speaks TLS, and this primary does not")
             else:
-                self._finish(error.reason)
+                self._refuse(error.reason)
 
     def receive_eof(self) -> None:
         # A secondary that will say no more (it never does so in half) is a secondary that left.
@@ -159,11 +174,13 @@ class PrimarySession:
                 self.rest = _rest(batch) if self._reader.at_end else 0.0
                 return self._connection.send_all(batch)
             except StartError as error:
-                self._finish(str(error))
+                self._refuse(str(error))
             except Exception as error:  # noqa: BLE001
                 # Whatever goes wrong with the source must not take the transport's thread along,
                 # and the secondary must not be left waiting for an answer.
-                self._finish(f"cannot go on sending: {error}", exc_info=True)
+                self.finished = True
+                self._log.exception("cannot go on sending: %s", error)
+                self._info("Closed")
             return []
 
     def wait(self, wake: Callable[[], None]) -> None:
@@ -179,18 +196,21 @@ class PrimarySession:
             self._closed = self.finished = True
             if self._reader is not None:
                 self._reader.close()
-        if self._silent and self._tls:
+        if self._silent and self._tls and self._refusals.is_news(self._peer, _LEFT):
             # In TLS 1.3 the handshake is over here before the other end has looked at a name.
-            self._log.warning(
-                "the secondary left without a word; if it does not accept this primary's "
-                "certificate, its log tells why"
-            )
-        self._log.info("Disconnected (%s)", reason)
+            self._log.warning(_LEFT)
+        self._info("Disconnected (%s)", reason)
 
-    def _finish(self, reason: str, *, exc_info: bool = False) -> None:
+    def _refuse(self, reason: str) -> None:
         self.finished = True
-        self._log.error(reason, exc_info=exc_info)
-        self._log.info("Closed")
+        if self._refusals.is_news(self._peer, reason):
+            self._log.error(reason)
+        self._info("Closed")
+
+    def _info(self, message: str, *args: object) -> None:
+        # While many are refused, nothing is told of those to whom nothing was sent.
+        quiet = self._reader is None and self._refusals.quiet
+        self._log.log(logging.DEBUG if quiet else logging.INFO, message, *args)
 
 
 def _rest(batch: list[PrimaryMessage]) -> float:
@@ -215,6 +235,11 @@ class ReplicationService:
         self.tls = options.tls
         self.peer_timeout = options.peer_timeout
         self.socket_mode = options.socket_mode
+        self.max_peers = options.max_peers
+        self.handshake_timeout = options.handshake_timeout
+        self.write_timeout = options.write_timeout
+        self.require_tls = options.require_tls
+        self._refusals = RefusalLog(primary_log)
         self._source = source
         self._pickle_protocol = options.pickle_protocol
 
@@ -224,10 +249,15 @@ class ReplicationService:
             peer,
             pickle_protocol=self._pickle_protocol,
             tls=self.tls is not None,
+            refusals=self._refusals,
         )
 
     def refused(self, peer: str, reason: str) -> None:
-        primary_log.error("%s: refused (%s)", peer, reason)
+        if self._refusals.is_news(peer, reason):
+            primary_log.error("%s: refused (%s)", peer, reason)
+
+    def stopped(self) -> None:
+        self._refusals.summarize()
 
 
 @implementer(ISecondarySession)

@@ -170,6 +170,18 @@ def _socket_mode(text: str) -> int:
     return mode
 
 
+def _max_peers(text: str) -> int:
+    return ServiceOptions(max_peers=_whole_number(text)).max_peers
+
+
+def _handshake_timeout(text: str) -> float:
+    return ServiceOptions(handshake_timeout=_number(text)).handshake_timeout
+
+
+def _write_timeout(text: str) -> float:
+    return ServiceOptions(write_timeout=_number(text)).write_timeout
+
+
 #: Each setting and what makes a value of its text, or raises a ConfigurationError.
 BOTH: dict[str, Callable[[str], Any]] = {
     "transport": _transport,
@@ -189,6 +201,10 @@ PRIMARY: dict[str, Callable[[str], Any]] = {
     "close_timeout": _close_timeout,
     "socket_mode": _socket_mode,
     "poll_interval": _poll_interval,
+    "max_peers": _max_peers,
+    "handshake_timeout": _handshake_timeout,
+    "write_timeout": _write_timeout,
+    "require_tls": boolean,
 }
 TLS: dict[str, Callable[[str], Any]] = {
     "certificate": readable_file,

@@ -19,7 +19,7 @@ from ZConfig.info import ValueInfo
 
 from . import settings
 from .addresses import TCPAddress, parse_address
-from .errors import ConfigurationError, ListenError, UnsuitableStorage
+from .errors import ConfigurationError, Exposed, ListenError, UnsuitableStorage
 from .tls import TLSOptions
 
 # Transports whose addresses are those of the system, so that one can see whether they are free.
@@ -240,6 +240,7 @@ class ZRS:
         to, source = config.replicate_to, config.replicate_from
         if to is not None and self._value("transport", "twisted-tcp") in _NETWORK:
             _check_free(to)
+            self._check_exposure(to)
         storage = config.base.open()
         try:
             blob_dir = self._given("blob_dir")
@@ -250,13 +251,23 @@ class ZRS:
             if to is not None:
                 options = self._given(*settings.PRIMARY, "transport", "peer_timeout")
                 storage = Primary(storage, to.value, **options, **blob_dir, **self._tls())
-        except ListenError as error:
+        except (ListenError, Exposed) as error:
             storage.close()
             raise SettingError(to, error) from error
         except BaseException:
             storage.close()
             raise
         return storage
+
+    def _check_exposure(self, to: Setting) -> None:
+        from .transports.sockets import check_exposure
+
+        try:
+            check_exposure(
+                to.value, tls=self.config.tls, require_tls=self._value("require_tls", False)
+            )
+        except Exposed as error:
+            raise SettingError(to, error) from error
 
     def _value(self, key: str, default: Any) -> Any:
         setting = getattr(self.config, key)

@@ -14,6 +14,7 @@ from tests.databases import open_file_storage
 from tests.storage.files import GARBAGE
 from zrs_core import __version__
 from zrs_core.cli.command import zrs
+from zrs_core.errors import ConfigurationError
 from zrs_core.storage.committed import FIRST
 from zrs_core.storage.snapshot import open_snapshot
 
@@ -154,12 +155,64 @@ def test_a_port_in_use(invoke, database):
             "reconnect_delay must be a number of seconds above 0, or a shorter and a longer one, "
             "not (2.0, 1.0)",
         ),
+        (
+            "primary {data} --listen :0 --max-peers 0",
+            "max_peers must be a number of connections, 1 to 1000000, not 0",
+        ),
+        (
+            "primary {data} --listen :0 --handshake-timeout 0",
+            "handshake_timeout must be 0.01 to 36000 seconds, not 0.0",
+        ),
+        (
+            "primary {data} --listen :0 --write-timeout nan",
+            "write_timeout must be 0.01 to 36000 seconds, not nan",
+        ),
+        (
+            "primary {data} --listen :0 --peer-timeout 1",
+            "peer_timeout must be 2 to 36000 seconds, not 1.0",
+        ),
+        (
+            "secondary localhost:1 Data.fs --peer-timeout 1",
+            "peer_timeout must be 2 to 36000 seconds, not 1.0",
+        ),
         ("demo --blobs blobs", "--blobs belongs to --source: give both. See 'zrs demo --help'."),
         ("replicate", "No such command 'replicate'. See 'zrs --help'."),
     ],
 )
-def test_arguments_that_are_not_understood(invoke, arguments, expected):
-    assert invoke(*arguments.split()) == f"zrs: {expected}"
+def test_arguments_that_are_not_understood(invoke, database, arguments, expected):
+    assert invoke(*arguments.format(data=database / "Data.fs").split()) == f"zrs: {expected}"
+
+
+def test_a_primary_that_requires_tls_and_has_none(invoke, database):
+    line = invoke("primary", database / "Data.fs", "--listen", ":0", "--require-tls")
+    assert line.startswith("zrs: :0 can be reached from other machines, and there is no TLS: ")
+
+
+@pytest.mark.parametrize(
+    ("end", "arguments", "arrive"),
+    [
+        (
+            "Primary",
+            "primary {data} --listen :0 --max-peers 3 --handshake-timeout 4 --write-timeout 5 "
+            "--peer-timeout 6 --require-tls",
+            {
+                "max_peers": 3,
+                "handshake_timeout": 4,
+                "write_timeout": 5,
+                "peer_timeout": 6,
+                "require_tls": True,
+            },
+        ),
+        ("Secondary", "secondary localhost:1 Data.fs --peer-timeout 7", {"peer_timeout": 7}),
+    ],
+)
+def test_limits_arrive(invoke, database, monkeypatch, end, arguments, arrive):
+    def opened(storage, address, **options):
+        assert arrive.items() <= options.items()
+        raise ConfigurationError("they did")
+
+    monkeypatch.setattr(f"zrs_core.cli.serving.{end}", opened)
+    assert invoke(*arguments.format(data=database / "Data.fs").split()) == "zrs: they did"
 
 
 def test_a_quiet_time_of_nothing(invoke):

@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import logging
 import os
+import re
 import select
 import socket
 import stat
+import struct
+import sys
 import threading
 import time
 
 import pytest
+from zope.interface import implementer
 
 from zrs_core import transports
 from zrs_core.addresses import TCPAddress, UnixAddress
 from zrs_core.errors import ListenError
+from zrs_core.interfaces import ITransactionReader, ITransactionSource
 from zrs_core.messages import Commit, Store, Transaction
 from zrs_core.options import ServiceOptions
 from zrs_core.sessions import ReplicationService
 from zrs_core.testing import WHOLE, Sink, Source, greeting, stream
-from zrs_core.testing.conformance import Copy, Flood, Stillness, TransportConformance
+from zrs_core.testing.conformance import (
+    Copy,
+    Flood,
+    Stillness,
+    TransportConformance,
+    open_files,
+)
 from zrs_core.testing.environments import DEADLINE, SocketEnvironment
 
 from ..certificates import both_ends
 
 GREETING, STREAM = greeting(), stream(WHOLE)
+
+# The module socket has no name for it.
+_SO_ATTACH_FILTER = 26
 
 
 def tcp_sockets():
@@ -38,6 +54,14 @@ def tcp_sockets():
             with socket.socket(fileno=os.dup(int(name))) as copy:
                 if copy.family in (socket.AF_INET, socket.AF_INET6) and is_connected(copy):
                     yield copy
+
+
+def black_hole(connection):
+    """From now on the system takes no packet for it, and answers none."""
+    # A program for the packet filter of the kernel, of one instruction: keep 0 bytes of each.
+    instruction = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
+    program = struct.pack("HL", 1, ctypes.addressof(instruction))
+    connection.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 def is_connected(copy):
@@ -89,6 +113,78 @@ class OverTCP(TransportConformance):
             assert wanted.items() <= end.items()
             assert end["SO_KEEPALIVE"]
             assert end["TCP_NODELAY"]
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="of Linux alone the times are known")
+    @pytest.mark.parametrize("how", ["idle", "sending"])
+    def test_a_secondary_that_vanishes_is_noticed(self, how, env, listen, caplog):
+        source = Flood(limit=4096) if how == "sending" else Source()
+        listener = listen(source, peer_timeout=2)
+        peer = env.dial(listener.address)
+        if how == "sending":
+            black_hole(peer.socket)
+            peer.send(GREETING)
+        else:
+            peer.send(GREETING)
+            env.wait_for(lambda: source.waiting, "the session to wait")
+            black_hole(peer.socket)
+        env.wait_for(lambda: source.closed, "the peer to be missed")
+        env.wait_for(lambda: "Disconnected (" in caplog.text, "the log")
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="of Linux alone the times are known")
+    def test_a_primary_that_vanishes_is_noticed(self, env, connect, server, caplog):
+        started = connect(Sink(), server.address, peer_timeout=2)
+        peer = server.accept()
+        assert peer.receive(len(GREETING)) == GREETING
+        black_hole(peer.socket)
+        assert server.accept().receive(len(GREETING)) == GREETING
+        assert "Disconnected (" in caplog.text
+        assert started.client.progress.connections == 2
+
+    def test_idle_connections_are_no_threads_for_ever(self, env, listen):
+        """Nor are those that come while there are too many."""
+        source = Source()
+        threads = threading.active_count()
+        address = listen(source, max_peers=20, handshake_timeout=60).address
+        peers = []
+        for _ in range(300):
+            with contextlib.suppress(OSError):
+                peers.append(env.dial(address))
+        # The threads of a pool are counted too, and those that accept.
+        assert threading.active_count() <= threads + 20 + 17
+
+    @pytest.mark.long
+    def test_a_storm_of_connections_leaves_those_that_are_served(self, env, listen, caplog):
+        caplog.set_level(logging.INFO, "zrs_core")
+        source, limit = Announcing(), 100
+        listener = listen(source, max_peers=limit, handshake_timeout=600)
+        peers = [env.dial(listener.address) for _ in range(limit)]
+        for peer in peers:
+            peer.send(GREETING)
+        env.wait_for(lambda: len(source.waiting) == limit, "sessions")
+        threads, files, lines = threading.active_count(), open_files(), len(caplog.records)
+        storm = []
+        for number in range(10_000):
+            with contextlib.suppress(OSError):
+                storm.append(env.dial(listener.address))
+                if number % 2:
+                    storm[-1].send(GREETING)
+            if number % 1000 == 0:
+                source.announce()
+            if number % 100 == 0:
+                for each in storm:
+                    each.close()
+                storm.clear()
+        for each in storm:
+            each.close()
+        expected = stream(source.messages)
+        for peer in peers:
+            assert peer.receive(len(expected)) == expected
+        assert threading.active_count() <= threads + 16
+        assert open_files() <= files + 16
+        # A few each minute, and the sum of the others.
+        assert len(caplog.records) - lines < 200
+        listener.stop(0)
+        assert re.search(r"and [0-9],[0-9]{3} more in the last minute", caplog.text)
 
     def test_names_are_looked_up_again_at_each_attempt(self, env, connect, server, monkeypatch):
         gone = env.unused_address()
@@ -301,6 +397,49 @@ def processor_time():
     before = time.process_time()
     time.sleep(0.3)
     return time.process_time() - before
+
+
+@implementer(ITransactionSource)
+class Announcing:
+    """A source whose readers, all of them, get a transaction whenever one is announced."""
+
+    blobs = True
+
+    def __init__(self):
+        self.messages = []
+        self.waiting = []
+
+    def announce(self):
+        tid = (len(self.messages) + 1).to_bytes(8, "big")
+        self.messages += [Transaction(tid), Store(b"\0" * 8, tid, b"record"), Commit()]
+        waiting, self.waiting = self.waiting, []
+        for wake in waiting:
+            wake()
+
+    def open(self, start):
+        return _AnnouncedReader(self)
+
+
+@implementer(ITransactionReader)
+class _AnnouncedReader:
+    at_end = False
+
+    def __init__(self, source):
+        self._source = source
+        self._read = 0
+
+    def read(self, budget):
+        messages = self._source.messages[self._read :]
+        self._read += len(messages)
+        return messages
+
+    def wait(self, wake):
+        self._source.waiting.append(wake)
+        if len(self._source.messages) > self._read:
+            wake()
+
+    def close(self):
+        pass
 
 
 class OverUnixSockets(TransportConformance):

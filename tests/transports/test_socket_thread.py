@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import threading
+import time
 
 import pytest
 
@@ -84,7 +85,9 @@ class TestTLS(OverTLS):
         channel = socket_thread._Channel(lost, waiter)
         context = env.tls.client_context()
         with pytest.raises(OSError):
-            channel.start_tls(env.tls, context, lambda: False, server_hostname="localhost")
+            channel.start_tls(
+                env.tls, context, time.monotonic() + 60, lambda: False, server_hostname="localhost"
+            )
         channel.close()
         waiter.close()
         plain.close()

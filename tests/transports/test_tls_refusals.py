@@ -48,9 +48,9 @@ def listen(primary_transport, caplog):
     caplog.set_level(logging.DEBUG, "zrs_core")
     listeners = []
 
-    def start(source, tls):
+    def start(source, tls, **options):
         service = ReplicationService(
-            source, TCPAddress("127.0.0.1", 0), None, ServiceOptions(tls=tls)
+            source, TCPAddress("127.0.0.1", 0), None, ServiceOptions(tls=tls, **options)
         )
         listeners.append(transports.listener_factory(primary_transport)(service))
         listeners[-1].start()
@@ -216,15 +216,26 @@ def test_a_file_that_is_spoilt_later_refuses_connections_until_it_is_mended(
     wait_for(lambda: sink.applied == WHOLE, "the transaction")
 
 
-def test_a_secondary_that_never_shakes_hands_is_given_up(
-    listen, monkeypatch, caplog, primary_transport
-):
-    monkeypatch.setattr(f"{MODULES[primary_transport]}.CONNECT_TIMEOUT", 0.1)
-    with socket.create_connection(listen(Source(), SERVER), 60) as peer:
+def test_a_secondary_that_never_shakes_hands_is_given_up(listen, caplog):
+    address = listen(Source(), SERVER, handshake_timeout=0.1)
+    with socket.create_connection(address, 60) as peer:
         wait_for(lambda: warnings(caplog, "zrs_core.primary"), "the log")
         with contextlib.suppress(ConnectionResetError):
             assert peer.recv(1) == b""
     assert "the handshake took too long" in warnings(caplog, "zrs_core.primary")[0]
+
+
+def test_a_secondary_that_says_nothing_after_the_handshake_is_given_up(listen, caplog):
+    # The handshake counts.
+    address = listen(Source(), SERVER, handshake_timeout=1)
+    context = both_ends().client_context()
+    with socket.create_connection(address, 60) as connection:
+        with context.wrap_socket(connection, server_hostname="localhost") as peer:
+            with contextlib.suppress(ConnectionResetError):
+                assert peer.recv(1) == b""
+    wait_for(lambda: warnings(caplog, "zrs_core.primary"), "the log")
+    [line, *_] = warnings(caplog, "zrs_core.primary")
+    assert line.endswith("refused (it sent no valid greeting within 1 seconds)")
 
 
 def test_a_primary_that_never_shakes_hands_is_given_up(

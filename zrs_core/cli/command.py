@@ -11,7 +11,13 @@ from rich.console import Console
 
 from .. import __version__, settings
 from ..errors import ConfigurationError
-from ..options import DEFAULT_MAX_COMPARED_SIZE
+from ..options import (
+    DEFAULT_HANDSHAKE_TIMEOUT,
+    DEFAULT_MAX_COMPARED_SIZE,
+    DEFAULT_MAX_PEERS,
+    DEFAULT_PEER_TIMEOUT,
+    DEFAULT_WRITE_TIMEOUT,
+)
 from ..storage.source import DEFAULT_POLL_INTERVAL
 from ..tls import TLSOptions
 from .demo import run_demo
@@ -114,6 +120,15 @@ _transport = click.option(
     "--transport", default="twisted-tcp", show_default=True, metavar="NAME", help="By its name."
 )
 
+_peer_timeout = click.option(
+    "--peer-timeout",
+    type=float,
+    default=DEFAULT_PEER_TIMEOUT,
+    show_default=True,
+    metavar="SECONDS",
+    help="After so long a peer that has vanished without a word is noticed.",
+)
+
 
 @click.group(cls=_Group, epilog=_EPILOG)
 @click.version_option(__version__, prog_name="zrs")
@@ -141,6 +156,36 @@ def zrs() -> None:
     metavar="SECONDS",
     help="Between two looks at what others have committed, where STORAGE is no FileStorage.",
 )
+@click.option(
+    "--max-peers",
+    type=int,
+    default=DEFAULT_MAX_PEERS,
+    show_default=True,
+    metavar="NUMBER",
+    help="Connections at once, at most; further ones are closed.",
+)
+@click.option(
+    "--handshake-timeout",
+    type=float,
+    default=DEFAULT_HANDSHAKE_TIMEOUT,
+    show_default=True,
+    metavar="SECONDS",
+    help="Within so long a peer that connects must have said who it is and where to start.",
+)
+@click.option(
+    "--write-timeout",
+    type=float,
+    default=DEFAULT_WRITE_TIMEOUT,
+    show_default=True,
+    metavar="SECONDS",
+    help="After so long a peer is disconnected that takes nothing of what it is sent.",
+)
+@_peer_timeout
+@click.option(
+    "--require-tls",
+    is_flag=True,
+    help="Do not listen without TLS where other machines can connect.",
+)
 @_transport
 @_tls
 def primary(
@@ -148,6 +193,11 @@ def primary(
     listen: str,
     blobs: str | None,
     poll_interval: float,
+    max_peers: int,
+    handshake_timeout: float,
+    write_timeout: float,
+    peer_timeout: float,
+    require_tls: bool,
     transport: str,
     **tls: Any,
 ) -> None:
@@ -164,7 +214,8 @@ def primary(
     ends it at once.
 
     With --tls-certificate it speaks TLS, to any secondary; with --tls-ca or --tls-name too, only to
-    those that have a certificate of their own.
+    those that have a certificate of their own. Without TLS, whoever can connect to ADDRESS can read
+    the whole database; the log warns where other machines can.
     """
     serve_primary(
         Console(),
@@ -174,6 +225,11 @@ def primary(
         transport=transport,
         tls=_tls_options(**tls),
         poll_interval=poll_interval,
+        max_peers=max_peers,
+        handshake_timeout=handshake_timeout,
+        write_timeout=write_timeout,
+        peer_timeout=peer_timeout,
+        require_tls=require_tls,
     )
 
 
@@ -215,6 +271,7 @@ def primary(
     help="Of the last transaction in STORAGE, so many bytes at most are sent again at each "
     "connection, to see whether the primary holds the same; 0 for none.",
 )
+@_peer_timeout
 def secondary(
     address: str,
     storage: str,
@@ -224,6 +281,7 @@ def secondary(
     quiet: float,
     reconnect_delay: tuple[float, float],
     max_compared_size: int,
+    peer_timeout: float,
     **tls: Any,
 ) -> None:
     """Replicate the primary at ADDRESS into a storage.
@@ -261,6 +319,7 @@ def secondary(
         quiet=quiet,
         max_compared_size=max_compared_size,
         tls=_tls_options(**tls),
+        peer_timeout=peer_timeout,
     )
 
 

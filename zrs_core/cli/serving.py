@@ -17,7 +17,6 @@ from ..progress import Progress, State
 from ..storage.primary import Primary
 from ..storage.secondary import Secondary
 from ..storage.snapshot import check_existing, check_existing_blobs
-from ..tls import TLSOptions
 from .output import Misconfigured, count, describe_last, logging_to, say, size
 from .progress import CatchUp, Meter, view
 from .signals import StopSignals
@@ -37,11 +36,11 @@ def serve_primary(
     listen: str,
     blobs: str | None,
     transport: str,
-    tls: TLSOptions | None,
-    poll_interval: float,
+    **options: Any,
 ) -> None:
     """Serve the storage that `source` names until SIGINT or SIGTERM.
 
+    :param options: those of `Primary`, as they are.
     :raises ConfigurationError: as `Primary` and `Target`; and where a path leads to nothing.
     :raises ListenError: the address cannot be listened on.
     """
@@ -58,11 +57,10 @@ def serve_primary(
                 listen,
                 blob_dir=blobs,
                 transport=transport,
-                tls=tls,
-                poll_interval=poll_interval,
+                **options,
             )
         with contextlib.closing(primary) as it:
-            # First of all lines, for those who wait for it to learn the port.
+            # Before all that happens then, for those who wait for it to learn the port.
             say(console, f"Serving {target} on {it.replication_address}")
             handler.setLevel(logging.INFO)
             stop.wait()
@@ -96,11 +94,11 @@ def follow_primary(
     reconnect_delay: tuple[float, float],
     until_caught_up: bool,
     quiet: float,
-    max_compared_size: int,
-    tls: TLSOptions | None,
+    **options: Any,
 ) -> None:
     """Replicate into what `destination` names until SIGINT or SIGTERM, or until it has caught up.
 
+    :param options: those of `Secondary`, as they are.
     :raises ConfigurationError: as `Secondary` and `Target`.
     :raises Misconfigured: the primary seems to refuse the storage.
     """
@@ -114,8 +112,7 @@ def follow_primary(
                 blob_dir=blobs,
                 transport=transport,
                 reconnect_delay=reconnect_delay,
-                max_compared_size=max_compared_size,
-                tls=tls,
+                **options,
             )
         with contextlib.closing(secondary):
             progress = secondary.progress

@@ -15,7 +15,10 @@ from ..addresses import Address, parse_address
 from ..errors import UnsuitableStorage
 from ..interfaces import IStorageSource
 from ..options import (
+    DEFAULT_HANDSHAKE_TIMEOUT,
+    DEFAULT_MAX_PEERS,
     DEFAULT_PEER_TIMEOUT,
+    DEFAULT_WRITE_TIMEOUT,
     ServiceOptions,
     check_poll_interval,
     check_seconds,
@@ -52,8 +55,16 @@ class Primary(StorageProxy):
     :param socket_mode: the permissions of a Unix socket.
     :param poll_interval: seconds between two looks at what others have committed; a FileStorage
         is written to through its primary alone, and does not need it.
+    :param max_peers: connections at once, at most; further ones are closed.
+    :param handshake_timeout: seconds from accepting a connection to the end of its valid greeting,
+        with TLS before it where there is TLS.
+    :param write_timeout: seconds after which a secondary is disconnected that takes nothing of
+        what it is sent.
+    :param require_tls: makes it an error to listen without TLS where other machines can connect;
+        without it that is a warning in the log.
     :raises ConfigurationError: an address that does not parse, an unknown transport, a storage
-        that cannot be replicated; nothing was opened or written.
+        that cannot be replicated, a setting out of range, an address that other machines reach
+        with `require_tls` and without TLS; nothing was opened or written.
     :raises ListenError: the address cannot be listened on.
     """
 
@@ -71,9 +82,22 @@ class Primary(StorageProxy):
         peer_timeout: float = DEFAULT_PEER_TIMEOUT,
         socket_mode: int = 0o600,
         poll_interval: float = DEFAULT_POLL_INTERVAL,
+        max_peers: int = DEFAULT_MAX_PEERS,
+        handshake_timeout: float = DEFAULT_HANDSHAKE_TIMEOUT,
+        write_timeout: float = DEFAULT_WRITE_TIMEOUT,
+        require_tls: bool = False,
     ) -> None:
         where = parse_address(address)
-        options = ServiceOptions(pickle_protocol, tls, peer_timeout, socket_mode)
+        options = ServiceOptions(
+            pickle_protocol,
+            tls,
+            peer_timeout,
+            socket_mode,
+            max_peers,
+            handshake_timeout,
+            write_timeout,
+            require_tls,
+        )
         make_listener = transports.listener_factory(transport)
         check_seconds("close_timeout", close_timeout)
         check_poll_interval(poll_interval)

@@ -48,13 +48,17 @@ from ..interfaces import (
 )
 from ..messages import NO_TID, Commit, PrimaryMessage, Store, Transaction
 from ..options import ClientOptions, ServiceOptions
+from ..refusals import TOLD
 from ..sessions import BATCH_SIZE, ReplicationClient, ReplicationService
-from .environments import DEADLINE, Environment, Server, SocketEnvironment
+from .environments import DEADLINE, End, Environment, Server, SocketEnvironment
 from .fakes import WHOLE, Sink, Source, greeting, stream
 
 _TID = b"\0" * 7 + b"\1"
 _STREAM = stream(WHOLE)
 _GREETING = greeting()
+
+# Seconds that a peer is given that will not use them.
+_SOON = 0.1
 
 Listen = Callable[..., Any]
 Connect = Callable[..., Any]
@@ -125,12 +129,14 @@ class TransportConformance:
         env.wait_for(lambda: open_files() <= files, "files to be closed")
         assert list(temporary.iterdir()) == []
 
-    def _listener(self, env: Environment, source: object, address: Address | None = None) -> Any:
+    def _listener(
+        self, env: Environment, source: object, address: Address | None = None, **options: Any
+    ) -> Any:
         service = ReplicationService(
             source,  # type: ignore[arg-type]
             address or env.address(),
             env.reactor,
-            ServiceOptions(tls=env.tls),
+            ServiceOptions(tls=env.tls, **options),
         )
         return transports.listener_factory(self.transport)(service)
 
@@ -139,8 +145,8 @@ class TransportConformance:
         """Starts a listener for a source; it is stopped in the end."""
         listeners = []
 
-        def start(source: object, address: Address | None = None) -> Any:
-            listener = self._listener(env, source, address)
+        def start(source: object, address: Address | None = None, **options: Any) -> Any:
+            listener = self._listener(env, source, address, **options)
             listener.start()
             listeners.append(listener)
             return listener
@@ -417,6 +423,129 @@ class TransportConformance:
         # A pool of threads may have grown to its bound, and ends with the listener.
         env.wait_for(lambda: threading.active_count() <= threads + 16, "threads to end")
 
+    # -- what a listener does not take from its peers
+
+    def test_a_connection_too_many_is_closed_and_the_others_go_on(
+        self, env: Environment, listen: Listen, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        source = Everyone(WHOLE)
+        address = listen(source, max_peers=2).address
+        peers = [env.dial(address), env.dial(address)]
+        for peer in peers:
+            peer.send(_GREETING)
+            assert peer.receive(len(_STREAM)) == _STREAM
+        closed_at_once(env, address)
+        env.wait_for(lambda: "max_peers allows no more" in caplog.text, "the log")
+        assert "refused (there are 2 connections already" in caplog.text
+        assert caplog.text.count("Connected") == 2
+        peers.pop().close()
+        env.wait_for(lambda: "Disconnected" in caplog.text, "the session to be closed")
+
+        def is_served() -> bool:
+            with contextlib.suppress(OSError):
+                peer = env.dial(address)
+                peer.send(_GREETING)
+                return peer.receive(len(_STREAM)) == _STREAM
+            return False
+
+        env.wait_for(is_served, "the place to be free")
+
+    @pytest.mark.parametrize("said", [b"", _GREETING[:-1]], ids=["nothing", "too little"])
+    def test_a_peer_that_does_not_greet_in_time_is_closed_and_the_others_stay(
+        self, said: bytes, env: Environment, listen: Listen, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        source = Source()
+        address = listen(source, handshake_timeout=_SOON).address
+        other = greeted_in_time(env, source, address, caplog)
+
+        def is_closed() -> bool:
+            with contextlib.suppress(OSError):
+                peer = env.dial(address)
+                if said:
+                    peer.send(said)
+                assert peer.receive(1) == b""
+            return f"refused (it sent no valid greeting within {_SOON} seconds)" in caplog.text
+
+        # On a busy machine TLS may not be over in time either.
+        env.wait_for(is_closed, "a peer to be refused")
+        source.batches.append(WHOLE)
+        source.waiting.pop()()
+        assert other.receive(len(_STREAM)) == _STREAM
+
+    def test_a_peer_that_takes_nothing_is_left(
+        self, env: Environment, listen: Listen, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        source = Flood(limit=4096)
+        peer = env.dial(listen(source, write_timeout=_SOON).address)
+        peer.send(_GREETING)
+        env.wait_for(lambda: source.closed, "the connection to be given up")
+        reason = f"Disconnected (it took nothing of what it was sent for {_SOON} seconds)"
+        env.wait_for(lambda: reason in caplog.text, "the log")
+        assert caplog.text.count("Disconnected") == 1
+
+    def test_stopping_does_not_wait_for_a_peer_that_takes_nothing(
+        self, env: Environment, listen: Listen
+    ) -> None:
+        source = Flood(limit=4096)
+        listener = listen(source, write_timeout=_SOON)
+        peer = env.dial(listener.address)
+        peer.send(_GREETING)
+        env.wait_for(lambda: source.readers, "the session to start")
+        before = env.now()
+        listener.stop(DEADLINE)
+        assert source.closed == 1
+        assert env.now() - before < DEADLINE / 2
+
+    @pytest.mark.long
+    def test_a_peer_that_takes_little_by_little_stays(
+        self, env: Environment, listen: Listen
+    ) -> None:
+        # One message that takes longer than the deadline, and never stands still for so long.
+        record = Store(b"\0" * 8, _TID, b"x" * 50_000_000)
+        messages: list[PrimaryMessage] = [Transaction(_TID), record, Commit()]
+        expected = stream(messages)
+        timeout, steady = 1.0, False
+        address = listen(Everyone(messages), write_timeout=timeout).address
+        while not steady:
+            peer = env.dial(address)
+            peer.send(_GREETING)
+            received = bytearray()
+            begin = last = env.now()
+            steady = True
+            while env.now() - begin < 2 * timeout:
+                received += peer.receive(min(1_000_000, len(expected) - len(received)))
+                pause = last + timeout / 20
+                env.wait_for(lambda: env.now() >= pause, "a pause")  # noqa: B023
+                # Otherwise the machine was busy elsewhere, and another attempt is due.
+                steady = steady and env.now() - last < timeout / 2
+                last = env.now()
+            received += peer.receive(len(expected) - len(received))
+            assert not steady or received == expected
+            peer.close()
+
+    def test_many_who_are_refused_make_a_few_lines_of_the_log(
+        self, env: Environment, listen: Listen, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        source = Source(WHOLE)
+        listener = listen(source)
+        for _ in range(2 * TOLD):
+            peer = env.dial(listener.address)
+            peer.send(b"GET / HTTP/1.1\r\n\r\n")
+            assert peer.receive(1) == b""
+            peer.close()
+        env.wait_for(lambda: caplog.text.count("Disconnected") == 2 * TOLD, "all to be closed")
+        errors = [each for each in caplog.records if each.levelno >= logging.ERROR]
+        assert len(errors) == TOLD
+        told = [each for each in caplog.records if each.levelno >= logging.INFO]
+        # Connected, refused, Closed, Disconnected; and one that is still under way.
+        assert len(told) <= 4 * (TOLD + 1)
+        peer = env.dial(listener.address)
+        peer.send(_GREETING)
+        assert peer.receive(len(_STREAM)) == _STREAM
+        peer.close()
+        listener.stop(0)
+        assert f"and {TOLD} more in the last minute" in caplog.text
+
     # -- a connector
 
     def test_a_connector_provides_its_interface(self, connect: Connect, server: Server) -> None:
@@ -676,6 +805,29 @@ class TransportConformance:
             for copy in copies:
                 env.wait_for(functools.partial(_is_whole, copy), f"round {round_number}")
                 copy.finished.clear()
+
+
+def closed_at_once(env: Environment, address: Address) -> None:
+    """Connect, and be sent away without a word; TLS may find out itself."""
+    with contextlib.suppress(OSError):
+        assert env.dial(address).receive(1) == b""
+
+
+def greeted_in_time(
+    env: Environment, source: Source, address: Address, caplog: pytest.LogCaptureFixture
+) -> End:
+    """A peer whose session has started; tried again where the machine was too busy for that."""
+    while True:
+        refused = caplog.text.count("refused (")
+        with contextlib.suppress(OSError):
+            peer = env.dial(address)
+            peer.send(_GREETING)
+        env.wait_for(
+            lambda: source.waiting or caplog.text.count("refused (") > refused,  # noqa: B023
+            "one or the other",
+        )
+        if source.waiting:
+            return peer
 
 
 class Started:

@@ -24,6 +24,7 @@ from ..interfaces import (
     IReplicationService,
     ISecondarySession,
 )
+from .limits import does_not_take, too_late, too_many
 
 #: Bytes that a receiver takes before it has read them, as a socket's buffer does.
 CAPACITY = 256 * 1024
@@ -162,6 +163,8 @@ class MemoryEnd:
         self.incoming = bytearray()
         #: Whether the other end has closed, and all that it sent has arrived.
         self.at_eof = False
+        #: When, by the network's clock, the other end last took some of what was written.
+        self.progress = 0.0
         self._outgoing = bytearray()
         self._closing = False
         self._open = True
@@ -171,9 +174,16 @@ class MemoryEnd:
         """Whether all that was written has been delivered."""
         return not self._outgoing
 
+    @property
+    def room(self) -> int:
+        """How many bytes it takes now."""
+        return CAPACITY - len(self.incoming)
+
     def write(self, data: bytes) -> None:
         """Send bytes; after `close` they are dropped, as on a socket."""
         if self._open and not self._closing:
+            if self.drained:
+                self.progress = self.network.now
             self._outgoing += data
 
     def read(self, size: int | None = None) -> bytes:
@@ -204,10 +214,10 @@ class MemoryEnd:
         if not self._open:
             return False
         happened = self.driver is not None and self.driver.turn()
-        room = CAPACITY - len(self.peer.incoming)
-        chunk = bytes(self._outgoing[: min(self.network.chunk_size, room)])
+        chunk = bytes(self._outgoing[: min(self.network.chunk_size, self.peer.room)])
         if chunk:
             del self._outgoing[: len(chunk)]
+            self.progress = self.network.now
             self.peer._receive(chunk)
             return True
         if self._closing and not self._outgoing:
@@ -271,10 +281,15 @@ def _check_no_tls(tls: object) -> None:
 class _PrimaryDriver:
     """Drives a primary's session: a batch whenever the one before has been delivered."""
 
-    def __init__(self, listener: Listener, end: MemoryEnd, session: IPrimarySession) -> None:
+    def __init__(self, listener: Listener, end: MemoryEnd) -> None:
         self._listener = listener
+        self._service = listener.service
         self._end = end
-        self._session = session
+        self._session: IPrimarySession = self._service.session(end.name)
+        self._open = True
+        # Whether a look at what the peer takes is planned.
+        self._watching = False
+        self._check_greeting_later()
         # Whether the session may have something: not so between an empty batch and a wake.
         self._ready = True
         self._closing = False
@@ -286,8 +301,42 @@ class _PrimaryDriver:
         self._session.receive_eof()
 
     def lost(self, reason: str) -> None:
+        self._open = False
         self._session.close(reason)
         self._listener.drivers.discard(self)
+
+    # While the clock is moved on nothing is delivered: what is on its way then is not late.
+
+    def _check_greeting_later(self) -> None:
+        self._end.network.call_later(self._service.handshake_timeout, self._check_greeting)
+
+    def _check_greeting(self) -> None:
+        if not self._open or self._session.started:
+            return
+        if not self._end.peer.drained:
+            self._check_greeting_later()
+        else:
+            self._service.refused(self._end.name, too_late(self._service))
+            self._end.cut("closed here")
+
+    def _watch(self) -> None:
+        if not self._watching:
+            self._watching = True
+            self._check_progress_in(self._service.write_timeout)
+
+    def _check_progress_in(self, seconds: float) -> None:
+        self._end.network.call_later(seconds, self._check_progress)
+
+    def _check_progress(self) -> None:
+        if not self._open or self._end.drained:
+            self._watching = False
+            return
+        timeout = self._service.write_timeout
+        left = self._end.progress + timeout - self._end.network.now
+        if left > 0 or self._end.peer.room:
+            self._check_progress_in(left if left > 0 else timeout)
+        else:
+            self._end.cut(does_not_take(self._service))
 
     def close(self) -> None:
         """Close once the secondary has caught up."""
@@ -306,6 +355,7 @@ class _PrimaryDriver:
         chunks = self._session.produce()
         if chunks:
             self._end.write(b"".join(chunks))
+            self._watch()
         elif self._closing or self._session.finished:
             self._end.close()
         else:
@@ -326,8 +376,8 @@ class Listener:
 
     def __init__(self, service: IReplicationService) -> None:
         self.address = service.address
+        self.service = service
         self.drivers: set[_PrimaryDriver] = set()
-        self._service = service
         self._network = _network_of(service.reactor)
         self._stopped = False
         _check_no_tls(service.tls)
@@ -338,7 +388,11 @@ class Listener:
         self._network.add_acceptor(self.address, self)
 
     def accepted(self, end: MemoryEnd) -> None:
-        driver = _PrimaryDriver(self, end, self._service.session(end.name))
+        if len(self.drivers) >= self.service.max_peers:
+            self.service.refused(end.name, too_many(self.service))
+            end.close()
+            return
+        driver = _PrimaryDriver(self, end)
         self.drivers.add(driver)
         end.driver = driver
 
@@ -353,6 +407,7 @@ class Listener:
         self._network.run()
         for driver in list(self.drivers):
             driver.abort()
+        self.service.stopped()
 
 
 class _SecondaryDriver:

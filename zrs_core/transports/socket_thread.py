@@ -14,6 +14,7 @@ import os
 import selectors
 import socket
 import ssl
+import struct
 import threading
 import time
 import traceback
@@ -27,15 +28,18 @@ from ..errors import ConfigurationError, ListenError
 from ..interfaces import (
     IConnector,
     IListener,
+    IPrimarySession,
     IReplicationClient,
     IReplicationService,
     ISecondarySession,
 )
 from ..tls import PeerRefused, TLSOptions, certificate_names, describe_error
+from .limits import does_not_take, too_late, too_many
 from .sockets import (
     BACKLOG,
     CONNECT_TIMEOUT,
     READ_SIZE,
+    check_exposure,
     connect_argument,
     is_readable,
     look_up,
@@ -57,6 +61,12 @@ _PRIMARY_READ_SIZE = 4096
 
 #: Chunks that one system call sends at most (IOV_MAX is 1024 on Linux).
 _CHUNKS = 512
+
+#: Bytes that TLS is given to send at once.
+_TLS_SIZE = 256 * 1024
+
+#: Makes closing a reset.
+_NO_LINGER = struct.pack("ii", 1, 0)
 
 _READ = selectors.EVENT_READ
 _WRITE = selectors.EVENT_WRITE
@@ -124,11 +134,18 @@ class _Channel:
         self.socket = connection
         self._waiter = waiter
         self._outgoing: list[memoryview] = []
+        #: When, by `time.monotonic()`, the system last took some of what is to be sent.
+        self.progress = 0.0
 
     def start_tls(
-        self, tls: TLSOptions, context: ssl.SSLContext, stopped: Callable[[], bool], **wrap: Any
+        self,
+        tls: TLSOptions,
+        context: ssl.SSLContext,
+        deadline: float,
+        stopped: Callable[[], bool],
+        **wrap: Any,
     ) -> None:
-        """Shake hands, within `CONNECT_TIMEOUT`.
+        """Shake hands, until the `deadline` by `time.monotonic()`.
 
         :raises OSError: the handshake failed (`ssl.SSLError` is one), or took too long.
         :raises PeerRefused: the peer's name is not listed.
@@ -139,7 +156,6 @@ class _Channel:
         except OSError as error:
             _close_what_is_left_open(error)
             raise
-        deadline = time.monotonic() + CONNECT_TIMEOUT
         while True:
             try:
                 self.socket.do_handshake()
@@ -166,6 +182,8 @@ class _Channel:
         if isinstance(self.socket, ssl.SSLSocket):
             # It makes at least one record of each.
             chunks = [b"".join(chunks)]
+        if self.drained:
+            self.progress = time.monotonic()
         self._outgoing += [memoryview(chunk) for chunk in chunks if chunk]
 
     def wait(self, events: int, timeout: float | None) -> int:
@@ -187,7 +205,8 @@ class _Channel:
         try:
             while self._outgoing:
                 if isinstance(self.socket, ssl.SSLSocket):
-                    sent = self.socket.send(self._outgoing[0])
+                    # It tells of progress only when it has sent all that it was given.
+                    sent = self.socket.send(self._outgoing[0][:_TLS_SIZE])
                 else:
                     sent = self.socket.sendmsg(self._outgoing[:_CHUNKS])
                 self._forget(sent)
@@ -195,6 +214,7 @@ class _Channel:
             pass
 
     def _forget(self, sent: int) -> None:
+        self.progress = time.monotonic()
         done = 0
         for chunk in self._outgoing:
             if sent < len(chunk):
@@ -233,6 +253,10 @@ class _Channel:
     def close(self) -> None:
         if isinstance(self.socket, ssl.SSLSocket) and self.drained:
             self._say_goodbye(self.socket)
+        if not self.drained:
+            # What the peer has not taken would stay in the system's memory.
+            with contextlib.suppress(OSError):
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self.socket.close()
 
 
@@ -251,6 +275,7 @@ class _PrimaryThread:
         self._listener = listener
         self._service = listener.service
         self._peer = peer_name(connection)
+        self._deadline = time.monotonic() + self._service.handshake_timeout
         self._waiter = _Waiter()
         self._channel = _Channel(connection, self._waiter)
         # Whether the session may have something: not so between an empty batch and a wake; and
@@ -302,6 +327,7 @@ class _PrimaryThread:
             self._channel.start_tls(
                 tls,
                 tls.server_context(),
+                self._deadline,
                 lambda: self._aborted or self._finishing,
                 server_side=True,
             )
@@ -344,8 +370,12 @@ class _PrimaryThread:
                     else:
                         session.wait(self._wake)
                 channel.flush()
+                left = self._time_left(session)
+                if left is not None and left <= 0:
+                    reason = self._overdue(session)
+                    break
                 asks = session.started and self._ready and channel.drained and not half_closed
-                rest = self._rest() if asks else None
+                rest = self._rest() if asks else left
                 events = _READ
                 if rest is not None or not asks:
                     events = channel.wait(_READ if channel.drained else _READ | _WRITE, rest)
@@ -359,6 +389,20 @@ class _PrimaryThread:
             reason = str(error)
         finally:
             session.close(reason)
+
+    def _time_left(self, session: IPrimarySession) -> float | None:
+        """Seconds in which the peer must do what is waited for; None if that is nothing."""
+        if not session.started:
+            return self._deadline - time.monotonic()
+        if not self._channel.drained:
+            return self._channel.progress + self._service.write_timeout - time.monotonic()
+        return None
+
+    def _overdue(self, session: IPrimarySession) -> str:
+        if session.started:
+            return does_not_take(self._service)
+        self._service.refused(self._peer, too_late(self._service))
+        return "closed here"
 
 
 @implementer(IListener)
@@ -375,6 +419,8 @@ class Listener:
         self._stopping = False
 
     def start(self) -> None:
+        service = self.service
+        check_exposure(self.address, tls=service.tls, require_tls=service.require_tls)
         listening = self._listen()
         self._waiter = _Waiter()
         self._thread = threading.Thread(
@@ -431,6 +477,10 @@ class Listener:
             log.error("%s: cannot accept a connection: %s", self.address, error)
             self._waiter.wait(None, 0, _ACCEPT_PAUSE)
             return
+        if len(self._connections) >= self.service.max_peers:
+            self.service.refused(peer_name(connection), too_many(self.service))
+            connection.close()
+            return
         try:
             tune(connection, self.service.peer_timeout)
             accepted = _PrimaryThread(self, connection)
@@ -466,6 +516,7 @@ class Listener:
             connection.thread.join(max(0, deadline - time.monotonic()))
             connection.abort()
             connection.thread.join()
+        self.service.stopped()
 
 
 def _place_to_listen(address: Address) -> tuple[int, tuple[Any, ...]]:
@@ -579,7 +630,11 @@ class Connector:
         if tls is None:
             return
         channel.start_tls(
-            tls, tls.client_context(), self._interrupted, server_hostname=tls.host_of(address)
+            tls,
+            tls.client_context(),
+            time.monotonic() + CONNECT_TIMEOUT,
+            self._interrupted,
+            server_hostname=tls.host_of(address),
         )
 
     def _follow(self, channel: _Channel, session: ISecondarySession) -> None:

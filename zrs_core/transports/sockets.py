@@ -1,7 +1,9 @@
-"""What transports over sockets share: time-outs, Unix sockets, looking names up."""
+"""What transports over sockets share: time-outs, Unix sockets, looking names up, exposure."""
 
 from __future__ import annotations
 
+import ipaddress
+import logging
 import os
 import select
 import socket
@@ -9,12 +11,14 @@ import stat
 from typing import Any
 
 from ..addresses import Address, TCPAddress, UnixAddress
-from ..errors import ListenError
+from ..errors import Exposed, ListenError
+
+log = logging.getLogger("zrs_core.primary")
 
 #: Bytes that one read takes from the network at most; applied in one go.
 READ_SIZE = 1024 * 1024
 
-#: Seconds within which a connection attempt, or a TLS handshake, must succeed.
+#: Seconds within which a secondary's attempt to connect, or its TLS handshake, must succeed.
 CONNECT_TIMEOUT = 30.0
 
 #: Seconds that a peer has to take what was sent before a connection is closed.
@@ -73,6 +77,44 @@ def look_up(address: Address) -> list[tuple[int, tuple[Any, ...]]]:
     host = address.host or "localhost"
     found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM)
     return [(family, where) for family, _, _, _, where in found]
+
+
+def check_exposure(address: Address, *, tls: object, require_tls: bool) -> None:
+    """Warn of an address where other machines can connect, if there is no TLS.
+
+    A name stands for all addresses that it has now; one that has none is left to whoever listens.
+
+    :raises Exposed: it is one, and `require_tls` is true.
+    """
+    if tls is not None or not _is_exposed(address):
+        return
+    risk = (
+        f"{address} can be reached from other machines, and there is no TLS: whoever connects can "
+        "read the whole database, and whoever is on the way can read and change what secondaries "
+        "get"
+    )
+    remedy = "give it TLS, or listen on 127.0.0.1 or a Unix socket"
+    if require_tls:
+        raise Exposed(f"{risk}; require_tls forbids that: {remedy}")
+    log.warning("%s; %s, or let a firewall see to it", risk, remedy)
+
+
+def _is_exposed(address: Address) -> bool:
+    if isinstance(address, UnixAddress):
+        return False
+    if not address.host:
+        return True
+    try:
+        places = look_up(address)
+    except OSError:
+        return False
+    return not all(_is_loopback(place[0]) for _, place in places)
+
+
+def _is_loopback(host: str) -> bool:
+    number = ipaddress.ip_address(host)
+    # An IPv4 address within an IPv6 one is told from others by Python 3.13 alone.
+    return (getattr(number, "ipv4_mapped", None) or number).is_loopback
 
 
 def remove_stale_socket(address: UnixAddress) -> None:

@@ -50,12 +50,14 @@ from ..interfaces import (
     ISecondarySession,
 )
 from ..tls import PeerRefused, TLSOptions, describe_error
+from .limits import does_not_take, too_late, too_many
 from .reactors import Loop, acquire
 from .sockets import (
     BACKLOG,
     CLOSE_TIMEOUT,
     CONNECT_TIMEOUT,
     READ_SIZE,
+    check_exposure,
     is_readable,
     look_up,
     peer_name,
@@ -79,7 +81,12 @@ class _Connection(Protocol, ABC):
     read_size: int
 
     def __init__(
-        self, loop: Loop, tls: Any, peer_timeout: float, before: Deferred[None] | None = None
+        self,
+        loop: Loop,
+        tls: Any,
+        peer_timeout: float,
+        handshake_timeout: float,
+        before: Deferred[None] | None = None,
     ) -> None:
         self.loop = loop
         #: Fires, with None, when the connections before this one are closed, if they matter.
@@ -93,9 +100,11 @@ class _Connection(Protocol, ABC):
         self.lost = False
         self._tls = tls
         self._peer_timeout = peer_timeout
+        self._handshake_timeout = handshake_timeout
         self._turns = DeferredLock()
         self._refusal: str | None = None
         self._deadline: Any = None
+        self._closing = False
 
     @abstractmethod
     def open_session(self) -> None:
@@ -105,25 +114,28 @@ class _Connection(Protocol, ABC):
     def refuse(self, reason: str) -> None:
         """The peer is not who it should be, or speaks no TLS."""
 
+    def below(self) -> Any:
+        """The transport that has the socket."""
+        return self.transport if self._tls is None else self.transport.transport
+
     def connectionMade(self) -> None:
-        below = self.transport if self._tls is None else self.transport.transport
+        below = self.below()
         below.bufferSize = self.read_size
         self.handle = below.getHandle()
         self.peer = peer_name(self.handle)
         # A peer that has left already has no settings any more; its end follows.
         with contextlib.suppress(OSError):
             tune(self.handle, self._peer_timeout)
+        self.set_deadline(self._handshake_timeout, self.too_late)
         if self._tls is None:
             self.open_session()
-        else:
-            self._deadline = self.loop.reactor.callLater(CONNECT_TIMEOUT, self._too_late)
 
-    def _too_late(self) -> None:
+    def too_late(self) -> None:
+        """The handshake is not over in time."""
         self._refusal = "TLS: the handshake took too long"
-        self.transport.abortConnection()
+        self.abort()
 
     def handshakeCompleted(self) -> None:
-        self._deadline.cancel()
         try:
             self._tls.check_peer(self.transport)
         except PeerRefused as error:
@@ -151,20 +163,31 @@ class _Connection(Protocol, ABC):
 
     def abort_later(self) -> None:
         """Close the connection in `CLOSE_TIMEOUT` seconds, if it is still there."""
-        if not (self.lost or self._deadline_set()):
-            self._deadline = self.loop.reactor.callLater(CLOSE_TIMEOUT, self.abort)
+        if not (self.lost or self._closing):
+            self._closing = True
+            self.set_deadline(CLOSE_TIMEOUT, self.abort)
 
     def abort(self) -> None:
         """Close at once."""
         self.transport.abortConnection()
 
-    def _deadline_set(self) -> bool:
+    def set_deadline(self, seconds: float, function: Callable[[], object]) -> None:
+        """Call `function` in so many seconds, in the place of what was to be called."""
+        self.cancel_deadline()
+        self._deadline = self.loop.reactor.callLater(seconds, function)
+
+    def cancel_deadline(self) -> None:
+        """What was waited for has come."""
+        if self.deadline_set():
+            self._deadline.cancel()
+
+    def deadline_set(self) -> bool:
+        """Whether anything is waited for."""
         return self._deadline is not None and bool(self._deadline.active())
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         self.lost = True
-        if self._deadline_set():
-            self._deadline.cancel()
+        self.cancel_deadline()
         if self.session is None:
             self.refuse(self._refusal or self.describe(reason))
             closing: Deferred[Any] = self.before
@@ -192,12 +215,28 @@ class _PrimaryConnection(_Connection):
     session: IPrimarySession | None
 
     def __init__(self, loop: Loop, tls: Any, service: IReplicationService) -> None:
-        super().__init__(loop, tls, service.peer_timeout)
+        super().__init__(loop, tls, service.peer_timeout, service.handshake_timeout)
         self._service = service
         self._producing = False
         self._paused = False
         self._resting = False
         self._finishing = False
+        # When, by the reactor's clock, the system last took some of what is to be sent.
+        self._progress = 0.0
+        self._stalled = False
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        below = self.below()
+        self._send_some = below.writeSomeData
+        # Only this knows how far a single large record has come.
+        below.writeSomeData = self._write_some_data
+
+    def _write_some_data(self, data: bytes) -> Any:
+        sent = self._send_some(data)
+        if sent:
+            self._progress = self.loop.reactor.seconds()
+        return sent
 
     def open_session(self) -> None:
         self.session = self._service.session(self.peer)
@@ -206,6 +245,16 @@ class _PrimaryConnection(_Connection):
 
     def refuse(self, reason: str) -> None:
         self._service.refused(self.peer, reason)
+
+    def too_late(self) -> None:
+        if self.session is None:
+            super().too_late()
+        else:
+            self._service.refused(self.peer, too_late(self._service))
+            self.abort()
+
+    def describe(self, reason: Failure) -> str:
+        return does_not_take(self._service) if self._stalled else super().describe(reason)
 
     def dataReceived(self, data: bytes) -> None:
         session = self.session
@@ -216,12 +265,26 @@ class _PrimaryConnection(_Connection):
         if session.finished:
             self.close()
         elif session.started and not started:
+            self.cancel_deadline()
             self.transport.registerProducer(self, True)
             self._produce()
 
     def pauseProducing(self) -> None:
         """The transport has enough to send for now (IPushProducer)."""
         self._paused = True
+        self._progress = self.loop.reactor.seconds()
+        if not self.deadline_set():
+            self.set_deadline(self._service.write_timeout, self._check_progress)
+
+    def _check_progress(self) -> None:
+        if not self._paused:
+            return
+        left = self._progress + self._service.write_timeout - self.loop.reactor.seconds()
+        if left > 0:
+            self.set_deadline(left, self._check_progress)
+        else:
+            self._stalled = True
+            self.abort()
 
     def resumeProducing(self) -> None:
         """The transport has sent all that it had (IPushProducer)."""
@@ -302,7 +365,9 @@ class Listener:
         self._stopped = False
 
     def start(self) -> None:
-        _check_tls_packages(self._service.tls)
+        tls = self._service.tls
+        _check_tls_packages(tls)
+        check_exposure(self.address, tls=tls, require_tls=self._service.require_tls)
         if isinstance(self.address, UnixAddress):
             remove_stale_socket(self.address)
             # When Twisted itself finds that it cannot bind a socket, it leaves it open.
@@ -336,16 +401,24 @@ class Listener:
             self.address = TCPAddress(self.address.host, port.getHost().port)
 
     def _accept(self, addr: Any) -> Any:
+        if len(self._connections) >= self._service.max_peers:
+            self._service.refused(self._describe_address(addr), too_many(self._service))
+            return None
         tls = self._service.tls
         if tls is None:
             return self._connection(None)
         try:
             connections = _tls_connections(tls, None)
         except ConfigurationError as error:
-            self._service.refused(_describe_address(addr), f"TLS: {error}")
+            self._service.refused(self._describe_address(addr), f"TLS: {error}")
             return None
         factory = _Factory(lambda _: self._connection(connections))
         return _behind_tls(connections, False, factory, self._loop).buildProtocol(addr)
+
+    def _describe_address(self, addr: Any) -> str:
+        if isinstance(self.address, UnixAddress):
+            return f"unix:{self.address}"
+        return str(TCPAddress(addr.host, addr.port))
 
     def _connection(self, tls: Any) -> _PrimaryConnection:
         connection = _PrimaryConnection(self._loop, tls, self._service)
@@ -358,6 +431,7 @@ class Listener:
             self._stopped = True
             self._loop.call(self._stop, timeout)
             self._loop.close()
+            self._service.stopped()
 
     def _stop(self, timeout: float) -> Deferred[Any]:
         waits: list[Deferred[Any]] = [maybeDeferred(self._port.stopListening)]
@@ -381,12 +455,13 @@ class _SecondaryConnection(_Connection):
     def __init__(
         self, loop: Loop, tls: Any, client: IReplicationClient, before: Deferred[None]
     ) -> None:
-        super().__init__(loop, tls, client.peer_timeout, before)
+        super().__init__(loop, tls, client.peer_timeout, CONNECT_TIMEOUT, before)
         self._client = client
         self._keep_alive: Any = None
         self._leaving = False
 
     def open_session(self) -> None:
+        self.cancel_deadline()
         self.session = self._client.session(str(self._client.address))
         # Not in a thread that would wait: enough of them would leave none for what they wait for.
         self.before.addCallback(self._ask_for_greeting)
@@ -602,10 +677,6 @@ def _behind_tls(connections: Any, is_client: bool, factory: Factory, loop: Loop)
 
     # Without a clock of its own it would wait for the global reactor to send anything.
     return TLSMemoryBIOFactory(connections, is_client, factory, loop.reactor)
-
-
-def _describe_address(address: Any) -> str:
-    return str(TCPAddress(address.host, address.port)) if hasattr(address, "port") else "unix"
 
 
 class _Factory(Factory):

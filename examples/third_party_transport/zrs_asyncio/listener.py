@@ -11,7 +11,8 @@ from zope.interface import implementer
 from zrs_core.addresses import TCPAddress
 from zrs_core.errors import ListenError
 from zrs_core.interfaces import IListener, IPrimarySession, IReplicationService
-from zrs_core.transports.sockets import peer_name, tune
+from zrs_core.transports.limits import does_not_take, too_late, too_many
+from zrs_core.transports.sockets import check_exposure, peer_name, tune
 
 from .loops import LoopThread, check
 
@@ -31,6 +32,7 @@ class Listener:
         self._timeout = 0.0
 
     def start(self) -> None:
+        check_exposure(self.address, tls=None, require_tls=self.service.require_tls)
         host, port = self.address
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
@@ -47,6 +49,7 @@ class Listener:
             self._thread.call(self._stop)
             self._thread.join()
             self._thread = None
+            self.service.stopped()
 
     def _stop(self) -> None:
         self.stopping = True
@@ -86,6 +89,10 @@ class Listener:
             loop.remove_reader(self._listening)
             loop.call_later(0.1, self._accept_later)
             return
+        if len(self._connections) >= self.service.max_peers:
+            self.service.refused(peer_name(accepted), too_many(self.service))
+            accepted.close()
+            return
         connection = _Connection(self, accepted)
         task = asyncio.create_task(connection.serve())
         self._connections[task] = connection
@@ -99,11 +106,13 @@ class _Connection:
         #: Set when there may be something to do for `_send`.
         self.more = asyncio.Event()
         self._listener = listener
+        self._service = listener.service
+        self._peer = peer_name(accepted)
         self._socket = accepted
         self._loop = asyncio.get_running_loop()
         self._reason = "closed here"
         self._said_all = self._aborted = False
-        self._session: IPrimarySession = listener.service.session(peer_name(accepted))
+        self._session: IPrimarySession = self._service.session(self._peer)
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
 
@@ -116,15 +125,17 @@ class _Connection:
     async def serve(self) -> None:
         # A peer that has left already has no settings any more; its end follows.
         with contextlib.suppress(OSError):
-            tune(self._socket, self._listener.service.peer_timeout)
+            tune(self._socket, self._service.peer_timeout)
         self._reader, self._writer = await asyncio.open_connection(sock=self._socket)
         # With this, `drain` returns only when all that was written has been sent.
         self._writer.transport.set_write_buffer_limits(0)
         reading = asyncio.create_task(self._read())
+        deadline = self._loop.call_later(self._service.handshake_timeout, self._check_greeting)
         try:
             await self._send()
         except OSError as error:
             self._reason = str(error)
+        deadline.cancel()
         if not self._said_all:
             self._writer.close()
         await reading
@@ -143,7 +154,8 @@ class _Connection:
             if not (data or self._aborted or self._writer.is_closing()):
                 self._reason = "closed by the other end"
         except OSError as error:
-            self._reason = str(error)
+            if not self._aborted:
+                self._reason = str(error)
         self._session.receive_eof()
         self.more.set()
         # Whoever waits for `drain` now waits in vain.
@@ -159,7 +171,7 @@ class _Connection:
             if chunks:
                 # Not `writelines`: in Python 3.12 and 3.13.0 it does not make `drain` wait.
                 self._writer.write(b"".join(chunks))
-                await self._writer.drain()
+                await self._drain()
             elif stopping:
                 if session.started and not session.finished:
                     # The peer closes when it has read the end. Closing here, with something of
@@ -171,6 +183,24 @@ class _Connection:
                 if session.started:
                     session.wait(self._wake)
                 await self.more.wait()
+
+    def _check_greeting(self) -> None:
+        if not self._session.started:
+            self._service.refused(self._peer, too_late(self._service))
+            self.abort()
+
+    async def _drain(self) -> None:
+        """Wait until all is sent, for as long as the peer takes some of it."""
+        transport = self._writer.transport
+        left, before = transport.get_write_buffer_size(), None
+        while left and left != before:
+            before = left
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._writer.drain(), self._service.write_timeout)
+            left = transport.get_write_buffer_size()
+        if left:
+            self.abort()
+            raise ConnectionAbortedError(does_not_take(self._service))
 
     def _wake(self) -> None:
         """There is more: called by whatever thread has committed, perhaps after the loop's end."""
