@@ -13,10 +13,13 @@ import trustme
 
 from zrs_core.tls import TLSOptions
 
+# Not that of a single test: they are made once.
+_TEMPORARY = tempfile.gettempdir()
+
 
 @functools.cache
 def _directory() -> Path:
-    path = tempfile.mkdtemp(prefix="zrs-certificates")
+    path = tempfile.mkdtemp(prefix="zrs-certificates", dir=_TEMPORARY)
     atexit.register(shutil.rmtree, path, ignore_errors=True)
     return Path(path)
 

@@ -1,13 +1,35 @@
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest.register_assert_rewrite("zrs_core.testing.conformance")
+from .leaks import belongings, leaks, own_temporary_directory
+
+# All that is here, and not the tests alone: with -O nothing else is asserted.
+_HERE = {path.stem for path in Path(__file__).parent.iterdir()} - {"__init__", "conftest", "leaks"}
+pytest.register_assert_rewrite("zrs_core.testing", *(f"tests.{name}" for name in _HERE))
 
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_temporary_directory(tmp_path_factory):
+    # pytest's own stays where it is.
+    tmp_path_factory.getbasetemp()
+    with own_temporary_directory():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind():
+    """Every test ends with the threads, the descriptors and the temporary files it began with."""
+    before = belongings()
+    yield
+    left = leaks(before)
+    assert not left, "left behind: " + ", ".join(left)
 
 
 @pytest.fixture(scope="session")

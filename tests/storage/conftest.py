@@ -29,8 +29,8 @@ def open_primary(network, tmp_path):
         return opened[-1]
 
     yield open_it
-    for each in opened:
-        each.close()
+    while opened:
+        opened.pop(0).close()
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ def open_secondary(network, tmp_path):
         return opened[-1]
 
     yield open_it
-    for each in opened:
-        each.close()
+    while opened:
+        opened.pop(0).close()
 
 
 @pytest.fixture
@@ -57,5 +57,5 @@ def database():
 
     yield open_it
     transaction.abort()
-    for each in opened:
-        each.close()
+    while opened:
+        opened.pop(0).close()

@@ -61,9 +61,7 @@ class Connector:
     async def _connect(self) -> None:
         try:
             host, port = check(self._client.address, None)
-            # The name is looked up anew, and each of its addresses tried.
-            opening = asyncio.open_connection(host or "localhost", port, limit=READ_SIZE)
-            connecting = asyncio.create_task(asyncio.wait_for(opening, CONNECT_TIMEOUT))
+            connecting = asyncio.create_task(_open(host or "localhost", port))
             self._leave = connecting.cancel
             reader, writer = await connecting
         except asyncio.CancelledError:
@@ -105,3 +103,9 @@ class Connector:
 
         if self._client.keep_alive_delay:
             asyncio.get_running_loop().call_later(self._client.keep_alive_delay, due)
+
+
+async def _open(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    # The name is looked up anew, and each of its addresses tried.
+    opening = asyncio.open_connection(host, port, limit=READ_SIZE)
+    return await asyncio.wait_for(opening, CONNECT_TIMEOUT)
