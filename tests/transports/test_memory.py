@@ -9,6 +9,7 @@ from ZODB.blob import Blob
 from zrs_core import Primary, Secondary
 from zrs_core.addresses import TCPAddress
 from zrs_core.errors import ConfigurationError, ListenError
+from zrs_core.messages import Store
 from zrs_core.options import ClientOptions
 from zrs_core.sessions import ReplicationClient, ReplicationService
 from zrs_core.testing import WHOLE, Peer, Sink, Source, greeting
@@ -50,6 +51,23 @@ class TestConformance(TransportConformance):
 
     def environment(self):
         return MemoryEnvironment()
+
+
+def test_nothing_is_planned_any_more_for_what_is_closed(network):
+    """What is planned is kept by the network, which may be that of the process."""
+    source = Source(WHOLE)
+    listener = listen(network, source)
+    connectors = [connect(network, Sink(), keep_alive_delay=5) for _ in range(3)]
+    lazy = network.connect(ADDRESS)
+    lazy.write(greeting())
+    source.batches.append([Store(b"\0" * 8, b"\0" * 7 + b"\1", b"x" * CAPACITY)])
+    network.run()
+    assert network._timers
+    connectors[0].reconnect()
+    listener.stop(0)
+    for each in connectors:
+        each.stop()
+    assert network._timers == []
 
 
 class TestByHand:

@@ -142,9 +142,20 @@ class MemoryNetwork:
     def free_port(self) -> int:
         return next(self._ports)
 
-    def call_later(self, delay: float, function: Callable[[], None]) -> None:
-        """Call `function` once the clock has moved on by `delay` seconds."""
-        heapq.heappush(self._timers, (self.now + delay, next(self._timer_order), function))
+    def call_later(self, delay: float, function: Callable[[], None]) -> Callable[[], None]:
+        """Call `function` once the clock has moved on by `delay` seconds.
+
+        Calling the result before that forgets it.
+        """
+        timer = (self.now + delay, next(self._timer_order), function)
+        heapq.heappush(self._timers, timer)
+
+        def cancel() -> None:
+            if timer in self._timers:
+                self._timers.remove(timer)
+                heapq.heapify(self._timers)
+
+        return cancel
 
     def forget(self, end: MemoryEnd) -> None:
         if end in self._ends:
@@ -286,9 +297,8 @@ class _PrimaryDriver:
         self._service = listener.service
         self._end = end
         self._session: IPrimarySession = self._service.session(end.name)
-        self._open = True
-        # Whether a look at what the peer takes is planned.
-        self._watching = False
+        # A look at what the peer takes, if one is planned.
+        self._watch: Callable[[], None] | None = None
         self._check_greeting_later()
         # Whether the session may have something: not so between an empty batch and a wake.
         self._ready = True
@@ -301,35 +311,32 @@ class _PrimaryDriver:
         self._session.receive_eof()
 
     def lost(self, reason: str) -> None:
-        self._open = False
+        self._forget_greeting()
+        if self._watch is not None:
+            self._watch()
         self._session.close(reason)
         self._listener.drivers.discard(self)
 
     # While the clock is moved on nothing is delivered: what is on its way then is not late.
 
     def _check_greeting_later(self) -> None:
-        self._end.network.call_later(self._service.handshake_timeout, self._check_greeting)
+        self._forget_greeting = self._end.network.call_later(
+            self._service.handshake_timeout, self._check_greeting
+        )
 
     def _check_greeting(self) -> None:
-        if not self._open or self._session.started:
-            return
         if not self._end.peer.drained:
             self._check_greeting_later()
-        else:
+        elif not self._session.started:
             self._service.refused(self._end.name, too_late(self._service))
             self._end.cut("closed here")
 
-    def _watch(self) -> None:
-        if not self._watching:
-            self._watching = True
-            self._check_progress_in(self._service.write_timeout)
-
     def _check_progress_in(self, seconds: float) -> None:
-        self._end.network.call_later(seconds, self._check_progress)
+        self._watch = self._end.network.call_later(seconds, self._check_progress)
 
     def _check_progress(self) -> None:
-        if not self._open or self._end.drained:
-            self._watching = False
+        self._watch = None
+        if self._end.drained:
             return
         timeout = self._service.write_timeout
         left = self._end.progress + timeout - self._end.network.now
@@ -355,7 +362,8 @@ class _PrimaryDriver:
         chunks = self._session.produce()
         if chunks:
             self._end.write(b"".join(chunks))
-            self._watch()
+            if self._watch is None:
+                self._check_progress_in(self._service.write_timeout)
         elif self._closing or self._session.finished:
             self._end.close()
         else:
@@ -418,7 +426,6 @@ class _SecondaryDriver:
         self._end = end
         self._session = session
         self._greeted = False
-        self._lost = False
         end.write(session.greeting())
 
     def received(self, data: bytes) -> None:
@@ -428,7 +435,6 @@ class _SecondaryDriver:
         self._session.receive_eof()
 
     def lost(self, reason: str) -> None:
-        self._lost = True
         self._session.close(reason)
         self._connector.lost()
 
@@ -437,13 +443,11 @@ class _SecondaryDriver:
             self._end.close()
         return False
 
-    def keep_alive(self) -> bool:
-        """Whether there is still somebody to say it to."""
+    def keep_alive(self) -> None:
         # While the greeting is not delivered, no time has passed for the other end.
         self._greeted = self._greeted or self._end.drained
-        if self._greeted and not self._lost:
+        if self._greeted:
             self._end.write(self._session.keep_alive())
-        return not self._lost
 
     def close(self) -> None:
         self._end.cut("closed here")
@@ -461,15 +465,15 @@ class Connector:
         self._network = _network_of(client.reactor)
         _check_no_tls(client.tls)
         self._driver: _SecondaryDriver | None = None
-        # The attempts that were planned before another one was made in their place are void.
-        self._attempts = 0
+        # What is planned: another attempt, or to say that it is there.
+        self._forget_plan: Callable[[], object] = bool
         self._stopped = False
 
     def start(self) -> None:
         self._connect()
 
     def _connect(self) -> None:
-        self._attempts += 1
+        self._forget_plan()
         try:
             self._network.connect_driver(self._client.address, self._drive)
         except ConnectionRefusedError as error:
@@ -485,24 +489,19 @@ class Connector:
 
     def _keep_alive_later(self, driver: _SecondaryDriver) -> None:
         def due() -> None:
-            if driver.keep_alive():
-                self._keep_alive_later(driver)
+            driver.keep_alive()
+            self._keep_alive_later(driver)
 
-        self._network.call_later(self._client.keep_alive_delay, due)
+        self._forget_plan = self._network.call_later(self._client.keep_alive_delay, due)
 
     def lost(self) -> None:
         self._driver = None
+        self._forget_plan()
         if not self._stopped:
             self._retry()
 
     def _retry(self) -> None:
-        attempts = self._attempts
-
-        def due() -> None:
-            if self._attempts == attempts and not self._stopped:
-                self._connect()
-
-        self._network.call_later(self._client.retry_delay(), due)
+        self._forget_plan = self._network.call_later(self._client.retry_delay(), self._connect)
 
     def reconnect(self) -> None:
         if self._stopped:
@@ -513,5 +512,6 @@ class Connector:
 
     def stop(self) -> None:
         self._stopped = True
+        self._forget_plan()
         if self._driver is not None:
             self._driver.close()
