@@ -18,6 +18,8 @@ DEADLINE = 60.0
 # A file that was not closed is a warning.
 _PATIENCE = 0.5
 
+_DESCRIPTORS = "/proc/self/fd"
+
 # Twisted opens it once, to have a descriptor to give up when there are no others.
 _KEPT = f"descriptor of {os.devnull}"
 
@@ -42,9 +44,10 @@ def belongings() -> Counter[str]:
     found = Counter(f"thread {each.name} ({each.ident})" for each in threading.enumerate())
     directory = tempfile.gettempdir()
     found.update(f"temporary file {directory}/{each}" for each in os.listdir(directory))
-    for descriptor in os.listdir("/proc/self/fd"):
+    # Where the system does not tell of descriptors, none are found.
+    for descriptor in os.listdir(_DESCRIPTORS) if os.path.isdir(_DESCRIPTORS) else []:
         try:
-            found[f"descriptor of {os.readlink(f'/proc/self/fd/{descriptor}')}"] += 1
+            found[f"descriptor of {os.readlink(f'{_DESCRIPTORS}/{descriptor}')}"] += 1
         except FileNotFoundError:
             # That of the listing itself, for one.
             continue
