@@ -55,8 +55,9 @@ class TestOftenOverTLS(OftenOverTLS):
     transport = "twisted-tcp"
 
 
+@pytest.mark.parametrize("tls", [both_ends(), None], ids=["in the handshake", "with a session"])
 def test_a_connection_that_fails_in_between_does_not_end_the_wait_for_the_one_before(
-    monkeypatch, caplog
+    tls, monkeypatch, caplog
 ):
     """The greeting names the last transaction: nobody may still be applying."""
     gate, waiting = threading.Event(), threading.Event()
@@ -67,7 +68,7 @@ def test_a_connection_that_fails_in_between_does_not_end_the_wait_for_the_one_be
         assert gate.wait(DEADLINE)
 
     monkeypatch.setattr(copy, "abort", abort)
-    with contextlib.closing(SocketEnvironment(both_ends())) as env:
+    with contextlib.closing(SocketEnvironment(tls)) as env:
         server = env.listen()
         client = ReplicationClient(
             copy, server.address, None, ClientOptions(tls=env.tls, reconnect_delay=0.01)
@@ -78,7 +79,7 @@ def test_a_connection_that_fails_in_between_does_not_end_the_wait_for_the_one_be
         assert first.receive(len(greeting())) == greeting()
         first.cut()
         assert waiting.wait(DEADLINE)
-        # One that has no session, and so nothing to close.
+        # With TLS it gets no session, and so there is nothing to close.
         server.socket.accept()[0].close()
         third = server.accept()
         third.socket.settimeout(0.2)

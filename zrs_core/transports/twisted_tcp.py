@@ -193,6 +193,8 @@ class _Connection(Protocol, ABC):
             closing: Deferred[Any] = self.before
         else:
             closing = self.in_turn(self.session.close, self.describe(reason))
+            # It may never have had its turn.
+            closing.addBoth(lambda _: self.before)
         closing.addBoth(lambda _: self.closed.callback(None))
 
     def describe(self, reason: Failure) -> str:
