@@ -149,7 +149,7 @@ def test_an_unused_memo_leaves_no_trace():
 
 
 def test_frames_are_taken_off_and_made_again_around_the_whole():
-    payload = b"\x80\4VT\n(NNNN\x95\1\0\0\0\0\0\0\0}\x95\1\0\0\0\0\0\0\0Vk\nNst\x86."
+    payload = b"\x80\4VT\n(NNNN\x95\1\0\0\0\0\0\0\0}\x95\5\0\0\0\0\0\0\0Vk\nNst\x86."
     stored = extension_of(payload)
     assert stored == b"\x80\4\x95\7\0\0\0\0\0\0\0}Vk\nNs."
     assert pickle.loads(stored) == {"k": None}
@@ -160,6 +160,26 @@ def test_a_value_outside_that_is_no_text_cannot_be_fetched():
     with pytest.raises(PickleError) as caught:
         extension_of(payload)
     assert str(caught.value) == "the extension refers to a value outside itself that is no text"
+
+
+def test_an_extension_that_is_a_container_outside_cannot_be_fetched():
+    payload = b"}q\x010(VT\n(NNNNh\1tt."
+    with pytest.raises(PickleError) as caught:
+        extension_of(payload)
+    assert str(caught.value) == "the extension refers to a value outside itself that is no text"
+
+
+def test_what_is_only_counted_is_not_written_again():
+    payload = b"\x80\4(VT\n\x94(Vlong text\n\x94NNN}\x94Vkey\nh\0stt."
+    counted = b"Nr\1\0\0\0" + b"0"
+    assert extension_of(payload) == b"\x80\4VT".replace(b"VT", b"X\1\0\0\0Tr\0\0\0\0" + b"0") + (
+        counted + b"}\x94Vkey\nh\0s."
+    )
+
+
+def test_a_lone_surrogate_outside_is_fetched():
+    payload = b"(VT\n(V\\udc80\nq\1NNN}Vkey\nh\1s" + b"tt."
+    assert pickle.loads(extension_of(payload)) == {"key": "\udc80"}
 
 
 def test_one_long_text_stored_often_does_not_multiply():

@@ -273,6 +273,14 @@ def test_memo_opcodes_and_frames_are_told_with_their_places():
     assert message.shares_containers
 
 
+def test_frames_follow_each_other_with_opcodes_between_them():
+    value = [b"x" * 40_000, "text", *range(40_000), b"y" * 70_000]
+    message = read(pickle.dumps(value, 4))
+    assert len(message.frames) > 2
+    assert message.root.value == value
+    assert read(b"\x95\1\0\0\0\0\0\0\0}\x95\0\0\0\0\0\0\0\0.").frames == [0, 10]
+
+
 def test_fetching_a_text_shares_nothing():
     message = read(python2_pickle((b"text", b"text"), memo=True))
     assert message.root.value == (b"text", b"text")
@@ -306,6 +314,10 @@ BAD = [
     (b"\x80", "1 bytes are announced where 0 are left"),
     (b"\x95\3\0\0\0\0\0\0\0N.", "a frame of 3 bytes where 2 are left"),
     (b"\x95\xff\xff\xff\xff\xff\xff\xff\xffN.", "a frame of 18446744073709551615 bytes where 2"),
+    (b"\x95\2\0\0\0\0\0\0\0U\1xN.", "1 bytes are announced where 0 are left"),
+    (b"\x95\2\0\0\0\0\0\0\0I1\n.", "a line has no end"),
+    (b"\x95\x0a\0\0\0\0\0\0\0N\x95\0\0\0\0\0\0\0\0.", "a frame begins within another"),
+    (b"\x95\x0b\0\0\0\0\0\0\0N\x95\0\0\0\0\0\0\0\0.", "a frame begins within another"),
     (b"X\xff\xff\xff\xffx.", "4294967295 bytes are announced where 2 are left"),
     (b"\x8d\xff\xff\xff\xff\xff\xff\xff\xffx.", "18446744073709551615 bytes are announced where 2"),
     (b"\x8e\xff\xff\xff\xff\xff\xff\xff\xffx.", "18446744073709551615 bytes are announced where 2"),
@@ -416,3 +428,25 @@ def test_hostile_pickles_cost_memory_in_proportion_to_their_size(data):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 40 * 2**20
+
+
+@pytest.mark.parametrize(
+    "built",
+    [
+        *(b"(Nl", b"(NNd", b"(N\x91", b"(cm\nn\no", b"(Nim\nn\n", b"cm\nn\n)\x81", b"NQ"),
+        *(b"cm\nn\n)}\x92", b"Vm\nVn\n\x93", b"cm\nn\n)R", b"(Nt", b"N\x85", b"NN\x86", b"NNN\x87"),
+    ],
+)
+def test_what_is_built_begins_where_its_first_part_does(built):
+    first, second = read(b"K\1" + built + b"\x86.").root.items
+    assert (first.start, first.end) == (0, 2)
+    assert (second.start, second.end) == (2, 2 + len(built))
+
+
+def test_the_largest_key_whose_hash_is_not_its_owner_s_choice():
+    assert read(pickle.dumps({2**32 - 1: None})).root.value == {2**32 - 1: None}
+    assert read(pickle.dumps({2**32: None})).root.value is OPAQUE
+
+
+def test_an_empty_string_of_python_2():
+    assert read(b"T\0\0\0\0.").root.value == b""

@@ -160,6 +160,10 @@ class _Reader:
         self.data = data
         self.pos = 0
         self.op = 0
+        # Where the last frame ends, and beyond which no opcode may go: that frame while it is open,
+        # the pickle otherwise.
+        self.frame_end = 0
+        self.limit = len(data)
         self.stack: list[Node] = []
         self.marks: list[tuple[int, int]] = []
         self.memo: dict[int, Node] = {}
@@ -170,8 +174,10 @@ class _Reader:
         handlers = _HANDLERS
         count = 0
         while True:
-            if self.pos >= size:
-                raise PickleError("it ends without STOP")
+            if self.pos >= self.limit:
+                if self.pos >= size:
+                    raise PickleError("it ends without STOP")
+                self.limit = size
             count += 1
             if count > MAX_OPCODES:
                 raise PickleError(f"it has more than {MAX_OPCODES} opcodes")
@@ -195,10 +201,8 @@ class _Reader:
 
     def take(self, size: int) -> bytes:
         end = self.pos + size
-        if end > len(self.data):
-            raise PickleError(
-                f"{size} bytes are announced where {len(self.data) - self.pos} are left"
-            )
+        if end > self.limit:
+            raise PickleError(f"{size} bytes are announced where {self.limit - self.pos} are left")
         piece = self.data[self.pos : end]
         self.pos = end
         return piece
@@ -207,7 +211,7 @@ class _Reader:
         return unpack(self.take(size))[0]
 
     def line(self, most: int | None = None) -> bytes:
-        end = self.data.find(b"\n", self.pos)
+        end = self.data.find(b"\n", self.pos, self.limit)
         if end < 0:
             raise PickleError("a line has no end")
         if most is not None and end - self.pos > most:
@@ -275,8 +279,11 @@ class _Reader:
 
     def op_frame(self) -> None:
         size = self.number(_unpack_u64, 8)
-        if size > len(self.data) - self.pos:
-            raise PickleError(f"a frame of {size} bytes where {len(self.data) - self.pos} are left")
+        if self.op < self.frame_end:
+            raise PickleError("a frame begins within another")
+        if size > self.limit - self.pos:
+            raise PickleError(f"a frame of {size} bytes where {self.limit - self.pos} are left")
+        self.limit = self.frame_end = self.pos + size
         self.result.frames.append(self.op)
 
     def op_mark(self) -> None:
