@@ -21,7 +21,7 @@ from pathlib import Path
 _ROOT = Path(__file__).parent.parent
 
 #: Modules that are run as `python -m tests.NAME --start S --count N`.
-MACHINES = ("simulation", "crashes", "fuzz", "kills")
+MACHINES = ("simulation", "crashes", "fuzz", "histories", "kills")
 
 #: Beyond the numbers that the tests run.
 FIRST_NUMBER = 1_000_000

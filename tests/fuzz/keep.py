@@ -1,0 +1,82 @@
+"""Keeps what is worth keeping of what `make fuzz` found: `python -m tests.fuzz.keep`.
+
+Of all inputs in ``build/fuzz`` and in the corpus, the shortest that together take every branch of
+the codec, and are refused for every reason, that any of them takes or is refused for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import sys
+from collections.abc import Hashable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from zrs_core import codec
+from zrs_core.errors import ReplicationError
+
+from .corpus import FOLDER
+from .targets import TARGETS
+
+_CODEC = str(Path(codec.__file__).parent)
+_FOUND = Path(__file__).parents[2] / "build" / "fuzz"
+
+
+def reached(target: str, data: bytes) -> set[Hashable]:
+    """The branches that an input takes, and what it is refused for."""
+    found: set[Hashable] = set()
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        if not frame.f_code.co_filename.startswith(_CODEC):
+            return None
+        last = 0
+
+        def local(frame: FrameType, event: str, argument: Any) -> Any:
+            nonlocal last
+            if event == "line":
+                found.add((frame.f_code, last, frame.f_lineno))
+                last = frame.f_lineno
+            elif event == "exception" and isinstance(argument[1], (ReplicationError, ValueError)):
+                found.add(re.sub(r"[0-9]+|b?'.*'", "", str(argument[1])))
+            return local
+
+        return local
+
+    sys.settrace(trace)
+    try:
+        TARGETS[target](data)
+    finally:
+        sys.settrace(None)
+    return found
+
+
+def _all(target: str) -> Iterator[bytes]:
+    for folder in (FOLDER / target, _FOUND / target):
+        for path in folder.glob("*"):
+            yield path.read_bytes()
+
+
+def main() -> None:
+    logging.getLogger("zrs_core").setLevel(logging.CRITICAL)
+    for target in TARGETS:
+        inputs = sorted(set(_all(target)), key=lambda data: (len(data), data))
+        kept: list[bytes] = []
+        seen: set[Hashable] = set()
+        for data in inputs:
+            new = reached(target, data) - seen
+            if new:
+                kept.append(data)
+                seen |= new
+        for path in (FOLDER / target).glob("*"):
+            path.unlink()
+        for data in kept:
+            name = hashlib.sha256(data).hexdigest()[:16]
+            (FOLDER / target / name).write_bytes(data)
+        print(f"{target}: {len(kept)} of {len(inputs)}, {sum(map(len, kept)):,} bytes")
+
+
+if __name__ == "__main__":
+    main()
