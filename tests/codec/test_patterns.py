@@ -1,5 +1,6 @@
 import pytest
 
+from zrs_core.codec import patterns
 from zrs_core.codec.patterns import MAX_SIZE, find
 
 from .helpers import OID, TID, fast_pickle, in_python_2, python2_pickle
@@ -25,6 +26,18 @@ IN_PYTHON_3 = [
         ("T", [TID, b" ", b"a\nb\xff", b"x" * 255], 0),
     ),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _compiled_anew(monkeypatch):
+    """Patterns that the functions of the module have made now, not when it was imported."""
+    spellings = {b"(X": patterns._PYTHON3, b"(U": patterns._PYTHON2, b"\x80\3": patterns._OURS}
+    by_start = {}
+    for start in patterns._BY_START:
+        [spelling] = (each for begin, each in spellings.items() if start.startswith(begin))
+        tag = start[-1:].decode()
+        [by_start[start]] = (each for each in patterns._compile(spelling) if each.tag == tag)
+    monkeypatch.setattr(patterns, "_BY_START", by_start)
 
 
 def ours(message):

@@ -307,6 +307,12 @@ class TestManyMessages:
             parts = [self.MESSAGES[i : i + size] for i in range(0, 10, size)]
             assert b"".join(b"".join(connection.send_all(part)) for part in parts) == stream
 
+    def test_small_ones_go_together(self):
+        small = [Transaction(TID), Store(OID, TID, b"data"), Commit(), Transaction(TID_2)]
+        connection = primary()
+        assert len(connection.send_all(small)) == 1
+        assert len(connection.send_all([Store(OID, TID_2, b"data"), Commit()])) == 1
+
     def test_records_pass_through_uncopied(self):
         large = Store(OID, TID, bytes(20_000))
         chunks = primary().send_all([self.MESSAGES[0], large, *self.MESSAGES[1:]])

@@ -380,6 +380,9 @@ def test_a_length_within_its_limit_costs_no_memory_before_it_arrives():
 
 def test_a_record_of_the_older_dialect_has_the_limit_of_records():
     connection = secondary(max_record_size=7)
+    connection.receive_data(framed(t(), inline(b"x" * 7)))
+    assert len(list(connection.messages())) == 2
+    connection = secondary(max_record_size=7)
     _, error = refuse(connection, framed(t(), inline(b"x" * 8)))
     assert type(error) is LimitExceeded
     assert error.reason == "a record of 8 bytes, where at most 7 are allowed"
@@ -517,9 +520,17 @@ def test_an_unknown_policy_is_refused():
         SecondaryConnection(checksums="always")
 
 
-def test_the_dialect_of_a_peer_is_known_from_its_first_checksum():
+@pytest.mark.parametrize("protocol", [1, 3])
+def test_a_checksum_must_go_on_in_every_spelling(protocol):
+    stream = encode([Transaction(TID), Commit()], primary(pickle_protocol=protocol))
+    assert checksum_reason(stream + framed(t(TID_2), c())) == (3, MISSING)
+
+
+@pytest.mark.parametrize("protocol", [1, 3])
+def test_the_dialect_of_a_peer_is_known_from_its_first_checksum(protocol):
     connection = secondary()
-    connection.receive_data(encode([Transaction(TID), Commit()]) + framed(t(TID_2)))
+    whole = encode([Transaction(TID), Commit()], primary(pickle_protocol=protocol))
+    connection.receive_data(whole + framed(t(TID_2)))
     assert len(list(connection.messages())) == 3
     _, error = refuse(connection, (2**20 + 1).to_bytes(4, "big"))
     assert error.reason == "a message of 1048577 bytes, where at most 1048576 are allowed"
@@ -561,3 +572,10 @@ def test_a_small_limit_of_pickles_holds_for_all_spellings():
     messages, error = outcome(secondary(max_pickle_size=100), [stream])
     assert messages == []
     assert "at most 100" in str(error)
+
+
+def test_what_is_written_from_templates_is_read_by_them(monkeypatch):
+    messages = [Transaction(TID), Store(OID, TID, b"data"), Commit(), Transaction(TID_2), Commit()]
+    stream = encode(messages)
+    monkeypatch.delattr("zrs_core.codec.secondary.decode")
+    assert outcome(secondary(), [stream]) == (messages, None)

@@ -236,3 +236,12 @@ def test_the_layouts_are_those_that_are_written_down():
     record = framed(WRITER.record(Store(OID, TID)))
     assert len(record) == templates._S_DATA - 4
     assert struct.unpack(">I", record[:4]) == (templates._S_SIZE,)
+
+
+def test_a_text_ends_within_its_message():
+    assert templates._text_end(b"_C\1x", 1, 4) == 4
+    assert templates._text_end(b"_C\0", 1, 3) == 3
+    assert templates._text_end(b"_C\0", 1, 2) == 0
+    assert templates._text_end(b"_C", 3, 2) == 0
+    assert templates._text_end(b"_X\0", 1, 3) == 0
+    assert templates._text_end(b"C\1x", 0, 3) == 0
