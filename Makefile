@@ -7,7 +7,7 @@ PEERS := .venv-peers
 ZODBS := 5.8.1 6.0.1
 
 .PHONY: demo test test-all test-optimized test-versions $(ZODBS:%=test-zodb-%) peers coverage \
-	lint types soak bench bench-quick bench-parts clean
+	lint types fuzz mutation soak bench bench-quick bench-parts clean
 
 demo: $(VENV)/.cli
 	$(BIN)/zrs demo
