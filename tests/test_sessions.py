@@ -35,6 +35,10 @@ class Held(Sink):
         raise NotComparable("it is too large")
 
 
+def _fail():
+    raise OSError("Input/output error")
+
+
 class Unreadable(Held):
     def __init__(self, held):
         super().__init__()
@@ -336,6 +340,21 @@ class TestSecondarySession:
         assert not replication.progress.connected
         assert replication.progress.last_error == "gone"
         assert replication.session("second").greeting()
+
+    def test_what_was_visible_before_a_failure_is_known_at_the_next_connection(self, monkeypatch):
+        sink, told = Sink(), []
+        replication = ReplicationClient(
+            sink, ADDRESS, committed=lambda: told.append(sink.last_tid())
+        )
+        session = replication.session("peer")
+        session.greeting()
+        with monkeypatch.context() as failing:
+            failing.setattr(sink, "flush", _fail)
+            session.receive_data(stream(WHOLE))
+        session.close("closed")
+        assert (replication.progress.tid, told) == (NO_TID, [])
+        replication.session("next").greeting()
+        assert (replication.progress.tid, told) == (TID, [TID])
 
     def test_what_is_held_cannot_be_read(self, caplog):
         replication = client(Unreadable(WHOLE))

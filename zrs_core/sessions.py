@@ -319,6 +319,7 @@ class SecondarySession:
         """Set what is asked for, and say what there is to say about it."""
         sink, limit = self._client.sink, self._client.max_compared_size
         last = self._start = sink.last_tid()
+        self._client.holds(last)
         doubt = self._client.take_doubt()
         if last == NO_TID or not limit or not IComparableSink.providedBy(sink):
             return ""
@@ -605,6 +606,12 @@ class ReplicationClient:
     def failing(self) -> bool:
         """Whether the last session failed, and nothing has been applied since."""
         return self.progress.failure is not None
+
+    def holds(self, tid: bytes) -> None:
+        """What is held as the last: a failure may have come when it was visible already."""
+        if tid != self.progress.tid:
+            self.progress.tid = tid
+            self._committed()
 
     def take_doubt(self) -> Doubt | None:
         """Why the session that asks is not to compare; those after it may."""
