@@ -18,8 +18,8 @@ written in three steps, with an fsync after each:
 The first step costs nothing while transactions follow each other: the header stands behind the
 batch before. A small batch, such as a single transaction, can do without it. Should the sector with
 its header be missing, FileStorage finds zeros there. It cuts them off, too, unless the last 8 bytes
-of the file could be the length of the transaction: so zeros are written behind the batch for the
-time being, and the batch is looked through for such bytes at the end of a sector.
+of the file could be the length of the transaction: so another header is written behind the batch
+for the time being, and the batch is looked through for such bytes at the end of a sector.
 
 The layout is described in `committed`.
 """
@@ -69,8 +69,6 @@ _SECTOR: Final = 512
 
 # Bytes of a batch that is looked through. For a larger one, one fsync more makes no difference.
 _SMALL: Final = 64 * 1024
-
-_PADDING: Final = bytes(8)
 
 
 class AppendableFile(Protocol):
@@ -408,7 +406,7 @@ class AppendingSink:
                 self._chunks.append(unfinished(self._transaction.tid))
                 guarded = self._end
             elif self._sync:
-                self._chunks.append(_PADDING)
+                self._chunks.append(unfinished(done[-1][0]))
             data = b"".join(self._chunks)
             if self._begin != self._place_of_chunks or _could_mislead(self._begin, data):
                 self._guard(done[0][0])
