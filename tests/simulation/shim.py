@@ -186,6 +186,7 @@ _OS: dict[str, Callable[..., Any]] = {
     "close": lambda number: _machine().handle(number).close(),
     "pread": lambda number, size, pos: _machine().handle(number).pread(size, pos),
     "pwrite": lambda number, data, pos: _machine().handle(number).pwrite(bytes(data), pos),
+    "ftruncate": lambda number, size: _machine().handle(number).truncate(size),
     "fsync": _sync,
     "fdatasync": _sync,
     "fstat": _stat,

@@ -253,6 +253,19 @@ class TestTrouble:
 
         monkeypatch.setattr(filestorage.os, name, fail)
 
+    def test_a_batch_counts_whose_padding_cannot_be_cut_off(
+        self, messages, original, target, monkeypatch
+    ):
+        self.failing(monkeypatch, "ftruncate")
+        sink = file_storage_sink(target, no_invalidation, "batch")
+        for message in messages:
+            sink.apply(message)
+            if isinstance(message, Commit):
+                # Who follows it would not be told of it, if this failed.
+                sink.flush()
+        assert sink.last_tid() == tids(messages)[-1]
+        assert data_of(target) == original
+
     def test_what_cannot_be_written_leaves_nothing_and_may_come_again(
         self, messages, original, target, monkeypatch, tmp_path
     ):

@@ -421,8 +421,10 @@ class AppendingSink:
         self._tid = done[-1][0]
         self._guarded = guarded
         if self._sync and guarded is None:
-            self._file.trim()
-            self._dirty = False
+            # The batch counts; where this fails, `_cut_off` comes back to it.
+            with contextlib.suppress(OSError):
+                self._file.trim()
+                self._dirty = False
 
     def _sync_file(self) -> None:
         if self._sync:
