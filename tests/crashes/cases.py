@@ -257,10 +257,9 @@ class Workshop:
                 for _ in range(3):
                     history.network.advance(2)
                     history.network.run()
-                # Behind its end there may be what nobody knows whether it is on disk.
-                last = secondary.progress.tid
-                held = [each for each in contents(secondary) if each.tid <= last]
-                self._check_beginning(setup, held, last)
+                if (directory / "Data.fs").exists():
+                    held = _visible(secondary, directory)
+                    self._check_beginning(setup, held, secondary.progress.tid)
                 stopped = secondary.progress.stopped is not None
                 last = history.transactions[-1].tid
                 if not hopeless and not stopped and setup.sink != "generic":
@@ -326,6 +325,16 @@ class Workshop:
             suffix = each.name.removeprefix("Data.fs")
             known = suffix in _SUFFIXES or suffix.startswith(".tr")
             _demand(known or each.name in ("blobs", "blobs.old"), f"{each.name} is left")
+
+
+def _visible(secondary: Secondary, directory: Path) -> list[Stored]:
+    """What a secondary shows; behind its end there may be what could not be cut off."""
+    file = directory.with_suffix(".fs")
+    file.write_bytes((directory / "Data.fs").read_bytes()[: secondary.getSize()])
+    with contextlib.closing(
+        FileStorage(str(file), read_only=True, blob_dir=str(directory / "blobs"))
+    ) as storage:
+        return contents(storage)
 
 
 def _newest(transactions: list[Stored]) -> dict[bytes, tuple[object, ...]]:

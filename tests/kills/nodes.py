@@ -7,6 +7,7 @@ answers with the number of the process, which stops itself at once: it goes on w
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -59,7 +60,7 @@ def primary(directory: Path, address: str, transport: str) -> None:
         tid = storage.lastTransaction()
         status.tell(tid, RUNNING)
         chance = random.Random(tid)
-        while not (quiet or stop.wait(0.001)):
+        while not (quiet or stop.wait(0.004)):
             tid = _commit(storage, directory, chance)
             status.tell(tid, RUNNING)
         status.tell(tid, QUIET)
@@ -107,10 +108,12 @@ def _newest(storage: Primary, oid: bytes, new: bytes) -> tuple[bytes, bytes]:
 def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     print("ready", flush=True)
+    processes = []
     for line in sys.stdin:
         role, directory, address, transport = line.split()
         process = os.fork()
         if process:
+            processes.append(process)
             print(process, flush=True)
             continue
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -121,6 +124,10 @@ def main() -> None:
         except BaseException:
             logging.exception("ended")
         os._exit(0)
+    # Whoever has asked for them is gone, maybe without having ended them.
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
 
 
 if __name__ == "__main__":
