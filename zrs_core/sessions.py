@@ -7,6 +7,7 @@ from it what is to go out. It logs what happens to its connection, under `zrs_co
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -319,7 +320,6 @@ class SecondarySession:
         """Set what is asked for, and say what there is to say about it."""
         sink, limit = self._client.sink, self._client.max_compared_size
         last = self._start = sink.last_tid()
-        self._client.holds(last)
         doubt = self._client.take_doubt()
         if last == NO_TID or not limit or not IComparableSink.providedBy(sink):
             return ""
@@ -529,6 +529,9 @@ class SecondarySession:
         except Exception:  # noqa: BLE001
             self._log.exception("cannot clean up after an unfinished transaction")
         finally:
+            # A database that is lost says so when it is asked again.
+            with contextlib.suppress(Exception):
+                self._client.aborted()
             self._has_turn = False
             self._client.turn.release()
 
@@ -607,12 +610,6 @@ class ReplicationClient:
         """Whether the last session failed, and nothing has been applied since."""
         return self.progress.failure is not None
 
-    def holds(self, tid: bytes) -> None:
-        """What is held as the last: a failure may have come when it was visible already."""
-        if tid != self.progress.tid:
-            self.progress.tid = tid
-            self._committed()
-
     def take_doubt(self) -> Doubt | None:
         """Why the session that asks is not to compare; those after it may."""
         doubt, self.doubt = self.doubt, None
@@ -670,6 +667,13 @@ class ReplicationClient:
             self._backoff.succeeded()
         self._recovered()
         self._committed()
+
+    def aborted(self) -> None:
+        """A session has given up what is not visible; some may be that it has not told of."""
+        last = self.sink.last_tid()
+        if last > self.progress.tid:
+            self.progress.tid = last
+            self._committed()
 
     def disconnected(self, reason: str) -> None:
         """A session has lost its connection."""
