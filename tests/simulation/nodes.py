@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 from zrs_core import Primary, Secondary
+from zrs_core.options import DEFAULT_MAX_COMPARED_SIZE
 from zrs_core.storage.wrapped import as_stored
 
 from .disk import Disk
@@ -49,6 +50,7 @@ class Node:
         self.suspended = False
         self.blobs = True
         self.durability = rng.choice(("batch", "batch", "transaction", "none"))
+        self.max_compared_size = rng.choice((DEFAULT_MAX_COMPARED_SIZE, 0))
         self.pickle_protocol = rng.choice((3, 3, 1))
         #: Up to where its own packs may have removed something.
         self.packed_to = NO_TID
@@ -90,6 +92,7 @@ class Node:
                 reconnect_delay=RECONNECT_DELAY,
                 durability=self.durability,
                 keep_alive_delay=5,
+                max_compared_size=self.max_compared_size,
             )
             stored = self.secondary._storage
             if self.serves:
