@@ -46,7 +46,7 @@ _BEGINNING = 1_500_000_000.0
 
 
 #: Objects that are there from the beginning; all others are garbage for a pack.
-_FIRST = (*_OIDS[:4], *_BLOB_OIDS[:2])
+_FIRST = (*_OIDS[:4], *_BLOB_OIDS)
 
 
 def _references(data: bytes) -> list[bytes]:
