@@ -499,6 +499,18 @@ class TestAfterAnErrorOfTheSink:
         assert session._client.progress.transactions == 0
         session.close("gone")
         assert sink.aborts == 1
+        assert sink.flushes == 0
+
+    def test_nothing_that_was_held_back_is_flushed_either(self):
+        sink = Sink()
+        sink.flush = lambda: pytest.fail("it has failed")
+        session = greeted_session(sink)
+        first, both = stream(transactions(1, 1)), stream(transactions(1, 2))
+        session.receive_data(first, lambda: True)
+        sink._failing = Store
+        session.receive_data(both[len(first) :])
+        session.close("gone")
+        assert sink.aborts == 1
 
     def test_what_came_whole_before_a_mistake_of_the_primary_counts(self):
         session = greeted_session(Sink())

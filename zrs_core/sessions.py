@@ -491,6 +491,8 @@ class SecondarySession:
 
     def _finish(self, reason: str, state: State = State.FAILING, *, exc_info: bool = False) -> None:
         self.finished = True
+        # A sink that has failed is asked for nothing but to abort.
+        self._held_since = None
         self._failed(logging.ERROR, reason, state, exc_info=exc_info)
         self._info("Closed")
 
