@@ -6,24 +6,24 @@ PEERS := .venv-peers
 # Versions of ZODB that the tests are run with besides the newest one.
 ZODBS := 5.8.1 6.0.1
 
-.PHONY: demo test test-all test-optimized test-versions $(ZODBS:%=test-zodb-%) peers coverage \
+.PHONY: demo test test-all test-strictly test-versions $(ZODBS:%=test-zodb-%) peers coverage \
 	lint types fuzz mutation soak bench bench-quick bench-parts clean
 
 demo: $(VENV)/.cli
 	$(BIN)/zrs demo
 
-# With Python's development mode (-X dev) in all processes: what is not closed is a warning, and
-# warnings are errors.
 test: $(VENV)/.test $(PEERS)/zodb-5.5.1/.installed
-	PYTHONDEVMODE=1 $(BIN)/python -m pytest -q --numprocesses=auto -m "not long" --cov --cov-report=term
+	$(BIN)/python -m pytest -q --numprocesses=auto -m "not long" --cov --cov-report=term
 
 # All that `test` runs, and what takes its time.
-test-all: test test-optimized test-versions peers $(VENV)/.bench
+test-all: test test-strictly test-versions peers $(VENV)/.bench
 	$(BIN)/python -m pytest -q --numprocesses=auto -m long --timeout=900
 
-# Without `assert` (-O) in all processes. Those of the tests stay: pytest writes them anew.
-test-optimized: $(VENV)/.test $(PEERS)/zodb-5.5.1/.installed
-	PYTHONOPTIMIZE=1 $(BIN)/python -m pytest -q --numprocesses=auto -m "not long" \
+# As Python is strictest and laxest, in all processes: in its development mode (-X dev), where what is
+# not closed is a warning, and warnings are errors; and without `assert` (-O). Those of the tests stay:
+# pytest writes them anew.
+test-strictly: $(VENV)/.test $(PEERS)/zodb-5.5.1/.installed
+	PYTHONDEVMODE=1 PYTHONOPTIMIZE=1 $(BIN)/python -m pytest -q --numprocesses=auto -m "not long" \
 		-W "ignore:assertions not in test modules:pytest.PytestConfigWarning"
 
 # The storages with older versions of ZODB, by the tests of this project and by ZODB's own.
