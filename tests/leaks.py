@@ -23,12 +23,17 @@ _DESCRIPTORS = "/proc/self/fd"
 # Twisted opens it once, to have a descriptor to give up when there are no others.
 _KEPT = f"descriptor of {os.devnull}"
 
+# The directory of a PostgreSQL server, which is started for the first test that needs it.
+_OF_ALL_TESTS = "zrs-pg-"
+
 
 @contextmanager
 def own_temporary_directory() -> Iterator[None]:
     """A directory for the temporary files of this process and of those that it starts alone."""
     before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
     with tempfile.TemporaryDirectory(prefix="zrs-") as directory:
+        # Who runs as root has a PostgreSQL server that runs as somebody else.
+        os.chmod(directory, 0o711)
         tempfile.tempdir = os.environ["TMPDIR"] = directory
         try:
             yield
@@ -43,7 +48,11 @@ def belongings() -> Counter[str]:
     """What this process has now, by names that tell what it is."""
     found = Counter(f"thread {each.name} ({each.ident})" for each in threading.enumerate())
     directory = tempfile.gettempdir()
-    found.update(f"temporary file {directory}/{each}" for each in os.listdir(directory))
+    found.update(
+        f"temporary file {directory}/{each}"
+        for each in os.listdir(directory)
+        if not each.startswith(_OF_ALL_TESTS)
+    )
     # Where the system does not tell of descriptors, none are found.
     for descriptor in os.listdir(_DESCRIPTORS) if os.path.isdir(_DESCRIPTORS) else []:
         try:
