@@ -39,10 +39,10 @@ PACKING = ZEROS._replace(chunk_size=2_000, packing=True)
     [
         pytest.param(
             ZEROS,
-            appending.AppendingSink,
-            "_guard",
-            lambda self, tid: None,
-            id="the header first",
+            appending,
+            "unfinished",
+            lambda tid: b"",
+            id="the header first, or behind it",
         ),
         pytest.param(PLAIN, appending, "_UNFINISHED", b" ", id="the status last"),
         pytest.param(
