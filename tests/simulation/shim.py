@@ -21,6 +21,7 @@ import ZODB.blob
 import ZODB.FileStorage
 
 import zrs_core.backoff
+import zrs_core.refusals
 
 from .disk import FIRST_DESCRIPTOR, Disk, Handle
 
@@ -213,6 +214,11 @@ def _either(system: Callable[..., Any], simulated: Callable[..., Any]) -> Callab
     return call
 
 
+def _no_thread(*args: Any) -> Any:
+    """There is one thread, and nothing happens in it at a time of the real clock."""
+    raise RuntimeError("can't start new thread")
+
+
 def _lock(file: Any) -> None:
     handle = _machine().handle(file.fileno())
     if handle.file.number in handle.disk.locked:
@@ -239,6 +245,7 @@ def simulated_system() -> Iterator[None]:
         opened = _either(builtins.open, _open)
         patch(builtins, "open", opened)
         rmtree = patch(shutil, "rmtree", _either(shutil.rmtree, _by_path("rmtree")))
+        patch(zrs_core.refusals, "_call_later", _no_thread)
         patch(zc.lockfile, "_lock_file", _lock)
         patch(zc.lockfile, "_unlock_file", _unlock)
         for module in (ZODB.blob, _FILE_STORAGE):
