@@ -16,8 +16,9 @@ from ZODB.FileStorage import FileStorage
 from ZODB.serialize import referencesf
 from ZODB.utils import z64
 
-from zrs_core.messages import NO_TID
+from zrs_core.messages import NO_TID, Transaction
 from zrs_core.storage import filestorage
+from zrs_core.storage.opening import source_of
 
 from ..databases import contents, open_file_storage, stored
 
@@ -213,6 +214,30 @@ class TestReplication:
         new = open_secondary(open_file_storage(tmp_path / "new"))
         network.run()
         assert contents(new) == contents(primary)
+
+    @pytest.mark.parametrize("committed_since", [False, True])
+    def test_who_has_followed_the_pack_already_does_not_get_it_again(
+        self, committed_since, packed, database, tmp_path, monkeypatch
+    ):
+        primary, *_ = packed
+        source = source_of(primary)
+        last = commit_garbage(primary)
+        reader = source.open(NO_TID)
+        while reader.read(1 << 20):
+            pass
+        put_back = filestorage._put_back
+
+        def read_and_put_back(storage, header):
+            assert reader.read(1 << 20) == []
+            put_back(storage, header)
+
+        monkeypatch.setattr(filestorage, "_put_back", read_and_put_back)
+        pack(primary)
+        assert in_file(primary)[-1] == last
+        newer = [commit_garbage(primary)] if committed_since else []
+        begun = [each.tid for each in reader.read(1 << 20) if isinstance(each, Transaction)]
+        assert begun == newer
+        reader.close()
 
     def test_a_clock_that_was_set_back_gives_no_tid_again(
         self, packed, open_primary, database, monkeypatch

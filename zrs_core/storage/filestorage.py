@@ -185,6 +185,8 @@ class FileStorageReader(StorageReader):
             self._looked = True
             if not self._source.update_end(self._file):
                 self._follow_pack()
+            elif self._is_put_back():
+                self._pos = find(self._file, self._tid)
         if self._pos < self._file.end:
             return self._transactions()
         # There may be many who wait, and for long.
@@ -193,6 +195,13 @@ class FileStorageReader(StorageReader):
 
     def _has_changed(self) -> bool:
         return self._source.committed_size() != self._file.end
+
+    def _is_put_back(self) -> bool:
+        """Whether what comes next is the last transaction again, which a pack had removed.
+
+        This may have followed the pack before `keeping_last_tid` put it back.
+        """
+        return self._pos < self._file.end and self._file.read(self._pos, len(NO_TID)) <= self._tid
 
     def _follow_pack(self) -> None:
         packed = self._source.open_file()
