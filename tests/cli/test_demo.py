@@ -59,6 +59,7 @@ def test_a_database_that_it_generates(zrs):
     assert "missing" not in output
 
 
+@pytest.mark.long
 def test_a_database_that_is_given(zrs, database):
     before = snapshot_of(database)
     output = check(zrs("demo", "--source", database / "Data.fs", "--blobs", database / "blobs"))
@@ -68,6 +69,7 @@ def test_a_database_that_is_given(zrs, database):
     assert snapshot_of(database) == before
 
 
+@pytest.mark.long
 def test_a_database_in_use_and_without_its_blobs(zrs, database):
     storage = open_file_storage(database)
     try:

@@ -94,6 +94,7 @@ def test_a_signal_stops_it(zrs, tmp_path, database, number):
     assert f"Stopped replicating into {tmp_path / 'Copy.fs'}; last is " in secondary.out
 
 
+@pytest.mark.long
 def test_a_line_for_each_change_of_state(zrs, tmp_path, database):
     primary, address = serve(zrs, database)
     arguments = ("--blobs", tmp_path / "copied", "--quiet", "0.3", "--reconnect-delay", "0.1,0.2")
@@ -159,6 +160,7 @@ def refused(zrs, address, path, *arguments):
     return line
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ahead", [1, 2])
 def test_a_secondary_that_has_gone_on_by_itself(zrs, tmp_path, database, ahead):
     """The primary serves the one before its last, or refuses both."""
@@ -197,6 +199,7 @@ def test_a_secondary_that_holds_other_data(zrs, tmp_path, newer):
     assert primary.stop() == 0
 
 
+@pytest.mark.long
 def test_a_secondary_without_blobs(zrs, tmp_path, database):
     _, address = serve(zrs, database)
     copy = tmp_path / "copy"
@@ -210,6 +213,7 @@ def test_a_secondary_without_blobs(zrs, tmp_path, database):
     assert not (copy / "blobs").exists()
 
 
+@pytest.mark.long
 def test_a_refusal_after_it_has_received_something_is_waited_out(zrs, tmp_path, database):
     """It may be what is between, or the primary, that has a bad moment: it goes on."""
     primary, address = serve(zrs, database)
@@ -226,6 +230,7 @@ def test_a_refusal_after_it_has_received_something_is_waited_out(zrs, tmp_path, 
     assert secondary.out.count("without sending anything") == 1
 
 
+@pytest.mark.long
 def test_a_tunnel_to_nowhere_is_waited_out(zrs, tmp_path, database):
     """No primary refuses an empty storage with blobs: what closes is something between."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -244,6 +249,7 @@ def test_a_tunnel_to_nowhere_is_waited_out(zrs, tmp_path, database):
     assert "replicating again after" in secondary.out
 
 
+@pytest.mark.long
 def test_over_a_unix_socket(zrs, tmp_path, database):
     path = tmp_path / "zrs.sock"
     data, blobs = database / "Data.fs", database / "blobs"
@@ -260,6 +266,7 @@ def test_over_a_unix_socket(zrs, tmp_path, database):
     assert is_equal(database, copy)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("transport", ["twisted-tcp", "socket-thread"])
 def test_over_tls(zrs, tmp_path, database, transport):
     authority = trustme.CA()

@@ -162,7 +162,7 @@ def test_damaged_words_make_messages_or_an_error_at_a_primary(data):
     check_any_cuts(PrimaryConnection, stream, data.draw(strategies.cuts(stream)))
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.data())
 def test_damaged_streams_make_messages_or_an_error_at_a_secondary(data):
     stream = data.draw(strategies.damaged(STREAMS))
@@ -194,7 +194,7 @@ def check_both_ways(payload):
     return found
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(strategies.damaged(PAYLOADS))
 def test_a_damaged_pickle_is_a_message_or_refused(payload):
     message = check_both_ways(payload)
@@ -235,7 +235,7 @@ C_shapes = st.tuples(st.just("C"), st.tuples(st.binary(min_size=15, max_size=16)
 any_shape = shapes | T_shapes | S_shapes | B_shapes | C_shapes
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(any_shape, strategies.dumpers, strategies.protocols)
 def test_what_python_pickles_is_read_as_the_message_it_is(value, dumps, protocol):
     payload = dumps(value, protocol)
@@ -297,7 +297,7 @@ def throws_away(payload):
     return any(opcode.name in ("POP", "POP_MARK") for opcode, _, _ in pickletools.genops(payload))
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(strategies.plain_opcodes | strategies.programs(plain=True))
 def test_opcodes_in_any_order_are_refused_or_read_as_python_reads_them(sequence):
     payload = sequence + b"."
@@ -321,7 +321,7 @@ def transaction_around(body):
     return b"\x80\4(VT\n(C\x08\3tid-oneq\1V \nq\2C\1uq\3C\0q\4" + body + b"tt."
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(strategies.opcodes, st.sampled_from([b"", b"0}", b"1}", b"}"]))
 def test_opcodes_in_any_order_in_a_transaction_are_refused_or_can_be_sent_on(sequence, ending):
     message = check_both_ways(transaction_around(sequence + ending))
@@ -329,7 +329,7 @@ def test_opcodes_in_any_order_in_a_transaction_are_refused_or_can_be_sent_on(seq
         send_on([message])
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(strategies.programs(memo=range(1, 5)))
 def test_opcodes_in_a_sensible_order_in_an_extension_are_carried(program):
     message = check_both_ways(transaction_around(b"}Vkey\n" + program + b"s"))

@@ -75,6 +75,7 @@ def test_all_are_equal_after_500_transactions(way: str, tmp_path: Path, sockets:
             assert_equal(here, tmp_path / f"{ours}-{theirs}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("first", TRANSPORTS)
 def test_a_cascade_survives_the_restart_of_its_middle(
     first: str, tmp_path: Path, sockets: Path

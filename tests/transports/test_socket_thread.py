@@ -93,6 +93,7 @@ class TestTLS(OverTLS):
         plain.close()
 
 
+@pytest.mark.long
 class TestTLSAndUnixSockets(OverTLSAndUnixSockets):
     transport = "socket-thread"
 

@@ -43,6 +43,7 @@ class TestTLS(OverTLS):
     transport = "twisted-tcp"
 
 
+@pytest.mark.long
 class TestTLSAndUnixSockets(OverTLSAndUnixSockets):
     transport = "twisted-tcp"
 

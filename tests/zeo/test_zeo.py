@@ -173,6 +173,7 @@ def test_a_client_that_would_write_to_a_secondary_may_only_read(directory: Path)
             assert storage.isReadOnly()
 
 
+@pytest.mark.long
 def test_one_server_has_several_storages(directory: Path) -> None:
     ours, theirs = directory / "1", directory / "2"
     socket_path = directory / "second.sock"
@@ -211,6 +212,7 @@ def wait_for_data(address: str, storage: str, tid: bytes) -> None:
     wait_for(ready, f"transaction {tid.hex()}")
 
 
+@pytest.mark.long
 def test_conflicts_are_left_to_clients_if_the_server_says_so(directory: Path) -> None:
     ours = directory / "1"
     setting = "client-conflict-resolution true"
@@ -261,6 +263,7 @@ def test_a_reader_that_comes_back_learns_what_it_missed(directory: Path) -> None
                 assert reader.sees("counter", 2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("transport", ["twisted-tcp", "socket-thread"])
 def test_a_server_that_cannot_open_a_storage_ends(directory: Path, transport: str) -> None:
     """Although others are open by then, with their threads."""
