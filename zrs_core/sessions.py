@@ -379,7 +379,10 @@ class SecondarySession:
     def _check_refusal(self) -> None:
         if not self._silent or self._greeted_at is None:
             return
-        if time.monotonic() - self._greeted_at > REFUSAL_TIME:
+        # Who compares is to be sent something at once, however slow the primary is; to one who asks
+        # from the last transaction, it may well have nothing to send until the line is cut.
+        longest = REFUSAL_TIME if self._resent is None else ANSWER_TIME
+        if time.monotonic() - self._greeted_at > longest:
             self._client.progress.refusals = 0
             return
         self._client.progress.refusals += 1

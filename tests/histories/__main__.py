@@ -39,6 +39,8 @@ def run(start: int, count: int, *, shrink: bool = True) -> str | None:
                 stateful_step_count=STEPS,
                 deadline=None,
                 database=None,
+                # By the number alone, also where all other tests are made by their names.
+                derandomize=False,
                 report_multiple_bugs=False,
                 phases=[Phase.generate, *[Phase.shrink] * shrink],
                 suppress_health_check=list(HealthCheck),

@@ -1,8 +1,15 @@
+import pytest
+
 from zrs_core.codec import SecondaryConnection
 from zrs_core.codec.connection import Connection
 from zrs_core.messages import Store
 
 from . import __main__ as runner
+
+#: Histories in all.
+COUNT = 800
+
+_PARTS = 8
 
 
 def run_main(monkeypatch, *arguments):
@@ -14,6 +21,14 @@ def test_some_histories(monkeypatch, capsys):
     assert run_main(monkeypatch, "--start", "100000", "--count", "6") == 0
     said = capsys.readouterr().out
     assert said.startswith("histories: 6 of 50 steps from 100000 in ")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("part", range(_PARTS))
+def test_all_histories(part):
+    count = COUNT // _PARTS
+    failure = runner.run(part * count, count)
+    assert failure is None, failure
 
 
 def test_a_fault_is_found(monkeypatch):

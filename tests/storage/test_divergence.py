@@ -560,10 +560,13 @@ class TestAPrimaryThatLooks:
         assert "the primary has something to send; will compare first" in caplog.text
         assert secondary.progress.state is State.DIVERGED
 
+    @pytest.mark.parametrize("takes_its_time", [False, True])
     def test_it_refuses_the_one_before_since_that_was_packed_away(
-        self, sink, both, join, network, monkeypatch, caplog
+        self, takes_its_time, sink, both, join, network, monkeypatch, caplog
     ):
         """Then the last one itself is asked for, which it has looked for."""
+        if takes_its_time:
+            monkeypatch.setattr(sessions, "REFUSAL_TIME", -1.0)
         commit(both[0])
         before = held(both[1])[-2].tid
         check = filestorage.FileStorageReader._check_start
