@@ -27,7 +27,7 @@ from zrs_core.messages import (
     Transaction,
 )
 from zrs_core.options import DURABILITIES
-from zrs_core.storage import appending, filestorage
+from zrs_core.storage import appending, disk, filestorage, generic
 from zrs_core.storage.committed import FIRST
 from zrs_core.storage.filestorage import (
     FileStorageSink,
@@ -239,6 +239,63 @@ class TestLargeTransactions:
         assert len(states) > 3
         sink.flush()
         assert len(contents(target)) == 2
+
+
+class TestALargeBlob:
+    """It is synced while others work."""
+
+    @pytest.fixture
+    def blob(self, monkeypatch, target):
+        """A transaction with one, and the sink that is to apply it."""
+        monkeypatch.setattr(generic, "_LARGE", 3)
+        monkeypatch.setattr(target, "_save_index", lambda: None)
+        return file_storage_sink(target, no_invalidation, "batch"), [
+            Transaction(p64(1), " ", b"", b"", b""),
+            StoreBlob(p64(7), p64(1), BLOB_RECORD, None, 1),
+            BlobBlock(b"abc"),
+            Commit(),
+        ]
+
+    def test_nothing_is_visible_before_it_is_on_disk(self, blob, target, monkeypatch):
+        sink, messages = blob
+        may_be_synced, real = threading.Event(), disk.sync
+
+        def sync(fd):
+            if threading.current_thread().name == "zrs-sync":
+                assert may_be_synced.wait(60)
+                assert target.lastTransaction() == z64
+            real(fd)
+
+        monkeypatch.setattr(disk, "sync", sync)
+        for message in messages:
+            sink.apply(message)
+        flushing = threading.Thread(target=sink.flush)
+        flushing.start()
+        may_be_synced.set()
+        flushing.join()
+        assert target.lastTransaction() == p64(1)
+        assert Path(target.loadBlob(p64(7), p64(1))).read_bytes() == b"abc"
+
+    def test_that_the_disk_does_not_take_ends_it(self, blob, target, monkeypatch, tmp_path):
+        sink, messages = blob
+        real = disk.sync
+
+        def sync(fd):
+            if threading.current_thread().name == "zrs-sync":
+                raise NotWritten(OSError(errno.EIO, "Input/output error"))
+            real(fd)
+
+        monkeypatch.setattr(disk, "sync", sync)
+        for message in messages:
+            sink.apply(message)
+        for _ in range(2):
+            with pytest.raises(NotWritten, match="Input/output error"):
+                sink.flush()
+        sink.abort()
+        assert target.lastTransaction() == z64
+        assert temporary_files(tmp_path / "copy" / "blobs") == []
+        with pytest.raises(NotWritten):
+            sink.apply(messages[0])
 
 
 class TestTrouble:

@@ -34,9 +34,10 @@ class FrameReader:
     memory before it has arrived. `offset` counts the bytes of the stream before the message that
     the last `take` was about, prefixes included. Not thread-safe.
 
-    What is fed is cut where it lies, in `buffer` from `begin` on. Only what is fed while something
-    else is left is copied, into `_later`, from which a payload that began in `buffer` is completed
-    once it has all come: so the time is linear, however the stream arrives.
+    What is fed is cut where it lies, in `buffer` from `begin` on; a little that was left is put
+    before it. What is fed while more than that is left is copied into `_later`, from which a
+    payload that began in `buffer` is completed once it has all come: so the time is linear,
+    however the stream arrives.
     """
 
     def __init__(self) -> None:
@@ -50,8 +51,10 @@ class FrameReader:
 
     def feed(self, data: bytes) -> None:
         """Add bytes of any number, as they came from the network."""
-        if self._later or self.begin < len(self.buffer):
+        if self._later or self.waiting > len(data):
             self._later += data
+        elif self.begin < len(self.buffer):
+            self._replace(self.buffer[self.begin :] + data)
         else:
             self._replace(bytes(data))
 

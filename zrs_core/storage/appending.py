@@ -394,6 +394,8 @@ class AppendingSink:
         """Make known the transactions that are whole."""
         if not self._done:
             return
+        for blob in self._blobs_done:
+            blob.settle()
         # A pack removes the files of blobs whose records it does not find, and directories that
         # are empty: it must not look in between.
         with self._file.alone() if self._blobs_done else contextlib.nullcontext():

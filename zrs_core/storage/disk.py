@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 
 from ..errors import NotWritten
 
@@ -19,6 +20,31 @@ def sync(fd: int) -> None:
         os.fdatasync(fd) if hasattr(os, "fdatasync") else os.fsync(fd)
     except OSError as error:
         raise NotWritten(error) from error
+
+
+class SyncBeside(threading.Thread):
+    """`sync` of a file, which takes its time, beside what else there is to do."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(name="zrs-sync", daemon=True)
+        self._fd = fd
+        self._failure: NotWritten | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            sync(self._fd)
+        except NotWritten as error:
+            self._failure = error
+
+    def wait(self) -> None:
+        """Return when the file is on disk; until then it must stay open.
+
+        :raises NotWritten: as `sync`.
+        """
+        self.join()
+        if self._failure is not None:
+            raise self._failure
 
 
 def sync_path(path: str) -> None:

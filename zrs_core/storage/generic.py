@@ -15,7 +15,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from persistent.timestamp import TimeStamp
 from ZODB.blob import set_not_writable
@@ -506,13 +506,14 @@ class Unfinished:
         blob = self._blob
         if blob is None or blob.blocks_left:
             return
-        path = blob.finish()
+        blob.finish()
+        blob.settle()
         if not self._void:
-            record = blob.record
+            record, path, metadata = blob.record, blob.path, self._metadata
             self.restored_blobs.append((record.oid, record.serial))
             self._with_back_pointer(
                 lambda data_txn: self._storage.restoreBlob(
-                    record.oid, record.serial, record.data or None, path, data_txn, self._metadata
+                    record.oid, record.serial, record.data or None, path, data_txn, metadata
                 ),
                 record.data_txn,
             )
@@ -545,6 +546,10 @@ class Unfinished:
             os.remove(self._storage.loadBlob(oid, serial))
 
 
+# Bytes of a blob from which on it is worth a thread to sync its file beside.
+_LARGE: Final = 1024 * 1024
+
+
 class IncomingBlob:
     """A blob's blocks, collected in a temporary file beside the blobs."""
 
@@ -554,14 +559,15 @@ class IncomingBlob:
         handle, self.path = tempfile.mkstemp(".blob", TEMPORARY_PREFIX, directory)
         self._file: IO[bytes] = os.fdopen(handle, "wb")
         self._size = 0
+        self._sync: disk.SyncBeside | None = None
 
     def write(self, data: bytes) -> None:
         self._file.write(data)
         self._size += len(data)
         self.blocks_left -= 1
 
-    def finish(self, *, sync: bool = True) -> str:
-        """The path of the file, which is complete, and on disk if that is asked for.
+    def finish(self, *, sync: bool = True) -> None:
+        """Write all of the file; have it synced if that is asked for, a large one beside.
 
         :raises NotWritten: the disk did not take it.
         :raises OSError: it was not written as a whole.
@@ -570,15 +576,28 @@ class IncomingBlob:
         size = os.fstat(self._file.fileno()).st_size
         if size != self._size:
             raise OSError(errno.EIO, f"{size} of {self._size} bytes were written", self.path)
-        if sync:
-            disk.sync(self._file.fileno())
-        self._file.close()
-        return self.path
+        if sync and size >= _LARGE:
+            self._sync = disk.SyncBeside(self._file.fileno())
+        else:
+            if sync:
+                disk.sync(self._file.fileno())
+            self._file.close()
+
+    def settle(self) -> None:
+        """Return when a file that is finished is on disk, if it was to be.
+
+        :raises NotWritten: the disk did not take it.
+        """
+        try:
+            if self._sync is not None:
+                self._sync.wait()
+        finally:
+            self._file.close()
 
     def discard(self) -> None:
         # Closing it writes what it still holds back, which nobody needs: on a full disk it fails.
         with contextlib.suppress(Exception):
-            self._file.close()
+            self.settle()
         # A storage that has taken the file has renamed it.
         with contextlib.suppress(FileNotFoundError):
             os.remove(self.path)
