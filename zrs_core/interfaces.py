@@ -73,6 +73,9 @@ class IStorageSource(ITransactionSource):
         "Seconds between two looks at what others may have committed, where that must be asked for."
     )
 
+    def position() -> bytes:
+        """As `last_tid`, for people to read: it may be older by `poll_interval`, and is cheap."""
+
     def changed() -> None:
         """Something was committed, or packed: wake the readers that wait."""
 
@@ -218,8 +221,12 @@ class IReplicationService(Interface):
         "Seconds after which a peer must be disconnected that takes nothing of what it is sent."
     )
 
-    def session(peer: str) -> IPrimarySession:
-        """A session for a new connection; `peer` names the other end in the log."""
+    def session(peer: str, certificate: str | None = None) -> IPrimarySession:
+        """A session for a new connection; `peer` names the other end in the log.
+
+        :param certificate: who the peer is by its certificate, if it has shown one, for people to
+            read (`tls.common_name`).
+        """
 
     def refused(peer: str, reason: str) -> None:
         """A connection got no session, or did not greet in time; `reason` is for the log.
@@ -247,8 +254,12 @@ class IReplicationClient(Interface):
         "Seconds between two calls of a session's `keep_alive`; 0 for none."
     )
 
-    def session(peer: str) -> ISecondarySession:
-        """A session for a new connection; `peer` names the other end in the log."""
+    def session(peer: str, local_address: str | None = None) -> ISecondarySession:
+        """A session for a new connection; `peer` names the other end in the log.
+
+        :param local_address: this end, as the primary's transport names its peer, if that is known;
+            for people to read.
+        """
 
     def connection_failed(reason: str) -> None:
         """No connection could be made; `reason` is for the log."""

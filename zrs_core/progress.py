@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import enum
 import time
+from dataclasses import dataclass
+
+from .tids import age_of
 
 
 class State(str, enum.Enum):
@@ -27,6 +30,14 @@ class State(str, enum.Enum):
     __str__ = str.__str__
 
 
+@dataclass(frozen=True, slots=True)
+class Error:
+    """What went wrong, and when (seconds since 1970)."""
+
+    message: str
+    time: float
+
+
 class Progress:
     """What a client has received, for people to watch.
 
@@ -41,7 +52,14 @@ class Progress:
     what can be applied; `failure` says then what has failed, else it is None, and `failures` counts
     the sessions that have failed since. `lag` is the number of seconds between the last commit on
     the primary that has come and its arrival here, by the clocks of both; None where they tell
-    nothing. Written by one thread, read by any.
+    nothing, and `applied_is_old` tells whether that was committed before there was a connection, so
+    that it says nothing about how long the way takes. `known` is the newest transaction that has
+    begun to come, `first_unapplied` the oldest one that could not be read when it was last looked
+    at, `unapplied` how many have begun to come on this connection since then; all can be read up to
+    `tid`, whatever these say. `last_failure` is the last error of either kind with its time,
+    `connected_since` and `local_address` are those of the connection.
+
+    Written by one thread, read by any.
     """
 
     def __init__(self, tid: bytes) -> None:
@@ -58,13 +76,60 @@ class Progress:
         self.failure: str | None = None
         self.failures = 0
         self.lag: float | None = None
+        self.applied_is_old = True
+        self.known = tid
+        self.first_unapplied: bytes | None = None
+        self.unapplied = 0
+        self.last_failure: Error | None = None
+        self.connected_since: float | None = None
+        self.local_address: str | None = None
         self._contact: float | None = None
+        self._connected: float | None = None
 
     def heard(self) -> None:
         """The primary has sent something."""
         self._contact = time.monotonic()
 
+    def found(self, local_address: str | None) -> None:
+        """There is a connection."""
+        self._connected = time.monotonic()
+        self.connected_since = time.time()
+        self.local_address = local_address
+
+    def begins(self, tid: bytes) -> None:
+        """A transaction begins to come."""
+        self.known = tid
+        self.unapplied += 1
+        if self.first_unapplied is None:
+            self.first_unapplied = tid
+
+    def applied(self, transactions: int, tid: bytes, begun: bytes) -> None:
+        """So many transactions up to `tid` can be read; `begun` is the last that has begun."""
+        self.lag = age_of(tid)
+        since = self.connected_since
+        self.applied_is_old = since is None or self.lag is None or time.time() - self.lag < since
+        self.tid = tid
+        self.transactions += transactions
+        self.unapplied = int(begun > tid)
+        self.first_unapplied = begun if begun > tid else None
+
+    def follows_another(self) -> None:
+        """What is known of the primary was about another one."""
+        self.known, self.first_unapplied = self.tid, None
+
+    def failed(self, message: str) -> None:
+        """Something went wrong."""
+        self.last_failure = Error(message, time.time())
+
     @property
     def silence(self) -> float | None:
         """Seconds since the primary has last sent something; None if it never has."""
         return None if self._contact is None else time.monotonic() - self._contact
+
+    @property
+    def quiet(self) -> float | None:
+        """Seconds since anything has happened on this connection; None if there is none."""
+        connected, contact = self._connected, self._contact
+        if not self.connected or connected is None:
+            return None
+        return time.monotonic() - max(connected, connected if contact is None else contact)

@@ -42,7 +42,11 @@ from .options import ClientOptions, ServiceOptions
 from .progress import Progress, State
 from .refusals import RefusalLog
 from .resent import Resent
-from .tids import age_of, describe_tid
+from .status.lag import secondary_status
+from .status.peers import Peers
+from .status.rates import Meter
+from .status.state import SecondaryStatus
+from .tids import describe_tid
 
 primary_log = logging.getLogger("zrs_core.primary")
 secondary_log = logging.getLogger("zrs_core.secondary")
@@ -110,6 +114,8 @@ class PrimarySession:
     :param peer: names the other end in the log.
     :param tls: whether the peer has seen a certificate of this end.
     :param refusals: keeps the log short when many are refused.
+    :param peers: has what is noted of this connection, for people to read.
+    :param certificate: the name in the peer's certificate.
     """
 
     def __init__(
@@ -120,9 +126,15 @@ class PrimarySession:
         pickle_protocol: int,
         tls: bool = False,
         refusals: RefusalLog | None = None,
+        peers: Peers | None = None,
+        certificate: str | None = None,
     ) -> None:
         self.finished = False
         self.rest = 0.0
+        self._peers = Peers() if peers is None else peers
+        self._notes = self._peers.add(peer, certificate)
+        # The transaction that is under way.
+        self._tid = NO_TID
         self._tls = tls
         self._peer = peer
         self._refusals = refusals or RefusalLog(primary_log)
@@ -151,6 +163,7 @@ class PrimarySession:
                 match message:
                     case Start(tid=start):
                         self._info("start %s", describe_tid(start))
+                        self._notes.greeted(self._connection.dialect.word, start)
                         self._start = start
                     case KeepAlive():
                         self._log.debug("keep-alive")
@@ -171,18 +184,37 @@ class PrimarySession:
             try:
                 if self._reader is None:
                     self._reader = self._source.open(self._start)
+                self._notes.asks()
                 batch = self._reader.read(BATCH_SIZE)
-                self.rest = _rest(batch) if self._reader.at_end else 0.0
-                return self._connection.send_all(batch)
+                return self._send(batch, at_end=self._reader.at_end)
             except StartError as error:
                 self._refuse(str(error))
             except Exception as error:  # noqa: BLE001
                 # Whatever goes wrong with the source must not take the transport's thread along,
                 # and the secondary must not be left waiting for an answer.
                 self.finished = True
+                self._peers.failed(f"cannot go on sending: {error}")
                 self._log.exception("cannot go on sending: %s", error)
                 self._info("Closed")
             return []
+
+    def _send(self, batch: list[PrimaryMessage], *, at_end: bool) -> list[bytes]:
+        chunks = self._connection.send_all(batch)
+        if not batch:
+            self.rest = 0.0
+            self._notes.has_all()
+            return chunks
+        commits, sent = 0, None
+        for message in batch:
+            kind = type(message)
+            if kind is Commit:
+                commits += 1
+                sent = self._tid
+            elif isinstance(message, Transaction):
+                self._tid = message.tid
+        self.rest = min(commits * _REST, _LONGEST_REST) if at_end else 0.0
+        self._notes.gets(commits, sum(map(len, chunks)), sent, self.rest)
+        return chunks
 
     def wait(self, wake: Callable[[], None]) -> None:
         with self._lock:
@@ -195,6 +227,7 @@ class PrimarySession:
             if self._closed:
                 return
             self._closed = self.finished = True
+            self._peers.remove(self._notes)
             if self._reader is not None:
                 self._reader.close()
         if self._silent and self._tls and self._refusals.is_news(self._peer, _LEFT):
@@ -204,6 +237,7 @@ class PrimarySession:
 
     def _refuse(self, reason: str) -> None:
         self.finished = True
+        self._peers.refused(reason)
         if self._refusals.is_news(self._peer, reason):
             self._log.error(reason)
         self._info("Closed")
@@ -212,11 +246,6 @@ class PrimarySession:
         # While many are refused, nothing is told of those to whom nothing was sent.
         quiet = self._reader is None and self._refusals.quiet
         self._log.log(logging.DEBUG if quiet else logging.INFO, message, *args)
-
-
-def _rest(batch: list[PrimaryMessage]) -> float:
-    commits = sum(type(message) is Commit for message in batch)
-    return min(commits * _REST, _LONGEST_REST)
 
 
 @implementer(IReplicationService)
@@ -240,20 +269,25 @@ class ReplicationService:
         self.handshake_timeout = options.handshake_timeout
         self.write_timeout = options.write_timeout
         self.require_tls = options.require_tls
+        #: What is noted of connections, for people to read.
+        self.peers = Peers()
         self._refusals = RefusalLog(primary_log)
         self._source = source
         self._pickle_protocol = options.pickle_protocol
 
-    def session(self, peer: str) -> PrimarySession:
+    def session(self, peer: str, certificate: str | None = None) -> PrimarySession:
         return PrimarySession(
             self._source,
             peer,
             pickle_protocol=self._pickle_protocol,
             tls=self.tls is not None,
             refusals=self._refusals,
+            peers=self.peers,
+            certificate=certificate,
         )
 
     def refused(self, peer: str, reason: str) -> None:
+        self.peers.refused(reason)
         if self._refusals.is_news(peer, reason):
             primary_log.error("%s: refused (%s)", peer, reason)
 
@@ -294,6 +328,8 @@ class SecondarySession:
         self._held_since: float | None = None
         # One of several sessions that fail one after the other, of which the first was news.
         self._one_of_many = client.failing
+        # Whether it was told why this session failed.
+        self._told = False
         self._info("Connected")
 
     def greeting(self) -> bytes:
@@ -304,7 +340,8 @@ class SecondarySession:
         if not self._client.turn.acquire(blocking=False):
             raise RuntimeError("the session before this one is not closed yet")
         self._has_turn = True
-        word = ZRS_2_1.word if self._client.sink.blobs else ZRS_2_0.word
+        self._client.progress.unapplied = 0
+        word = self._client.protocol
         try:
             note = self._choose_start()
         except Exception as error:  # noqa: BLE001
@@ -364,6 +401,7 @@ class SecondarySession:
         self._silent = False
         progress = self._client.progress
         progress.bytes += len(data)
+        self._client.meter.add(0, len(data))
         progress.refusals = 0
         progress.heard()
         self._connection.receive_data(data)
@@ -439,7 +477,7 @@ class SecondarySession:
     def _flush(self) -> None:
         self._held_since = None
         self._client.sink.flush()
-        self._client.applied(self._committed, self._tid)
+        self._client.applied(self._committed, self._tid, self._next_tid)
         self._committed = 0
 
     def _apply_messages(self) -> None:
@@ -455,6 +493,7 @@ class SecondarySession:
                 self._client.progress.unfinished = False
             elif isinstance(message, Transaction):
                 self._next_tid = message.tid
+                self._client.progress.begins(message.tid)
                 self._client.progress.unfinished = True
 
     def _new_ones(self, messages: Iterable[PrimaryMessage]) -> Iterator[PrimaryMessage]:
@@ -502,6 +541,7 @@ class SecondarySession:
     def _failed(
         self, level: int, reason: str, state: State = State.FAILING, *, exc_info: bool = False
     ) -> None:
+        self._told = True
         # The same again is no news.
         level = level if self._client.session_failed(reason, state) else logging.DEBUG
         self._log.log(level, reason, exc_info=exc_info)
@@ -520,7 +560,7 @@ class SecondarySession:
                 self._give_up()
         finally:
             # Whatever has failed: without it nobody would connect again.
-            self._client.disconnected(reason)
+            self._client.disconnected(reason, news=not self._told)
 
     def _give_up(self) -> None:
         if self._held_since is not None:
@@ -589,6 +629,10 @@ class ReplicationClient:
         #: Why the next session is not to compare.
         self.doubt: Doubt | None = None
         self.progress = Progress(sink.last_tid())
+        #: What has come, by the second.
+        self.meter = Meter()
+        #: The protocol word that sessions ask for.
+        self.protocol = ZRS_2_1.word if sink.blobs else ZRS_2_0.word
         #: Held by the session that may apply.
         self.turn = threading.Lock()
         self._backoff = Backoff(*options.reconnect_bounds())
@@ -598,7 +642,21 @@ class ReplicationClient:
         self._open_sessions = 0
         self._sessions_lock = threading.Lock()
 
-    def session(self, peer: str) -> SecondarySession:
+    def status(self, transport: str) -> SecondaryStatus:
+        """How it is going now. For any thread."""
+        return secondary_status(
+            self.progress,
+            self.meter,
+            primary_address=str(self.address),
+            transport=transport,
+            tls=self.tls is not None,
+            protocol=self.protocol,
+            # Not every sink counts them.
+            blobs_written=getattr(self.sink, "blobs_written", 0),
+            missing_blobs=getattr(self.sink, "missing_blobs", 0),
+        )
+
+    def session(self, peer: str, local_address: str | None = None) -> SecondarySession:
         if self._failed_attempts and not self.failing:
             secondary_log.info(
                 "%s: connected again after %d failed attempt(s)",
@@ -607,6 +665,7 @@ class ReplicationClient:
             )
         self._failed_attempts = 0
         self.progress.connections += 1
+        self.progress.found(local_address)
         self._count_session(1)
         return SecondarySession(self, peer)
 
@@ -638,6 +697,7 @@ class ReplicationClient:
         progress = self.progress
         news = reason != progress.failure
         progress.failure, progress.state = reason, state
+        progress.failed(reason)
         progress.failures += 1
         if progress.failures == ALARM_AFTER:
             self._backoff.exhausted()
@@ -661,13 +721,15 @@ class ReplicationClient:
         progress.failures = 0
         progress.state = State.REPLICATING
 
-    def applied(self, transactions: int, tid: bytes) -> None:
-        """A session has applied so many transactions, up to `tid`: all can see them."""
+    def applied(self, transactions: int, tid: bytes, begun: bytes) -> None:
+        """A session has applied so many transactions, up to `tid`: all can see them.
+
+        :param begun: the last one that it has received in part at least.
+        """
         if not transactions:
             return
-        self.progress.tid = tid
-        self.progress.transactions += transactions
-        self.progress.lag = age_of(tid)
+        self.progress.applied(transactions, tid, begun)
+        self.meter.add(transactions, 0)
         if self._backoff.failures:
             self._backoff.succeeded()
         self._recovered()
@@ -680,10 +742,12 @@ class ReplicationClient:
             self.progress.tid = last
             self._committed()
 
-    def disconnected(self, reason: str) -> None:
-        """A session has lost its connection."""
+    def disconnected(self, reason: str, *, news: bool) -> None:
+        """A session has lost its connection; `news` if nothing was told of why before."""
         self._count_session(-1)
         self.progress.last_error = reason
+        if news:
+            self.progress.failed(reason)
         self._backoff.failed()
 
     def _count_session(self, change: int) -> None:
@@ -695,6 +759,7 @@ class ReplicationClient:
 
     def connection_failed(self, reason: str) -> None:
         self.progress.last_error = reason
+        self.progress.failed(reason)
         if self._open_sessions:
             # In TLS 1.3 a primary refuses a certificate when the handshake is over here. For the
             # back-off the session itself counts.

@@ -177,6 +177,15 @@ def certificate_names(certificate: dict[str, Any] | None) -> list[str]:
     return [value for kind, value in alternatives if kind in ("DNS", "IP Address")]
 
 
+def common_name(certificate: dict[str, Any] | None) -> str | None:
+    """Whom a certificate as `SSLSocket.getpeercert` gives it is for: its common name, or else the
+    first of its other names; None if it has neither.
+    """
+    parts = (part for group in (certificate or {}).get("subject", ()) for part in group)
+    names = [value for key, value in parts if key == "commonName"]
+    return next(iter([*names, *certificate_names(certificate)]), None)
+
+
 def certificate_fault(code: int) -> str:
     """What is wrong with a peer's certificate, for the log; `code` is OpenSSL's X509_V_ERR_..."""
     return f"the peer's certificate {_FAULTS.get(code, f'is wrong (OpenSSL says {code})')}"

@@ -41,6 +41,7 @@ from ..held import HeldTransaction
 from ..interfaces import IComparableSink
 from ..messages import BlobBlock, Commit, PrimaryMessage, Store, StoreBlob, Transaction
 from ..tids import describe_tid
+from .blobs import lacks_blob
 from .disk import Directories
 from .generic import IncomingBlob, place_blob, remove_temporary_files
 from .packs import Packs
@@ -152,6 +153,8 @@ class AppendingSink:
     ) -> None:
         self.blobs = blobs
         self.packs = Packs(storage)
+        #: Blobs that have their places, and records that came without theirs.
+        self.blobs_written = self.missing_blobs = 0
         self._storage = storage
         self._file = file
         self._invalidate = invalidate
@@ -200,6 +203,7 @@ class AppendingSink:
         try:
             # The frequent ones first.
             if isinstance(message, Store):
+                self.missing_blobs += lacks_blob(message.data)
                 self._store(message)
             elif isinstance(message, BlobBlock):
                 self._add_block(message.data)
@@ -418,6 +422,7 @@ class AppendingSink:
             self._sync_file()
             self._file.publish(self._end, index, done[-1][0], lambda: self._tell(done))
         self._begin = self._place_of_chunks = self._end
+        self.blobs_written += len(self._blobs_done)
         self._chunks, self._index, self._done = [], {}, []
         self._blobs_done, self._placed = [], []
         self._tid = done[-1][0]

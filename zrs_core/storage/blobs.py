@@ -24,6 +24,9 @@ _BLOB_CLASS = (
 )
 _match_blob = re.compile(_BLOB_CLASS, re.DOTALL).match
 
+# Bytes that a blob's record has at most: there is nothing in its state.
+_LONGEST_BLOB_RECORD = 80
+
 # Every record that ZODB itself writes begins with PROTO, GLOBAL or MARK.
 _match_ordinary = re.compile(rb"(?!%b)[\x80c(]" % _BLOB_CLASS, re.DOTALL).match
 
@@ -36,3 +39,8 @@ def is_ordinary_record(data: bytes) -> bool:
 def is_blob_record(data: bytes) -> bool:
     """Whether `data`, a record as ZODB writes it, is that of a blob."""
     return _match_blob(data) is not None
+
+
+def lacks_blob(data: bytes) -> bool:
+    """Whether `data`, a record that came without a blob, is that of one, as ZODB writes it."""
+    return len(data) <= _LONGEST_BLOB_RECORD and is_blob_record(data)

@@ -46,7 +46,7 @@ from ..messages import (
 )
 from ..tids import describe_tid
 from . import disk
-from .blobs import MISSING_BLOB
+from .blobs import MISSING_BLOB, lacks_blob
 from .committed import Record
 from .held import read_held
 from .packs import Packs
@@ -81,6 +81,8 @@ class IterationSource(StorageSource):
         super().__init__(storage)
         #: How often `changed` was called.
         self.changes = 0
+        # What the thread that polls has seen last.
+        self._seen: bytes | None = None
         self._state = threading.Condition(self._lock)
         self._polling: threading.Thread | None = None
         self._closed = False
@@ -100,6 +102,11 @@ class IterationSource(StorageSource):
             return last_tid(instance)
         finally:
             release(self.storage, instance)
+
+    def position(self) -> bytes:
+        # To ask a database, an instance of its own is made; while a reader waits, the thread asks.
+        seen = self._seen
+        return seen if self._waiting and seen is not None else self.last_tid()
 
     def changed(self) -> None:
         with self._state:
@@ -121,7 +128,7 @@ class IterationSource(StorageSource):
                 try:
                     if instance is None:
                         instance = own_instance(self.storage)
-                    last = last_tid(instance)
+                    last = self._seen = last_tid(instance)
                     failed = False
                 except Exception as error:  # noqa: BLE001
                     if not failed:
@@ -325,6 +332,8 @@ class RestoringSink:
     def __init__(self, storage: Any, invalidate: Callable[[bytes, list[bytes]], None]) -> None:
         self.blobs: bool = IBlobStorageRestoreable.providedBy(storage)
         self.packs = Packs(storage)
+        #: Blobs that have their places, and records that came without theirs.
+        self.blobs_written = self.missing_blobs = 0
         self._storage = storage
         self._invalidate = invalidate
         self._transaction: Unfinished | None = None
@@ -345,6 +354,7 @@ class RestoringSink:
             raise ValueError(f"{type(message).__name__} outside of a transaction")
         match message:
             case Store():
+                self.missing_blobs += lacks_blob(message.data)
                 transaction.restore(message)
             case StoreBlob():
                 if not self.blobs:
@@ -357,7 +367,9 @@ class RestoringSink:
                 transaction.add_block(message.data)
             case Commit():
                 self._vote(transaction)
+                blobs = len(transaction.restored_blobs)
                 self._finish(transaction)
+                self.blobs_written += blobs
                 self._transaction = None
 
     def _vote(self, transaction: Unfinished) -> None:

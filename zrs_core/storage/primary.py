@@ -24,8 +24,10 @@ from ..options import (
     check_seconds,
 )
 from ..sessions import ReplicationService
+from ..status.peers import Commits
+from ..status.state import PrimaryStatus, position_of
 from ..tls import TLSOptions
-from .filestorage import keeping_last_tid
+from .filestorage import FileStorageSource, keeping_last_tid
 from .opening import open_storage, source_of
 from .proxy import StorageProxy
 from .secondary import Secondary
@@ -110,15 +112,21 @@ class Primary(StorageProxy):
         try:
             self._source = source_of(storage)
             self._source.poll_interval = poll_interval
-            service = ReplicationService(self._source, where, reactor, options)
-            self._listener = make_listener(service)
+            self._service = ReplicationService(self._source, where, reactor, options)
+            # A storage that others can write to tells of what goes through here alone, and a
+            # secondary of several transactions at once.
+            alone = isinstance(self._source, FileStorageSource)
+            exact = alone and not isinstance(storage, Secondary)
+            self._commits = Commits(self._source.last_tid(), exact=exact)
+            self._transport = transport
+            self._listener = make_listener(self._service)
             self._listener.start()
         except BaseException:
             give_up()
             raise
         if isinstance(storage, Secondary):
             # It is written to by replication alone, and others may follow that.
-            storage.on_commit(self._source.changed)
+            storage.on_commit(self._replicated)
         log.info("Opening %s %s", self.getName(), self.replication_address)
 
     @property
@@ -126,6 +134,26 @@ class Primary(StorageProxy):
         """Where secondaries connect to."""
         address: Address = self._listener.address
         return address
+
+    def _replicated(self) -> None:
+        self._commits.add(self._source.last_tid())
+        self._source.changed()
+
+    def status(self) -> PrimaryStatus:
+        """How it is going now: a value that does not change any more. For any thread."""
+        last = self._source.position()
+        peers = self._service.peers
+        return PrimaryStatus(
+            address=str(self.replication_address),
+            transport=self._transport,
+            tls=self._service.tls is not None,
+            position=position_of(last),
+            missing_blobs=self.missing_blobs,
+            refused=peers.refusals,
+            last_error=peers.last_error,
+            rates=peers.rates(),
+            peers=peers.status(self._commits, last),
+        )
 
     @property
     def missing_blobs(self) -> int:
@@ -136,14 +164,15 @@ class Primary(StorageProxy):
         return self._source.last_tid()
 
     def tpc_finish(self, transaction: Any, f: Callable[[bytes], object] | None = None) -> Any:
-        return _finish(self._storage, self._source, transaction, f)
+        return _finish(self._storage, self._source, self._commits, transaction, f)
 
     def new_instance(self) -> Any:
         """Another instance for one user of a storage that has snapshots."""
-        return _Instance(self._storage.new_instance(), self._source)
+        return _Instance(self._storage.new_instance(), self._source, self._commits)
 
     def copyTransactionsFrom(self, *args: Any, **kwargs: Any) -> None:
         self._storage.copyTransactionsFrom(*args, **kwargs)
+        self._commits.begin_again(self._source.last_tid())
         self._source.changed()
 
     def pack(self, t: float, *args: Any, **kwargs: Any) -> None:
@@ -182,23 +211,28 @@ class Primary(StorageProxy):
 class _Instance(StorageProxy):
     """What one connection of a database uses: what it commits wakes those who wait too."""
 
-    def __init__(self, storage: Any, source: IStorageSource) -> None:
+    def __init__(self, storage: Any, source: IStorageSource, commits: Commits) -> None:
         super().__init__(storage)
         self._source = source
+        self._commits = commits
 
     def tpc_finish(self, transaction: Any, f: Callable[[bytes], object] | None = None) -> Any:
-        return _finish(self._storage, self._source, transaction, f)
+        return _finish(self._storage, self._source, self._commits, transaction, f)
 
     def new_instance(self) -> Any:
-        return _Instance(self._storage.new_instance(), self._source)
+        return _Instance(self._storage.new_instance(), self._source, self._commits)
 
 
 def _finish(
     storage: Any,
     source: IStorageSource,
+    commits: Commits,
     transaction: Any,
     f: Callable[[bytes], object] | None,
 ) -> Any:
     tid = storage.tpc_finish(transaction, *(() if f is None else (f,)))
+    # Not every wrapper tells it.
+    if tid is not None:
+        commits.add(tid)
     source.changed()
     return tid

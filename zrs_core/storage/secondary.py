@@ -24,6 +24,7 @@ from ..options import (
 )
 from ..progress import Progress
 from ..sessions import ReplicationClient
+from ..status.state import SecondaryStatus
 from ..tls import TLSOptions
 from .filestorage import keeping_last_tid
 from .opening import open_storage, sink_of
@@ -131,6 +132,7 @@ class Secondary(ReadOnlyProxy):
                 options,
                 self._committed,
             )
+            self._transport = transport
             self._connector = make_connector(self._client)
             log.info("Opening %s %s", self.getName(), where)
             self._connector.start()
@@ -148,6 +150,10 @@ class Secondary(ReadOnlyProxy):
     def progress(self) -> Progress:
         """What has been received so far."""
         return self._client.progress
+
+    def status(self) -> SecondaryStatus:
+        """How it is going now: a value that does not change any more. For any thread."""
+        return self._client.status(self._transport)
 
     @property
     def _has_snapshots(self) -> bool:
@@ -209,6 +215,7 @@ class Secondary(ReadOnlyProxy):
         :raises InvalidAddress: it does not parse; nothing has changed.
         """
         self._client.address = _address_of_primary(address)
+        self._client.progress.follows_another()
         self._connector.reconnect()
 
     def has_data(self) -> bool:

@@ -68,6 +68,9 @@ class StorageSource(ABC):
         tid: bytes = self.storage.lastTransaction()
         return tid
 
+    def position(self) -> bytes:
+        return self.last_tid()
+
     def changed(self) -> None:
         with self._lock:
             waiting, self._waiting = self._waiting, []

@@ -481,7 +481,7 @@ class Connector:
             self._retry()
 
     def _drive(self, end: MemoryEnd) -> _SecondaryDriver:
-        driver = _SecondaryDriver(self, end, self._client.session(end.name))
+        driver = _SecondaryDriver(self, end, self._client.session(end.name, end.name))
         self._driver = driver
         if self._client.keep_alive_delay:
             self._keep_alive_later(driver)

@@ -33,7 +33,7 @@ from ..interfaces import (
     IReplicationService,
     ISecondarySession,
 )
-from ..tls import PeerRefused, TLSOptions, certificate_names, describe_error
+from ..tls import PeerRefused, TLSOptions, certificate_names, common_name, describe_error
 from .limits import does_not_take, too_late, too_many
 from .sockets import (
     BACKLOG,
@@ -43,6 +43,7 @@ from .sockets import (
     connect_argument,
     is_readable,
     look_up,
+    own_name,
     peer_name,
     remove_stale_socket,
     tune,
@@ -172,6 +173,13 @@ class _Channel:
             if stopped():
                 raise _Woken
         tls.check_peer(certificate_names(self.socket.getpeercert()))
+
+    @property
+    def certificate(self) -> str | None:
+        """Whom the peer's certificate is for; None if it has shown none."""
+        if not isinstance(self.socket, ssl.SSLSocket):
+            return None
+        return common_name(self.socket.getpeercert())
 
     @property
     def drained(self) -> bool:
@@ -340,7 +348,8 @@ class _PrimaryThread:
         return True
 
     def _serve(self) -> None:
-        channel, session = self._channel, self._service.session(self._peer)
+        channel = self._channel
+        session = self._service.session(self._peer, channel.certificate)
         reason = "closed here"
         half_closed = False
 
@@ -587,7 +596,8 @@ class Connector:
         channel = _Channel(connection, self._waiter)
         try:
             self._shake_hands(channel, address)
-            self._follow(channel, self._client.session(str(address)))
+            local_address = own_name(channel.socket)
+            self._follow(channel, self._client.session(str(address), local_address))
         except (OSError, PeerRefused, ConfigurationError) as error:
             self._client.connection_failed(describe_error(error))
         finally:

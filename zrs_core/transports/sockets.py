@@ -86,7 +86,7 @@ def check_exposure(address: Address, *, tls: object, require_tls: bool) -> None:
 
     :raises Exposed: it is one, and `require_tls` is true.
     """
-    if tls is not None or not _is_exposed(address):
+    if tls is not None or not is_exposed(address):
         return
     risk = (
         f"{address} can be reached from other machines, and there is no TLS: whoever connects can "
@@ -99,7 +99,8 @@ def check_exposure(address: Address, *, tls: object, require_tls: bool) -> None:
     log.warning("%s; %s, or let a firewall see to it", risk, remedy)
 
 
-def _is_exposed(address: Address) -> bool:
+def is_exposed(address: Address) -> bool:
+    """Whether other machines can connect to an address that is listened on, as far as known."""
     if isinstance(address, UnixAddress):
         return False
     if not address.host:
@@ -170,6 +171,17 @@ def _is_live(path: str) -> bool:
 def connect_argument(family: int, place: tuple[Any, ...]) -> Any:
     """A place as `socket.connect` and `socket.bind` take it."""
     return place[0] if family == socket.AF_UNIX else place
+
+
+def own_name(connection: Any) -> str | None:
+    """How a primary names this end of a socket; None if it has no name, as on a Unix socket."""
+    if connection.family == socket.AF_UNIX:
+        return None
+    try:
+        host, port, *_ = connection.getsockname()
+    except OSError:
+        return None
+    return str(TCPAddress(host, port))
 
 
 def peer_name(connection: Any) -> str:

@@ -60,6 +60,7 @@ from .sockets import (
     check_exposure,
     is_readable,
     look_up,
+    own_name,
     peer_name,
     remove_stale_socket,
     try_binding,
@@ -241,7 +242,8 @@ class _PrimaryConnection(_Connection):
         return sent
 
     def open_session(self) -> None:
-        self.session = self._service.session(self.peer)
+        certificate = None if self._tls is None else self._tls.peer_name(self.transport)
+        self.session = self._service.session(self.peer, certificate)
         if self._finishing:
             self.close()
 
@@ -464,7 +466,8 @@ class _SecondaryConnection(_Connection):
 
     def open_session(self) -> None:
         self.cancel_deadline()
-        self.session = self._client.session(str(self._client.address))
+        local_address = own_name(self.handle)
+        self.session = self._client.session(str(self._client.address), local_address)
         # Not in a thread that would wait: enough of them would leave none for what they wait for.
         self.before.addCallback(self._ask_for_greeting)
 

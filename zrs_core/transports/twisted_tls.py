@@ -92,6 +92,14 @@ class TLSConnections:
             except (VerificationError, CertificateError) as error:
                 raise PeerRefused(f"{certificate_fault(_WRONG_HOST)} ({self._host})") from error
 
+    def peer_name(self, transport: Any) -> str | None:
+        """Whom the peer's certificate is for, as `tls.common_name`; None if it has shown none."""
+        certificate = transport.getPeerCertificate()
+        if certificate is None:
+            return None
+        name: str | None = certificate.get_subject().CN
+        return name or next(iter(_names(certificate)), None)
+
     def describe(self, error: Exception) -> str:
         """What went wrong in the handshake, for the log."""
         return describe_error(error) if self._wrong is None else f"TLS: {self._wrong}"

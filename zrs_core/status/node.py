@@ -1,0 +1,71 @@
+"""One storage that replicates, as its process tells of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from importlib.metadata import version
+from typing import Any
+
+from ..errors import UnsuitableStorage
+from ..progress import State
+from ..storage.primary import Primary
+from ..storage.secondary import Secondary
+from ..storage.wrapped import layers
+from .lag import readiness
+from .state import NodeStatus
+
+_VERSION = version("zrs-core")
+
+
+class Node:
+    """A `Primary`, a `Secondary`, or a `Primary` of a `Secondary`, also below other storages.
+
+    :param max_lag: seconds that a secondary may be behind to count as ready.
+    :raises UnsuitableStorage: the storage does not replicate.
+    """
+
+    def __init__(self, storage: Any, max_lag: float) -> None:
+        found = [*layers(storage)]
+        self._primary = next((each for each in found if isinstance(each, Primary)), None)
+        self._secondary = next((each for each in found if isinstance(each, Secondary)), None)
+        if self._primary is None and self._secondary is None:
+            raise UnsuitableStorage(
+                f"{storage.getName()} has no status: it is neither a Primary nor a Secondary"
+            )
+        self._storage = storage
+        self._max_lag = max_lag
+        self._started = time.time()
+
+    @property
+    def role(self) -> str:
+        if self._primary is None:
+            return "secondary"
+        return "primary" if self._secondary is None else "cascade"
+
+    def status(self) -> NodeStatus:
+        """How it is going now. For any thread."""
+        primary = None if self._primary is None else self._primary.status()
+        secondary = None if self._secondary is None else self._secondary.status()
+        if secondary is not None and self._secondary is not None:
+            ready, reason = readiness(secondary, self._secondary.progress.quiet, self._max_lag)
+        else:
+            ready, reason = True, "it is the primary"
+        return NodeStatus(
+            now=time.time(),
+            version=_VERSION,
+            name=str(self._storage.getName()),
+            role=self.role,
+            pid=os.getpid(),
+            started=self._started,
+            ready=ready,
+            ready_reason=reason,
+            primary=primary,
+            secondary=secondary,
+        )
+
+    def health(self) -> tuple[bool, str]:
+        """Whether opening it again would not help, and what there is to say."""
+        if self._secondary is not None and self._secondary.progress.state is State.STOPPED:
+            return False, f"stopped for good: {self._secondary.progress.stopped}"
+        return True, "it runs"

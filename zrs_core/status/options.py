@@ -1,0 +1,65 @@
+"""What can be set about a status server, checked before anything is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..addresses import Address, TCPAddress, parse_address
+from ..errors import InvalidAddress
+from ..options import check_seconds
+
+#: Seconds that a secondary may be behind to count as ready.
+DEFAULT_MAX_LAG = 60.0
+
+# The host of an address that names none.
+_LOOPBACK = "127.0.0.1"
+
+
+def listening_address(address: object) -> Address:
+    """Where a status server listens: on loopback, unless the address names a host.
+
+    :raises InvalidAddress: it is no address.
+    """
+    where = parse_address(address)
+    if isinstance(where, TCPAddress) and not where.host:
+        return TCPAddress(_LOOPBACK, where.port)
+    return where
+
+
+def node_address(address: object) -> Address:
+    """Where another node's status server listens.
+
+    :raises InvalidAddress: it is no address, or nobody can listen there.
+    """
+    where = listening_address(address)
+    if isinstance(where, TCPAddress) and not where.port:
+        raise InvalidAddress(f"invalid address {address!r}: nobody can listen at port 0")
+    return where
+
+
+@dataclass(frozen=True, slots=True)
+class StatusOptions:
+    """Where to serve the status, and of what.
+
+    `address` is where to listen: `host:port`, `:port` or a port for loopback alone, or the path of
+    a Unix socket; port 0 lets the system choose. `max_lag` is the number of seconds that a
+    secondary may be behind to count as ready; `nodes` are the addresses of other status servers,
+    whose answers are shown beside this one's.
+
+    :raises ConfigurationError: a value that is none of these.
+    """
+
+    address: object
+    max_lag: float = DEFAULT_MAX_LAG
+    nodes: Sequence[object] = ()
+    #: The parsed addresses.
+    where: Address = field(init=False)
+    others: tuple[Address, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        check_seconds("max_lag", self.max_lag)
+        if isinstance(self.nodes, (str, bytes)):
+            raise InvalidAddress(f"nodes must be several addresses, not {self.nodes!r}")
+        object.__setattr__(self, "where", listening_address(self.address))
+        object.__setattr__(self, "others", tuple(node_address(each) for each in self.nodes))

@@ -1,0 +1,194 @@
+"""What a primary notes of those that follow it, and how it is read.
+
+A connection's notes are plain attributes that its session writes, once a batch and with no lock.
+Who reads them may see a batch in the midst of being noted.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..messages import NO_TID
+from ..progress import Error
+from .rates import Meter, rates_of
+from .state import PeerState, PeerStatus, Rates, position_of, time_of
+
+#: Of so many commits a primary knows the tids, to count those that a secondary was not sent.
+_REMEMBERED = 10_000
+
+
+class Commits:
+    """The tids that were committed last.
+
+    :param last: the last transaction before them.
+    :param exact: whether all that is committed is added here, transaction by transaction.
+    """
+
+    def __init__(self, last: bytes, *, exact: bool) -> None:
+        self._exact = exact
+        self._since = last
+        self._tids: deque[bytes] = deque(maxlen=_REMEMBERED)
+
+    def add(self, tid: bytes) -> None:
+        """One was committed. For any thread."""
+        self._tids.append(tid)
+
+    def begin_again(self, last: bytes) -> None:
+        """Something else was committed, up to `last`."""
+        self._since, self._tids = last, deque(maxlen=_REMEMBERED)
+
+    def known(self) -> KnownCommits:
+        """What is known now, to be looked up in."""
+        since, remembered = self._since, self._tids
+        # Two threads may have added theirs in the other order.
+        tids = sorted(remembered)
+        if len(tids) == _REMEMBERED:
+            since = tids.pop(0)
+        return KnownCommits(since, tids, self._exact)
+
+
+class KnownCommits(NamedTuple):
+    """The tids of all commits after `since`, or of some of them if that is not `exact`."""
+
+    since: bytes
+    tids: Sequence[bytes]
+    exact: bool
+
+    def behind(self, sent: bytes, last: bytes) -> tuple[float | None, int | None]:
+        """How many seconds, and transactions, lie between what was sent and `last`."""
+        if sent >= last:
+            return 0.0, 0
+        place = bisect_right(self.tids, sent)
+        unsent = len(self.tids) - place
+        if self.exact and sent < self.since:
+            # One of those that were not sent is at least as old.
+            return _age(self.since), None
+        if self.exact:
+            return (_age(self.tids[place]), unsent) if unsent else (0.0, 0)
+        return _age(self.tids[place]) if unsent else None, None
+
+
+def _age(tid: bytes) -> float:
+    return max(time.time() - time_of(tid), 0.0)
+
+
+class Peer:
+    """What is noted of one connection."""
+
+    def __init__(self, address: str, certificate: str | None) -> None:
+        self.meter = Meter()
+        self._address = address
+        self._certificate = certificate
+        self._connected_since = time.time()
+        self._protocol: str | None = None
+        self._start: bytes | None = None
+        self._sent = NO_TID
+        self._state = PeerState.GREETING
+        self._back_pressure = 0.0
+        # From when on, by the monotonic clock, what it was given is waited for to be sent.
+        self._waits_from: float | None = None
+
+    def greeted(self, protocol: str, start: bytes) -> None:
+        """It has said what it wants."""
+        self._sent, self._protocol = start, protocol
+        self._state = PeerState.WAITING
+        self._start = start
+
+    def asks(self) -> None:
+        """What it was given has been sent, and it is asked what is next."""
+        waits_from, self._waits_from = self._waits_from, None
+        if waits_from is not None:
+            self._back_pressure += max(time.monotonic() - waits_from, 0.0)
+
+    def gets(self, transactions: int, size: int, sent: bytes | None, rest: float) -> None:
+        """It is given the end of so many transactions, and so many bytes.
+
+        :param sent: the last one that is over with this; None for none.
+        :param rest: seconds until it will be asked again, if it has sent that by then.
+        """
+        self.meter.add(transactions, size)
+        if sent is not None:
+            self._sent = sent
+        self._waits_from = time.monotonic() + rest
+        self._state = PeerState.SENDING
+
+    def has_all(self) -> None:
+        """There is nothing to be given."""
+        self._state = PeerState.WAITING
+
+    def status(self, commits: KnownCommits, last: bytes) -> PeerStatus:
+        start, sent, waits_from = self._start, self._sent, self._waits_from
+        back_pressure = self._back_pressure
+        if waits_from is not None:
+            back_pressure += max(time.monotonic() - waits_from, 0.0)
+        seconds, transactions = commits.behind(sent, last) if start is not None else (None, None)
+        return PeerStatus(
+            address=self._address,
+            certificate=self._certificate,
+            protocol=self._protocol,
+            connected_since=self._connected_since,
+            start=start,
+            position=position_of(sent),
+            bytes=self.meter.bytes,
+            transactions=self.meter.transactions,
+            state=self._state,
+            back_pressure_seconds=back_pressure,
+            lag_seconds=seconds,
+            lag_transactions=transactions,
+        )
+
+
+class Peers:
+    """Those that are connected to a primary, and those that it has refused. Thread-safe."""
+
+    def __init__(self) -> None:
+        #: How many were refused.
+        self.refusals = 0
+        #: Why the last one was, or why one could not go on.
+        self.last_error: Error | None = None
+        self._lock = threading.Lock()
+        self._connected: dict[Peer, None] = {}
+        # What was sent on connections that are closed.
+        self._before = Meter()
+
+    def add(self, address: str, certificate: str | None) -> Peer:
+        """One has connected."""
+        peer = Peer(address, certificate)
+        with self._lock:
+            self._connected[peer] = None
+        return peer
+
+    def remove(self, peer: Peer) -> None:
+        """It has left, and nothing more is noted of it. May be called again."""
+        with self._lock:
+            if peer in self._connected:
+                del self._connected[peer]
+                self._before.absorb(peer.meter)
+
+    def refused(self, reason: str) -> None:
+        with self._lock:
+            self.refusals += 1
+            self.last_error = Error(reason, time.time())
+
+    def failed(self, reason: str) -> None:
+        """One was left, as there was an error here."""
+        self.last_error = Error(reason, time.time())
+
+    def rates(self) -> Rates:
+        with self._lock:
+            return rates_of([self._before, *(peer.meter for peer in self._connected)])
+
+    def status(self, commits: Commits, last: bytes) -> tuple[PeerStatus, ...]:
+        """All that are connected, the first one first.
+
+        :param last: the last transaction that is committed.
+        """
+        with self._lock:
+            connected = [*self._connected]
+        known = commits.known()
+        return tuple(peer.status(known, last) for peer in connected)

@@ -1,0 +1,364 @@
+"""A status server: HTTP on loopback or a Unix socket, for people, probes and Prometheus.
+
+It answers GET and HEAD, one request a connection, and reads nothing but the request's line and
+headers. Whoever connects may be hostile: what is read is bounded, and so are the number of
+connections and the time of each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from http.client import LineTooLong
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+from ..addresses import Address, TCPAddress, UnixAddress
+from ..errors import ListenError
+from ..transports.sockets import (
+    BACKLOG,
+    connect_argument,
+    is_exposed,
+    look_up,
+    remove_stale_socket,
+)
+from .client import url_of
+from .files import Page
+from .history import INTERVAL, History
+from .node import Node
+from .nodes import Nodes
+from .options import DEFAULT_MAX_LAG, StatusOptions
+from .state import as_json
+
+log = logging.getLogger("zrs_core.status")
+
+#: Connections at once, at most; further ones are closed.
+MAX_CONNECTIONS = 32
+
+#: Seconds that a connection may last.
+CONNECTION_TIME = 10.0
+
+#: Bytes of a request at most, its line (64 kB) and all of its headers.
+MAX_REQUEST_SIZE = 128 * 1024
+
+#: The permissions of a Unix socket.
+_SOCKET_MODE = 0o600
+
+# Seconds between two looks at connections that last too long.
+_TICK = 1.0
+
+# Seconds until it tries again to accept a connection when it could not.
+_ACCEPT_PAUSE = 0.1
+
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+_TEXT = "text/plain; charset=utf-8"
+_JSON = "application/json"
+
+
+class StatusServer:
+    """Serves the status of a storage from now on until it is closed, in threads of its own.
+
+    :param storage: a `Primary` or a `Secondary`, or a storage around one. It is not closed.
+    :param address: where to listen: `host:port`, `:port` or a port for loopback alone, or the path
+        of a Unix socket; port 0 lets the system choose.
+    :param max_lag: seconds that a secondary may be behind to count as ready.
+    :param nodes: addresses of other status servers, whose answers are shown beside this one's.
+    :raises ConfigurationError: an address that does not parse, a time that is none, a storage that
+        does not replicate; nothing was opened.
+    :raises ListenError: the address cannot be listened on.
+    """
+
+    def __init__(
+        self,
+        storage: Any,
+        address: object,
+        *,
+        max_lag: float = DEFAULT_MAX_LAG,
+        nodes: Sequence[object] = (),
+    ) -> None:
+        options = StatusOptions(address, max_lag, nodes)
+        self.node = Node(storage, options.max_lag)
+        self.history = History()
+        self._nodes = Nodes(options.others)
+        self.page = Page()
+        self._listening, self._address = _listen(options.where)
+        self._lock = threading.Lock()
+        # The connections that are served, each with its thread, and when it must be over.
+        self._connections: dict[socket.socket, tuple[threading.Thread, float]] = {}
+        self._woken, self._waker = socket.socketpair()
+        self._closed = False
+        self._thread = threading.Thread(
+            target=self._run, name=f"zrs_core status at {self._address}", daemon=True
+        )
+        self._nodes.start()
+        self._thread.start()
+        log.info("Serving the status of %s at %s", storage.getName(), self.url)
+        if is_exposed(self._address):
+            log.warning(
+                "%s can be reached from other machines: whoever connects can read the status",
+                self._address,
+            )
+
+    @property
+    def address(self) -> Address:
+        """Where it listens, its port as the system gave it."""
+        return self._address
+
+    @property
+    def url(self) -> str:
+        """The address as a URL; of a Unix socket its path."""
+        return url_of(self._address)
+
+    def close(self) -> None:
+        """Listen no more, and close all connections. May be called again."""
+        if self._closed:
+            return
+        self._closed = True
+        self._waker.send(b"\0")
+        self._thread.join()
+        self._nodes.close()
+        self._woken.close()
+        self._waker.close()
+
+    def __enter__(self) -> StatusServer:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def nodes_as_json(self) -> dict[str, Any]:
+        """This node and the others."""
+        own = {"url": self.url, "status": as_json(self.node.status()), "error": None}
+        return {"nodes": [own, *self._nodes.as_json()]}
+
+    # -- accepting
+
+    def _run(self) -> None:
+        with self._listening, selectors.DefaultSelector() as selector:
+            selector.register(self._listening, selectors.EVENT_READ)
+            selector.register(self._woken, selectors.EVENT_READ)
+            sample_at = time.monotonic()
+            while True:
+                ready = [key.fileobj for key, _ in selector.select(_TICK)]
+                if self._closed:
+                    break
+                if self._listening in ready:
+                    self._accept()
+                now = time.monotonic()
+                self._leave(lambda deadline, now=now: deadline < now)  # type: ignore[misc]
+                if now >= sample_at:
+                    sample_at = now + INTERVAL
+                    self._sample()
+            if isinstance(self._address, UnixAddress):
+                # While it still listens: afterwards the file may be somebody else's.
+                with contextlib.suppress(OSError):
+                    os.unlink(self._address.path)
+        for thread in self._leave(lambda deadline: True):
+            thread.join()
+
+    def _sample(self) -> None:
+        try:
+            self.history.add(self.node.status())
+        except Exception as error:  # noqa: BLE001
+            # A storage that is being closed, or a database that is lost.
+            log.debug("%s: no sample: %s", self._address, error)
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listening.accept()
+        except (BlockingIOError, ConnectionError):
+            return
+        except OSError as error:
+            # Most likely there are no descriptors left.
+            log.error("%s: cannot accept a connection: %s", self._address, error)
+            time.sleep(_ACCEPT_PAUSE)
+            return
+        with self._lock:
+            full = len(self._connections) >= MAX_CONNECTIONS
+        if full:
+            log.warning("%s: there are %d connections already", self._address, MAX_CONNECTIONS)
+            connection.close()
+            return
+        thread = threading.Thread(
+            target=self._serve,
+            args=(connection,),
+            name=f"zrs_core status at {self._address}: connection",
+            daemon=True,
+        )
+        with self._lock:
+            self._connections[connection] = thread, time.monotonic() + CONNECTION_TIME
+        try:
+            thread.start()
+        except RuntimeError as error:
+            log.error("%s: cannot serve a connection: %s", self._address, error)
+            self._forget(connection)
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            _Handler(connection, None, self)  # type: ignore[arg-type]
+        except OSError as error:
+            log.debug("%s: %s", self._address, error)
+        finally:
+            self._forget(connection)
+
+    def _forget(self, connection: socket.socket) -> None:
+        with self._lock:
+            del self._connections[connection]
+            connection.close()
+
+    def _leave(self, due: Callable[[float], bool]) -> list[threading.Thread]:
+        """End the connections whose deadline is due; their threads, which end soon."""
+        with self._lock:
+            leaving = [each for each, (_, deadline) in self._connections.items() if due(deadline)]
+            for connection in leaving:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+            return [self._connections[connection][0] for connection in leaving]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers one request."""
+
+    server: StatusServer  # type: ignore[assignment]
+    timeout = CONNECTION_TIME
+    server_version = "zrs_core"
+    sys_version = ""
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile = _Bounded(self.rfile)  # type: ignore[assignment]
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        try:
+            answer = self._answer(path)
+        except Exception as error:  # noqa: BLE001
+            # A storage that is being closed, or a database that is lost.
+            log.warning("%s: %s cannot be told: %s", self.server.address, path, error)
+            self._send(HTTPStatus.INTERNAL_SERVER_ERROR, _TEXT, b"the status cannot be told\n")
+            return
+        self._send(*answer)
+
+    do_HEAD = do_GET
+
+    def _answer(self, path: str) -> tuple[HTTPStatus, str, bytes]:
+        server = self.server
+        match path:
+            case "/status":
+                return _json(as_json(server.node.status()))
+            case "/history":
+                return _json(server.history.as_json())
+            case "/nodes":
+                return _json(server.nodes_as_json())
+            case "/healthz":
+                healthy, reason = server.node.health()
+                return _json({"healthy": healthy, "reason": reason}, healthy)
+            case "/readyz":
+                status = server.node.status()
+                answer = {"ready": status.ready, "reason": status.ready_reason}
+                return _json(answer, status.ready)
+            case "/metrics":
+                return _metrics(server.node)
+        file = server.page.find(path)
+        if file is None:
+            return HTTPStatus.NOT_FOUND, _TEXT, b"there is nothing here\n"
+        return HTTPStatus.OK, file.content_type, file.content
+
+    def _send(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in _HEADERS.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What is wrong with a request, in a line, with nothing of the request in it."""
+        status = HTTPStatus(code)
+        if status is HTTPStatus.NOT_IMPLEMENTED:
+            # There is no method but those two.
+            status = HTTPStatus.METHOD_NOT_ALLOWED
+        self._send(status, _TEXT, f"{status.phrase}\n".encode())
+
+    def log_message(self, format: str, *args: Any) -> None:
+        log.debug("%s: " + format, self.server.address, *args)
+
+
+class _Bounded:
+    """Reads no more than `MAX_REQUEST_SIZE` bytes in all.
+
+    :raises LineTooLong: of `readline`, for more, which the handler answers.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._left = MAX_REQUEST_SIZE
+
+    def readline(self, limit: int) -> bytes:
+        line: bytes = self._file.readline(min(limit, self._left + 1))
+        self._left -= len(line)
+        if self._left < 0:
+            raise LineTooLong("header line")
+        return line
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def _json(value: Any, good: bool = True) -> tuple[HTTPStatus, str, bytes]:
+    status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
+    return status, _JSON, json.dumps(value, allow_nan=False).encode() + b"\n"
+
+
+def _metrics(node: Node) -> tuple[HTTPStatus, str, bytes]:
+    try:
+        from .metrics import CONTENT_TYPE, render
+    except ModuleNotFoundError as error:
+        if error.name != "prometheus_client":
+            raise
+        missing = b'prometheus-client is missing: pip install "zrs-core[status]"\n'
+        return HTTPStatus.NOT_IMPLEMENTED, _TEXT, missing
+    return HTTPStatus.OK, CONTENT_TYPE, render(node.status())
+
+
+def _listen(address: Address) -> tuple[socket.socket, Address]:
+    if isinstance(address, UnixAddress):
+        remove_stale_socket(address)
+    try:
+        family, place = look_up(address)[0]
+        listening = socket.socket(family)
+        try:
+            if isinstance(address, TCPAddress):
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(connect_argument(family, place))
+            if isinstance(address, UnixAddress):
+                os.chmod(address.path, _SOCKET_MODE)
+            listening.listen(BACKLOG)
+            listening.setblocking(False)
+        except BaseException:
+            listening.close()
+            raise
+    except OSError as error:
+        raise ListenError(f"cannot serve the status at {address}: {error}") from error
+    if isinstance(address, TCPAddress):
+        address = TCPAddress(address.host, listening.getsockname()[1])
+    return listening, address
