@@ -10,7 +10,8 @@ from typing import Any
 from . import transports
 from .addresses import Address, TCPAddress, parse_address
 from .errors import ConfigurationError, InvalidAddress
-from .options import ClientOptions, ServiceOptions, check_poll_interval
+from .options import ClientOptions, ServiceOptions, check_poll_interval, check_seconds
+from .status.options import listening_address, node_address
 
 _YES = ("yes", "true", "on", "1")
 _NO = ("no", "false", "off", "0")
@@ -160,6 +161,16 @@ def _poll_interval(text: str) -> float:
     return seconds
 
 
+def _max_lag(text: str) -> float:
+    seconds = _number(text)
+    check_seconds("max_lag", seconds)
+    return seconds
+
+
+def _nodes(text: str) -> tuple[Address, ...]:
+    return tuple(node_address(each) for each in text.replace(",", " ").split())
+
+
 def _socket_mode(text: str) -> int:
     try:
         mode = int(text, 8)
@@ -205,6 +216,12 @@ PRIMARY: dict[str, Callable[[str], Any]] = {
     "handshake_timeout": _handshake_timeout,
     "write_timeout": _write_timeout,
     "require_tls": boolean,
+}
+#: Those of a `StatusServer`, each as `status_` and its name.
+STATUS: dict[str, Callable[[str], Any]] = {
+    "status_address": listening_address,
+    "status_max_lag": _max_lag,
+    "status_nodes": _nodes,
 }
 TLS: dict[str, Callable[[str], Any]] = {
     "certificate": readable_file,

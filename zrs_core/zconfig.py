@@ -81,7 +81,7 @@ def _position() -> tuple[int | None, int | None, str | None]:
 
 replicate_to = _datatype("replicate-to", parse_address)
 replicate_from = _datatype("replicate-from", settings.primary_address)
-_KEYS = settings.BOTH | settings.SECONDARY | settings.PRIMARY
+_KEYS = settings.BOTH | settings.SECONDARY | settings.PRIMARY | settings.STATUS
 globals().update({key: _datatype(key, convert) for key, convert in _KEYS.items()})
 globals().update({key: _datatype(key, convert) for key, convert in settings.TLS.items()})
 peer_name = _datatype("peer-name", settings.name)
@@ -184,6 +184,10 @@ class ZRS:
                 setting = getattr(self.config, key)
                 if setting is not None and getattr(self.config, role) is None:
                     _conflict(f"it has no effect without {role.replace('_', '-')}", setting)
+        for key in [*settings.STATUS][1:]:
+            setting = getattr(self.config, key)
+            if setting is not None and self.config.status_address is None:
+                _conflict("it has no effect without status-address", setting)
 
     def _check_tls(self) -> None:
         tls = self.config.tls
@@ -229,6 +233,8 @@ class ZRS:
     def open(self, database_name: str = "unnamed", databases: Any = None) -> Any:
         """The storage: a `Primary`, a `Secondary`, or a `Primary` of a `Secondary`.
 
+        With it, its status server is opened and closed.
+
         :raises SettingError: an address that cannot be listened on; nothing was opened.
         :raises ConfigurationError: a storage inside that cannot be replicated, or replicated into.
         """
@@ -241,6 +247,8 @@ class ZRS:
         if to is not None and self._value("transport", "twisted-tcp") in _NETWORK:
             _check_free(to)
             self._check_exposure(to)
+        if config.status_address is not None:
+            _check_free(config.status_address)
         storage = config.base.open()
         try:
             blob_dir = self._given("blob_dir")
@@ -257,7 +265,26 @@ class ZRS:
         except BaseException:
             storage.close()
             raise
+        self._serve_status(storage)
         return storage
+
+    def _serve_status(self, storage: Any) -> None:
+        from .status.server import StatusServer
+
+        address = self.config.status_address
+        if address is None:
+            return
+        given = self._given(*settings.STATUS)
+        options = {key.removeprefix("status_"): value for key, value in given.items()}
+        try:
+            server = StatusServer(storage, **options)
+        except ListenError as error:
+            storage.close()
+            raise SettingError(address, error) from error
+        except BaseException:
+            storage.close()
+            raise
+        storage.on_close(server.close)
 
     def _check_exposure(self, to: Setting) -> None:
         from .transports.sockets import check_exposure

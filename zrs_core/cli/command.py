@@ -23,6 +23,7 @@ from ..tls import TLSOptions
 from .demo import run_demo
 from .output import Failed, errors_in_a_line
 from .serving import follow_primary, serve_primary
+from .status_options import add_status_options, status_options
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -188,6 +189,7 @@ def zrs() -> None:
 )
 @_transport
 @_tls
+@add_status_options
 def primary(
     storage: str,
     listen: str,
@@ -199,6 +201,9 @@ def primary(
     peer_timeout: float,
     require_tls: bool,
     transport: str,
+    status: str | None,
+    status_max_lag: float | None,
+    status_node: tuple[str, ...],
     **tls: Any,
 ) -> None:
     """Serve a database to secondaries, until SIGINT or SIGTERM.
@@ -230,6 +235,7 @@ def primary(
         write_timeout=write_timeout,
         peer_timeout=peer_timeout,
         require_tls=require_tls,
+        status=status_options(status, status_max_lag, status_node),
     )
 
 
@@ -272,6 +278,7 @@ def primary(
     "connection, to see whether the primary holds the same; 0 for none.",
 )
 @_peer_timeout
+@add_status_options
 def secondary(
     address: str,
     storage: str,
@@ -282,6 +289,9 @@ def secondary(
     reconnect_delay: tuple[float, float],
     max_compared_size: int,
     peer_timeout: float,
+    status: str | None,
+    status_max_lag: float | None,
+    status_node: tuple[str, ...],
     **tls: Any,
 ) -> None:
     """Replicate the primary at ADDRESS into a storage.
@@ -320,6 +330,7 @@ def secondary(
         max_compared_size=max_compared_size,
         tls=_tls_options(**tls),
         peer_timeout=peer_timeout,
+        status=status_options(status, status_max_lag, status_node),
     )
 
 

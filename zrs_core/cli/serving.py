@@ -14,6 +14,8 @@ from ZODB.interfaces import IBlobStorage
 from ..errors import ConfigurationError
 from ..messages import NO_TID
 from ..progress import Progress, State
+from ..status.options import StatusOptions
+from ..status.server import StatusServer
 from ..storage.primary import Primary
 from ..storage.secondary import Secondary
 from ..storage.snapshot import check_existing, check_existing_blobs
@@ -36,10 +38,12 @@ def serve_primary(
     listen: str,
     blobs: str | None,
     transport: str,
+    status: StatusOptions | None = None,
     **options: Any,
 ) -> None:
     """Serve the storage that `source` names until SIGINT or SIGTERM.
 
+    :param status: where to serve its status; None for nowhere.
     :param options: those of `Primary`, as they are.
     :raises ConfigurationError: as `Primary` and `Target`; and where a path leads to nothing.
     :raises ListenError: the address cannot be listened on.
@@ -60,12 +64,23 @@ def serve_primary(
                 **options,
             )
         with contextlib.closing(primary) as it:
+            _serve_status(console, it, status)
             # Before all that happens then, for those who wait for it to learn the port.
             say(console, f"Serving {target} on {it.replication_address}")
             handler.setLevel(logging.INFO)
             stop.wait()
             last = it.lastTransaction()
     say(console, f"Stopped serving {target}; last is {describe_last(last)}")
+
+
+def _serve_status(
+    console: Console, storage: Primary | Secondary, status: StatusOptions | None
+) -> None:
+    """Serve a storage's status from now on until it is closed."""
+    if status is not None:
+        server = StatusServer(storage, status.where, max_lag=status.max_lag, nodes=status.others)
+        storage.on_close(server.close)
+        say(console, f"Status at {server.url}")
 
 
 @contextlib.contextmanager
@@ -94,10 +109,12 @@ def follow_primary(
     reconnect_delay: tuple[float, float],
     until_caught_up: bool,
     quiet: float,
+    status: StatusOptions | None = None,
     **options: Any,
 ) -> None:
     """Replicate into what `destination` names until SIGINT or SIGTERM, or until it has caught up.
 
+    :param status: where to serve its status; None for nowhere.
     :param options: those of `Secondary`, as they are.
     :raises ConfigurationError: as `Secondary` and `Target`.
     :raises Misconfigured: the primary seems to refuse the storage.
@@ -115,6 +132,7 @@ def follow_primary(
                 **options,
             )
         with contextlib.closing(secondary):
+            _serve_status(console, secondary, status)
             progress = secondary.progress
             begin, first = time.monotonic(), progress.tid
             caught_up = CatchUp(progress, quiet)

@@ -203,6 +203,7 @@ class Primary(StorageProxy):
         log.info("Closing %s %s", self.getName(), self.replication_address)
         try:
             self._listener.stop(self._close_timeout)
+            self._call_on_close()
         finally:
             self._source.close()
             self._storage.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from typing import Any
 
 from zope.interface import Interface, directlyProvides, providedBy
@@ -17,6 +19,7 @@ class StorageProxy:
 
     def __init__(self, storage: Any, removed: tuple[InterfaceClass, ...] = ()) -> None:
         self._storage = storage
+        self._closing: list[Callable[[], object]] = []
         kept = [
             interface
             for interface in providedBy(storage).flattened()
@@ -30,6 +33,16 @@ class StorageProxy:
         if name == "_storage":
             raise AttributeError(name)
         return getattr(self._storage, name)
+
+    def on_close(self, callback: Callable[[], object]) -> None:
+        """Call `callback` once when this is closed, before the storage under it is."""
+        self._closing.append(callback)
+
+    def _call_on_close(self) -> None:
+        # Each is called, whichever of them fails.
+        with contextlib.ExitStack() as callbacks:
+            for each in self._closing:
+                callbacks.callback(each)
 
     @property
     def tryToResolveConflict(self) -> Any:

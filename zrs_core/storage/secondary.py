@@ -236,6 +236,7 @@ class Secondary(ReadOnlyProxy):
         log.info("Closing %s %s", self.getName(), self._client.address)
         try:
             self._connector.stop()
+            self._call_on_close()
         finally:
             release(self._stored, self._instance)
             self._storage.close()

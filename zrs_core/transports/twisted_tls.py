@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cryptography import x509
+from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 from service_identity.exceptions import CertificateError, VerificationError
 from service_identity.pyopenssl import verify_hostname, verify_ip_address
@@ -97,8 +98,11 @@ class TLSConnections:
         certificate = transport.getPeerCertificate()
         if certificate is None:
             return None
-        name: str | None = certificate.get_subject().CN
-        return name or next(iter(_names(certificate)), None)
+        subject = certificate.to_cryptography().subject
+        found = [each.value for each in subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+        # What is no text is no name.
+        names = [each for each in found if isinstance(each, str)]
+        return next(iter([*names, *_names(certificate)]), None)
 
     def describe(self, error: Exception) -> str:
         """What went wrong in the handshake, for the log."""
