@@ -6,7 +6,7 @@ PEERS := .venv-peers
 # Versions of ZODB that the tests are run with besides the newest one.
 ZODBS := 5.8.1 6.0.1
 
-.PHONY: demo test test-all test-strictly test-versions $(ZODBS:%=test-zodb-%) peers coverage \
+.PHONY: demo docs test test-all test-strictly test-versions $(ZODBS:%=test-zodb-%) peers coverage \
 	lint types fuzz mutation soak bench bench-quick bench-parts clean
 
 demo: $(VENV)/.cli
@@ -43,6 +43,10 @@ coverage: $(VENV)/.test
 HOURS ?= 1
 soak: $(VENV)/.test
 	$(BIN)/python -m tests.soak --hours $(HOURS)
+
+# The documents as a site, in build/docs. What would be missing or wrong on it is an error.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet docs build/docs
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
@@ -99,6 +103,10 @@ $(VENV)-zodb-%/.test: pyproject.toml
 
 $(VENV)/.lint: $(VENV)/.python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@
 
 $(VENV)/.fuzz: $(VENV)/.python pyproject.toml

@@ -187,7 +187,7 @@ def common_name(certificate: dict[str, Any] | None) -> str | None:
 
 
 def certificate_fault(code: int) -> str:
-    """What is wrong with a peer's certificate, for the log; `code` is OpenSSL's X509_V_ERR_..."""
+    """What is wrong with a peer's certificate, for the log; `code` is OpenSSL's `X509_V_ERR_...`"""
     return f"the peer's certificate {_FAULTS.get(code, f'is wrong (OpenSSL says {code})')}"
 
 
