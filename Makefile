@@ -51,6 +51,7 @@ docs: $(VENV)/.docs
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/hadolint deploy/Containerfile
 
 types: $(VENV)/.lint
 	$(BIN)/mypy

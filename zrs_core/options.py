@@ -32,6 +32,9 @@ DEFAULT_HANDSHAKE_TIMEOUT = 10.0
 #: Seconds after which a peer that takes nothing of what it is sent is left.
 DEFAULT_WRITE_TIMEOUT = 60.0
 
+#: Seconds that a primary that is closed lets its peers catch up.
+DEFAULT_CLOSE_TIMEOUT = 10.0
+
 # The system counts its probes in whole seconds, and not beyond a number of 16 bits.
 _PEER_TIMEOUTS = (2, 36_000)
 

@@ -194,12 +194,13 @@ def test_a_primary_that_requires_tls_and_has_none(invoke, database):
         (
             "Primary",
             "primary {data} --listen :0 --max-peers 3 --handshake-timeout 4 --write-timeout 5 "
-            "--peer-timeout 6 --require-tls",
+            "--peer-timeout 6 --close-timeout 8 --require-tls",
             {
                 "max_peers": 3,
                 "handshake_timeout": 4,
                 "write_timeout": 5,
                 "peer_timeout": 6,
+                "close_timeout": 8,
                 "require_tls": True,
             },
         ),
@@ -261,7 +262,7 @@ def test_help_tells_the_exit_statuses(command):
     result = CliRunner().invoke(zrs, [*command.split(), "--help"])
     assert result.exit_code == 0
     text = " ".join(result.output.split())
-    assert "Exit status: 0 when done or stopped by SIGINT or SIGTERM, 1 when it ran" in text
+    assert "Exit status: 0 when done or stopped by SIGINT, SIGTERM or SIGHUP, 1 when it ran" in text
 
 
 def test_version():

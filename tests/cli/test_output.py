@@ -121,9 +121,12 @@ def test_a_console_that_is_closed(console, capsys):
     assert "Logging error" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.mark.parametrize("number", _STOPPING)
 def test_signals_ask_to_stop(number):
-    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    before = [signal.getsignal(each) for each in _STOPPING]
     with StopSignals() as stop:
         assert not stop.wait(0)
         os.kill(os.getpid(), number)
@@ -131,4 +134,18 @@ def test_signals_ask_to_stop(number):
         assert stop.wait(0)
         # The second one ends the process.
         assert signal.getsignal(number) is signal.SIG_DFL
-    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [signal.getsignal(each) for each in _STOPPING] == before
+
+
+def test_a_hangup_that_is_ignored_stays_so():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.wait(0)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.wait()
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

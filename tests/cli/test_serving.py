@@ -79,7 +79,7 @@ def test_until_caught_up(zrs, tmp_path, database):
     assert is_equal(database, copy)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_it(zrs, tmp_path, database, number):
     primary, address = serve(zrs, database)
     secondary = zrs("secondary", address, tmp_path / "Copy.fs", "--blobs", tmp_path / "copied")

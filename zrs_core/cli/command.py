@@ -12,6 +12,7 @@ from rich.console import Console
 from .. import __version__, settings
 from ..errors import ConfigurationError
 from ..options import (
+    DEFAULT_CLOSE_TIMEOUT,
     DEFAULT_HANDSHAKE_TIMEOUT,
     DEFAULT_MAX_COMPARED_SIZE,
     DEFAULT_MAX_PEERS,
@@ -24,13 +25,14 @@ from .demo import run_demo
 from .output import Failed, errors_in_a_line
 from .serving import follow_primary, serve_primary
 from .status_options import add_status_options, status_options
+from .statuses import STATUSES
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_EPILOG = """\
-Exit status: 0 when done or stopped by SIGINT or SIGTERM, 1 when it ran and failed, 2 for
-arguments, files or addresses that cannot work. Errors are one line on the standard error output.
-"""
+_EPILOG = (
+    f"Exit status: {', '.join(f'{number} {meaning}' for number, meaning in STATUSES.items())}. "
+    "Errors are one line on the standard error output."
+)
 
 
 class _Group(click.Group):
@@ -183,6 +185,15 @@ def zrs() -> None:
 )
 @_peer_timeout
 @click.option(
+    "--close-timeout",
+    type=click.FloatRange(min=0),
+    callback=_seconds,
+    default=DEFAULT_CLOSE_TIMEOUT,
+    show_default=True,
+    metavar="SECONDS",
+    help="When stopped, let connected secondaries catch up for so long at most.",
+)
+@click.option(
     "--require-tls",
     is_flag=True,
     help="Do not listen without TLS where other machines can connect.",
@@ -199,6 +210,7 @@ def primary(
     handshake_timeout: float,
     write_timeout: float,
     peer_timeout: float,
+    close_timeout: float,
     require_tls: bool,
     transport: str,
     status: str | None,
@@ -206,7 +218,7 @@ def primary(
     status_node: tuple[str, ...],
     **tls: Any,
 ) -> None:
-    """Serve a database to secondaries, until SIGINT or SIGTERM.
+    """Serve a database to secondaries, until SIGINT, SIGTERM or SIGHUP.
 
     STORAGE is the path of a FileStorage; or a file for ZConfig with a storage section, whose name
     ends in .conf, with #NAME behind it if there are several sections; or a URI for zodburi.
@@ -215,8 +227,8 @@ def primary(
     one that is in use, let the application that uses it open it as a primary. A RelStorage may be
     in use: what others commit to it follows after --poll-interval.
 
-    When stopped, it lets connected secondaries catch up, for 10 seconds at most; a second signal
-    ends it at once.
+    When stopped, it lets connected secondaries catch up, see --close-timeout; a second signal ends
+    it at once.
 
     With --tls-certificate it speaks TLS, to any secondary; with --tls-ca or --tls-name too, only to
     those that have a certificate of their own. Without TLS, whoever can connect to ADDRESS can read
@@ -234,6 +246,7 @@ def primary(
         handshake_timeout=handshake_timeout,
         write_timeout=write_timeout,
         peer_timeout=peer_timeout,
+        close_timeout=close_timeout,
         require_tls=require_tls,
         status=status_options(status, status_max_lag, status_node),
     )

@@ -22,6 +22,7 @@ from ..storage.snapshot import check_existing, check_existing_blobs
 from .output import Misconfigured, count, describe_last, logging_to, say, size
 from .progress import CatchUp, Meter, view
 from .signals import StopSignals
+from .supervision import notify
 from .targets import Target
 
 #: Seconds between two looks at what a secondary has received.
@@ -41,7 +42,7 @@ def serve_primary(
     status: StatusOptions | None = None,
     **options: Any,
 ) -> None:
-    """Serve the storage that `source` names until SIGINT or SIGTERM.
+    """Serve the storage that `source` names until SIGINT, SIGTERM or SIGHUP.
 
     :param status: where to serve its status; None for nowhere.
     :param options: those of `Primary`, as they are.
@@ -67,8 +68,10 @@ def serve_primary(
             _serve_status(console, it, status)
             # Before all that happens then, for those who wait for it to learn the port.
             say(console, f"Serving {target} on {it.replication_address}")
+            notify("READY=1")
             handler.setLevel(logging.INFO)
             stop.wait()
+            notify("STOPPING=1")
             last = it.lastTransaction()
     say(console, f"Stopped serving {target}; last is {describe_last(last)}")
 
@@ -112,7 +115,7 @@ def follow_primary(
     status: StatusOptions | None = None,
     **options: Any,
 ) -> None:
-    """Replicate into what `destination` names until SIGINT or SIGTERM, or until it has caught up.
+    """Replicate into what `destination` names until it is told to stop, or has caught up.
 
     :param status: where to serve its status; None for nowhere.
     :param options: those of `Secondary`, as they are.
@@ -133,6 +136,8 @@ def follow_primary(
             )
         with contextlib.closing(secondary):
             _serve_status(console, secondary, status)
+            # Not only when it has caught up: the primary may not be there for long.
+            notify("READY=1")
             progress = secondary.progress
             begin, first = time.monotonic(), progress.tid
             caught_up = CatchUp(progress, quiet)
@@ -142,6 +147,7 @@ def follow_primary(
                 say(console, f"Caught up: {new}; last is {describe_last(progress.tid)}")
                 if not until_caught_up:
                     _follow(console, stop, progress, caught_up)
+            notify("STOPPING=1")
     say(console, f"Stopped replicating into {target}; last is {describe_last(progress.tid)}")
 
 

@@ -1,4 +1,4 @@
-"""Waiting for SIGINT or SIGTERM."""
+"""Waiting for SIGINT, SIGTERM or SIGHUP."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import signal
 from types import FrameType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# SIGHUP comes from a terminal that is closed. There is no log file to open again.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopSignals:
@@ -23,11 +24,15 @@ class StopSignals:
         self._before: dict[signal.Signals, Any] = {
             number: signal.signal(number, self._asked) for number in _SIGNALS
         }
+        if self._before[signal.SIGHUP] is signal.SIG_IGN:
+            # By nohup.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         return self
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
         for each in _SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+            if signal.getsignal(each) is not signal.SIG_IGN:
+                signal.signal(each, signal.SIG_DFL)
         os.write(self._write, b"!")
 
     def wait(self, timeout: float | None = None) -> bool:

@@ -15,6 +15,7 @@ from ..addresses import Address, parse_address
 from ..errors import UnsuitableStorage
 from ..interfaces import IStorageSource
 from ..options import (
+    DEFAULT_CLOSE_TIMEOUT,
     DEFAULT_HANDSHAKE_TIMEOUT,
     DEFAULT_MAX_PEERS,
     DEFAULT_PEER_TIMEOUT,
@@ -79,7 +80,7 @@ class Primary(StorageProxy):
         *,
         transport: str = "twisted-tcp",
         pickle_protocol: int = 3,
-        close_timeout: float = 10.0,
+        close_timeout: float = DEFAULT_CLOSE_TIMEOUT,
         tls: TLSOptions | None = None,
         peer_timeout: float = DEFAULT_PEER_TIMEOUT,
         socket_mode: int = 0o600,

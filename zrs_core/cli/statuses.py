@@ -1,0 +1,10 @@
+"""What the exit statuses mean: one table, for the help, the documents and the units of systemd."""
+
+from __future__ import annotations
+
+#: Of every command that has no meanings of its own.
+STATUSES = {
+    0: "when done or stopped by SIGINT, SIGTERM or SIGHUP",
+    1: "when it ran and failed",
+    2: "for arguments, files or addresses that cannot work",
+}
