@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 from dockerfile_parse import DockerfileParser
 
-
 # An absolute path that nothing stands before, not in such a directory.
 _PATH = re.compile(r"(?<![\w./])/(?!(?:bin|dev|etc|lib|proc|sbin|sys|tmp|usr)\b)(?=\w)")
 
