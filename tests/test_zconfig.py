@@ -22,6 +22,7 @@ import zrs_core
 from zrs_core import Primary, Secondary, zconfig
 from zrs_core.addresses import TCPAddress, UnixAddress
 from zrs_core.errors import UnsuitableStorage
+from zrs_core.status.client import ask
 
 from .conditions import wait_for
 from .databases import traffic
@@ -513,3 +514,77 @@ class TestOtherStorages:
         Path("Data.fs").write_text("no database")
         with pytest.raises(UnsuitableStorage, match=r"line 5\): Data\.fs is not a FileStorage"):
             parse(self.COMPRESSED).open()
+
+
+class TestStatus:
+    def test_it_is_served_as_long_as_the_storage_is_open(self):
+        keys = """
+            replicate-to 127.0.0.1:0
+            status-address ./status.sock
+            status-max-lag 2.5
+            status-nodes ./other.sock, 9000 db.example:9000
+        """
+        storage = parse(section(keys)).open()
+        with contextlib.closing(storage):
+            status = ask(UnixAddress("./status.sock"))
+            assert status["primary"]["address"] == str(storage.replication_address)
+            nodes = ask(UnixAddress("./status.sock"), "/nodes")["nodes"]
+            addresses = ["./other.sock", "http://127.0.0.1:9000", "http://db.example:9000"]
+            assert [each["url"] for each in nodes] == ["./status.sock", *addresses]
+        assert not os.path.exists("status.sock")
+
+    def test_every_key_arrives(self, monkeypatch):
+        seen = {}
+
+        class Spy:
+            def __init__(self, storage: Any, **options: Any) -> None:
+                seen.update(options, storage=type(storage))
+
+            def close(self) -> None:
+                seen["closed"] = True
+
+        monkeypatch.setattr("zrs_core.status.server.StatusServer", Spy)
+        keys = "replicate-from a:1\nreplicate-to 127.0.0.1:0\nstatus-address :9000"
+        parse(section(f"{keys}\nstatus-max-lag 5\nstatus-nodes b:9000")).open().close()
+        assert seen == {
+            "storage": Primary,
+            "address": TCPAddress("127.0.0.1", 9000),
+            "max_lag": 5.0,
+            "nodes": (TCPAddress("b", 9000),),
+            "closed": True,
+        }
+
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            ("status-address here", "status-address here: invalid address 'here'"),
+            ("status-address 9000\nstatus-max-lag soon", "status-max-lag soon: it is no number"),
+            ("status-address 9000\nstatus-max-lag -1", "max_lag must be 0 or more seconds"),
+            ("status-address 9000\nstatus-nodes a:1 b", "status-nodes a:1 b: invalid address 'b'"),
+            ("status-max-lag 5", "status-max-lag 5 (line 4): it has no effect without status-addr"),
+            ("status-nodes a:1", "status-nodes a:1 (line 4): it has no effect without status-addr"),
+        ],
+    )
+    def test_what_is_wrong_is_named(self, line, message):
+        with pytest.raises(ZConfig.ConfigurationError) as caught:
+            parse(section(f"replicate-to 0\n{line}"))
+        assert message in str(caught.value)
+        assert os.listdir() == []
+
+    def test_a_port_that_is_taken_is_found_before_anything_is_opened(self):
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            opener = parse(section(f"replicate-to 127.0.0.1:0\nstatus-address {port}"))
+            with pytest.raises(zconfig.SettingError) as caught:
+                opener.open()
+        assert f"status-address {port}: cannot listen there: Address already" in str(caught.value)
+        assert os.listdir() == []
+
+    def test_one_that_is_taken_just_then_leaves_nothing_open(self, monkeypatch):
+        monkeypatch.setattr(zconfig, "_check_free", lambda setting: None)
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            opener = parse(section(f"replicate-to 127.0.0.1:0\nstatus-address {port}"))
+            with pytest.raises(zconfig.SettingError, match="cannot serve the status at"):
+                opener.open()
+        FileStorage("Data.fs").close()

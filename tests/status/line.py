@@ -20,8 +20,8 @@ class _Way:
     source: socket.socket
     target: socket.socket
     towards_client: bool
-    #: What has come, and when it is to go on.
-    waiting: deque[tuple[float, bytes]] = field(default_factory=deque)
+    #: What has come, when it came and when it is to go on.
+    waiting: deque[tuple[float, float, bytes]] = field(default_factory=deque)
 
 
 class DelayedLine:
@@ -29,7 +29,7 @@ class DelayedLine:
 
     `to_client` and `to_server` are the delays in seconds; to change one counts for what comes from
     then on. `imposed` has, for each piece that went to a client, how long it was held: a machine
-    that is busy holds it for longer.
+    that is busy holds it for longer. While `refusing`, who connects is closed at once.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class DelayedLine:
     ) -> None:
         self.to_client = to_client
         self.to_server = to_server
+        self.refusing = False
         self.imposed: list[float] = []
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -70,7 +71,7 @@ class DelayedLine:
             selector.register(self._listener, selectors.EVENT_READ)
             selector.register(self._woken, selectors.EVENT_READ)
             while not self._closing:
-                due = min((way.waiting[0][0] for way in ways if way.waiting), default=None)
+                due = min((way.waiting[0][1] for way in ways if way.waiting), default=None)
                 timeout = None if due is None else max(due - time.monotonic(), 0)
                 ready = {key.fileobj for key, _ in selector.select(timeout)}
                 if self._woken in ready:
@@ -87,6 +88,9 @@ class DelayedLine:
 
     def _accept(self, selector: selectors.BaseSelector) -> list[_Way]:
         client, _ = self._listener.accept()
+        if self.refusing:
+            client.close()
+            return []
         try:
             server = socket.create_connection(self._target)
         except OSError:
@@ -104,18 +108,19 @@ class DelayedLine:
         except OSError:
             return False
         delay = self.to_client if way.towards_client else self.to_server
-        way.waiting.append((time.monotonic() + delay, data))
+        now = time.monotonic()
+        way.waiting.append((now, now + delay, data))
         return bool(data)
 
     def _write(self, way: _Way) -> bool:
-        while way.waiting and (late := time.monotonic() - way.waiting[0][0]) >= 0:
-            _, data = way.waiting.popleft()
+        while way.waiting and time.monotonic() >= way.waiting[0][1]:
+            came, _, data = way.waiting.popleft()
             try:
                 way.target.sendall(data)
             except OSError:
                 return False
             if way.towards_client:
-                self.imposed.append(self.to_client + late)
+                self.imposed.append(time.monotonic() - came)
         return True
 
 

@@ -1,0 +1,66 @@
+"""The status that `zrs primary` and `zrs secondary` serve."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from tests.conditions import wait_for
+from zrs_core.addresses import parse_address
+from zrs_core.status.client import ask, get
+
+
+def served(process):
+    """Where a process serves its status."""
+    return parse_address(process.wait_for("Status at ").removeprefix("Status at http://"))
+
+
+def test_both_serve_their_status(zrs, tmp_path, database):
+    options = ("--blobs", database / "blobs", "--status", "127.0.0.1:0")
+    primary = zrs("primary", database / "Data.fs", "--listen", "127.0.0.1:0", *options)
+    here = served(primary)
+    address = primary.wait_for("Serving ").rpartition(" ")[2]
+    options = ("--blobs", tmp_path / "copied", "--status", "127.0.0.1:0")
+    options += ("--status-max-lag", "3600", "--status-node", here)
+    secondary = zrs("secondary", address, tmp_path / "Copy.fs", *options)
+    there = served(secondary)
+    wait_for(lambda: get(there, "/readyz")[0] == 200, "the secondary to be ready")
+    last = ask(here)["primary"]["position"]
+    wait_for(lambda: ask(there)["secondary"]["position"] == last, "the last transaction")
+
+    def other():
+        return ask(there, "/nodes")["nodes"][1]["status"]
+
+    wait_for(other, "an answer of the other node")
+    assert other()["name"] == str(database / "Data.fs")
+    for each in (secondary, primary):
+        assert each.stop() == 0
+        assert each.err == ""
+
+
+@pytest.mark.parametrize(
+    "command", [("primary", "Data.fs", "--listen", "0"), ("secondary", "1", "x")]
+)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--status", "here"), "invalid address 'here'"),
+        (("--status", "0", "--status-max-lag", "nan"), "max_lag must be 0 or more seconds"),
+        (("--status", "0", "--status-node", "1:2:3"), "invalid address '1:2:3'"),
+        (("--status-node", "a:1"), "--status-node belongs to --status: give both."),
+        (("--status-max-lag", "5"), "--status-max-lag belongs to --status: give both."),
+    ],
+)
+def test_what_cannot_be(invoke, command, options, message):
+    assert message in invoke(*command, *options)
+
+
+def test_an_address_that_is_taken(zrs, tmp_path, database):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        options = ("--listen", "127.0.0.1:0", "--status", address)
+        primary = zrs("primary", database / "Data.fs", "--blobs", database / "blobs", *options)
+        assert primary.finish() == 2
+    [line] = primary.err.splitlines()
+    assert line.startswith(f"zrs: cannot serve the status at {address}: ")
