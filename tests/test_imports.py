@@ -36,6 +36,8 @@ ALLOWED = {
     # What sessions and storages use of it knows neither of them.
     "status": {"messages", "progress", "tids"},
     "status.client": {"addresses", "errors", "transports"},
+    "status.document": set(),
+    "status.fetch": {"addresses", "errors", "transports"},
     "status.node": {"errors", "progress", "storage"},
     "status.nodes": {"addresses"},
     "status.options": {"addresses", "errors", "options"},
@@ -64,6 +66,8 @@ THIRD_PARTIES = {
     "zconfig": {"ZConfig", "ZODB"},
     "sessions": {"zope"},
     "status": {"persistent", "prometheus_client"},
+    "status.document": set(),
+    "status.fetch": set(),
     "storage": {"ZODB", "persistent", "zope", "zc"},
     "tls": set(),
     "transports": {"twisted", "zope", "OpenSSL", "cryptography", "service_identity"},

@@ -25,6 +25,8 @@
       MissingBlobSupport        a blob was sent to a storage that keeps none
       WrittenToByOthers         a secondary's storage has transactions of other origin
       NotWritten                the disk did not take what a secondary had written
+      NoStatus                  an address did not tell its status
+        NotAStatusServer        who listens there speaks something else than HTTP
 """
 
 from __future__ import annotations
@@ -214,3 +216,29 @@ class NotWritten(ReplicationError):
             f"the disk did not take what was written ({cause}), so nothing more is written. Check "
             "the disk, then open the secondary again"
         )
+
+
+class NoStatus(ReplicationError):
+    """An address did not tell its status: nobody answers, not in time, or with something else.
+
+    `address` is as it was asked for; `reason` is one line, without it.
+    """
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(address, reason)
+        self.address = address
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.address}: {self.reason}"
+
+
+class NotAStatusServer(NoStatus):
+    """Who listens there speaks something else than HTTP.
+
+    `answer` is what came first, at most a few bytes.
+    """
+
+    def __init__(self, address: str, reason: str, answer: bytes) -> None:
+        super().__init__(address, reason)
+        self.answer = answer

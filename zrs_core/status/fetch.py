@@ -1,0 +1,219 @@
+"""Asking status servers, within a time and a size: what answers may be anything."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from ..addresses import Address, TCPAddress, UnixAddress, parse_address
+from ..errors import InvalidAddress, NoStatus, NotAStatusServer
+from ..transports.sockets import connect_argument, look_up
+from .document import InvalidStatus, Status, read_status
+
+#: Bytes that an answer may have: room for some tens of thousands of peers.
+MAX_SIZE = 16 * 1024 * 1024
+
+_PATH = "/status"
+_BEGIN = b"HTTP/"
+
+#: Seconds that a thread has to report that its time is over.
+_GRACE = 0.5
+
+
+class StatusAddress(NamedTuple):
+    """Where a status server listens, and the path of its status; `text` is how it is called."""
+
+    text: str
+    address: Address
+    path: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def parse_status_address(text: str) -> StatusAddress:
+    """The address in `host:port`, `:port`, a path with a `/` in it, or a URL `http://...`.
+
+    A URL may lead through a proxy: `/status` is asked for below its path.
+
+    :raises InvalidAddress: it is none of these.
+    """
+    if "://" not in text:
+        return _with_port(StatusAddress(text, parse_address(text), _PATH))
+    try:
+        url = urlsplit(text)
+        host, port = url.hostname or "", url.port or 80
+    except ValueError as error:
+        raise InvalidAddress(f"invalid address {text!r}: {error}") from error
+    if url.scheme != "http" or not host or url.query or url.fragment or url.username is not None:
+        raise InvalidAddress(
+            f"invalid address {text!r}: the URL of a status server is http://host:port or "
+            "http://host:port/path"
+        )
+    if not url.path.isascii() or not url.path.isprintable() or " " in url.path:
+        raise InvalidAddress(f"invalid address {text!r}: {url.path!r} is no path of a URL")
+    path = url.path.removesuffix("/").removesuffix(_PATH) + _PATH
+    return StatusAddress(text, parse_address((host, port)), path)
+
+
+def _with_port(address: StatusAddress) -> StatusAddress:
+    if isinstance(address.address, TCPAddress) and not address.address.port:
+        raise InvalidAddress(f"invalid address {address.text!r}: nobody listens at port 0")
+    return address
+
+
+def fetch_status(address: StatusAddress | str, timeout: float) -> Status:
+    """Ask a status server for its status; blocks for `timeout` seconds at most.
+
+    That is for all of it, but for the time that the system takes to look up a name. For any thread.
+
+    :param address: a text is parsed first.
+    :raises InvalidAddress: that failed.
+    :raises NoStatus: nobody listens there, or has answered in time, or the answer is no status.
+    :raises NotAStatusServer: it is no answer of HTTP at all.
+    """
+    if isinstance(address, str):
+        address = parse_status_address(address)
+    try:
+        with closing(connect(address.address, time.monotonic() + timeout)) as connection:
+            body = _get(connection, address)
+    except TimeoutError as error:
+        raise NoStatus(address.text, f"no answer within {timeout:g} s") from error
+    except OSError as error:
+        raise NoStatus(address.text, describe(error)) from error
+    try:
+        return read_status(body)
+    except InvalidStatus as error:
+        raise NoStatus(address.text, f"the answer is no status: {error}") from error
+
+
+def fetch_all(addresses: Iterable[StatusAddress], timeout: float) -> list[Status | NoStatus]:
+    """Ask several at once, each in a thread of its own; the answers, or what is wrong, in order."""
+    asked = [_Asked(each, timeout) for each in addresses]
+    deadline = time.monotonic() + timeout + _GRACE
+    return [each.result(deadline) for each in asked]
+
+
+class _Asked:
+    def __init__(self, address: StatusAddress, timeout: float) -> None:
+        self._address = address
+        self._timeout = timeout
+        self._result: Status | NoStatus | None = None
+        # It may look up a name for longer than it has: nobody waits for that.
+        self._thread = threading.Thread(target=self._ask, name=f"ask {address}", daemon=True)
+        self._thread.start()
+
+    def _ask(self) -> None:
+        try:
+            self._result = fetch_status(self._address, self._timeout)
+        except NoStatus as error:
+            self._result = error
+
+    def result(self, deadline: float) -> Status | NoStatus:
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+        late = NoStatus(self._address.text, f"no answer within {self._timeout:g} s")
+        return self._result or late
+
+
+class Connection(io.RawIOBase):
+    """A connected socket, until a deadline: whatever has not happened then is a `TimeoutError`."""
+
+    def __init__(self, connected: socket.socket, deadline: float) -> None:
+        self._socket = connected
+        self._deadline = deadline
+
+    def _wait(self) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._socket.settimeout(left)
+
+    def send(self, data: bytes) -> None:
+        self._wait()
+        self._socket.sendall(data)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._wait()
+        return self._socket.recv_into(buffer)
+
+    def close(self) -> None:
+        self._socket.close()
+        super().close()
+
+
+def connect(address: Address, deadline: float) -> Connection:
+    """Connect, until the `deadline` by `time.monotonic()`.
+
+    :raises TimeoutError: the deadline has passed.
+    :raises OSError: it cannot be connected to.
+    """
+    refused: OSError = ConnectionRefusedError("the host has no address")
+    for family, place in look_up(address):
+        connected = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            connected.settimeout(max(deadline - time.monotonic(), 0.001))
+            connected.connect(connect_argument(family, place))
+        except OSError as error:
+            connected.close()
+            refused = error
+        else:
+            return Connection(connected, deadline)
+    raise refused
+
+
+def describe(error: OSError) -> str:
+    """Why an address could not be asked, in a few words."""
+    if isinstance(error, ConnectionRefusedError):
+        return "nobody listens there"
+    return error.strerror or str(error)
+
+
+class _Response:
+    """What `HTTPResponse` takes for a socket."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self._file = file
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return self._file
+
+
+def _get(connection: Connection, address: StatusAddress) -> bytes:
+    """:raises OSError: as the connection does."""
+    host = "localhost" if isinstance(address.address, UnixAddress) else str(address.address)
+    request = f"GET {address.path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    connection.send(request.encode("ascii", "replace"))
+    file = io.BufferedReader(connection)
+    # A line that never ends would be waited for: what is no HTTP is seen by its first bytes.
+    answer = file.peek(1)[: len(_BEGIN)]
+    if not answer:
+        raise NoStatus(address.text, "it closes the connection without an answer")
+    if not _BEGIN.startswith(answer):
+        reason = f"it is no status server: its answer is no HTTP and begins with {answer!r}"
+        raise NotAStatusServer(address.text, reason, answer)
+    response = http.client.HTTPResponse(_Response(file))  # type: ignore[arg-type]
+    try:
+        response.begin()
+        body = response.read(MAX_SIZE + 1)
+    except (http.client.HTTPException, ValueError) as error:
+        raise NoStatus(address.text, "its answer is no proper HTTP") from error
+    if response.status != http.client.OK:
+        raise NoStatus(address.text, f"it is no status server: it answers {_says(response)}")
+    if len(body) > MAX_SIZE:
+        raise NoStatus(address.text, f"the answer is longer than {MAX_SIZE >> 20} MiB")
+    return body
+
+
+def _says(response: http.client.HTTPResponse) -> str:
+    reason = "".join(each for each in response.reason if each.isprintable())
+    return f"{response.status} {reason[:40]} to {_PATH}"
