@@ -38,6 +38,7 @@ ALLOWED = {
     "status.client": {"addresses", "errors", "transports"},
     "status.document": set(),
     "status.fetch": {"addresses", "errors", "transports"},
+    "status.health": {"progress"},
     "status.node": {"errors", "progress", "storage"},
     "status.nodes": {"addresses"},
     "status.options": {"addresses", "errors", "options"},

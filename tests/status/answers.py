@@ -166,8 +166,10 @@ class Server:
             connection.sendall(self.answer)
 
     def close(self) -> None:
+        """May be called again."""
         self.closing.set()
-        self._listener.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         for each in self._threads:
             each.join()
 

@@ -21,9 +21,11 @@ from ..options import (
 )
 from ..storage.source import DEFAULT_POLL_INTERVAL
 from ..tls import TLSOptions
+from .arguments import Seconds
 from .demo import run_demo
 from .output import Failed, errors_in_a_line
 from .serving import follow_primary, serve_primary
+from .status import status
 from .status_options import add_status_options, status_options
 from .statuses import STATUSES
 
@@ -52,13 +54,6 @@ def _delays(context: click.Context, option: click.Parameter, value: str) -> tupl
     raise click.BadParameter(
         f"{value!r} is neither a number of seconds nor two of them, as in '0.5,60'."
     )
-
-
-def _seconds(context: click.Context, option: click.Parameter, value: float) -> float:
-    # A range takes what is no number for one within it.
-    if not math.isfinite(value):
-        raise click.BadParameter(f"{value} is no number of seconds.")
-    return value
 
 
 def _size(context: click.Context, option: click.Parameter, value: str) -> int:
@@ -266,8 +261,7 @@ def primary(
 @click.option("--until-caught-up", is_flag=True, help="Exit once it has caught up.")
 @click.option(
     "--quiet",
-    type=click.FloatRange(min=0, min_open=True),
-    callback=_seconds,
+    type=Seconds(min=0, min_open=True),
     default=2.0,
     show_default=True,
     metavar="SECONDS",
@@ -367,3 +361,6 @@ def demo(source: str | None, blobs: str | None) -> None:
         raise click.UsageError("--blobs belongs to --source: give both.")
     if not run_demo(Console(), source, blobs):
         raise Failed("the two sides are not equal")
+
+
+zrs.add_command(status)

@@ -7,8 +7,8 @@ import io
 import socket
 import threading
 import time
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -81,17 +81,24 @@ def fetch_status(address: StatusAddress | str, timeout: float) -> Status:
     """
     if isinstance(address, str):
         address = parse_status_address(address)
-    try:
+    with asking(address, timeout):
         with closing(connect(address.address, time.monotonic() + timeout)) as connection:
             body = _get(connection, address)
-    except TimeoutError as error:
-        raise NoStatus(address.text, f"no answer within {timeout:g} s") from error
-    except OSError as error:
-        raise NoStatus(address.text, describe(error)) from error
     try:
         return read_status(body)
     except InvalidStatus as error:
         raise NoStatus(address.text, f"the answer is no status: {error}") from error
+
+
+@contextmanager
+def asking(address: StatusAddress, timeout: float) -> Iterator[None]:
+    """:raises NoStatus: for every error of the system."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise NoStatus(address.text, f"no answer within {timeout:g} s") from error
+    except OSError as error:
+        raise NoStatus(address.text, _describe(error)) from error
 
 
 def fetch_all(addresses: Iterable[StatusAddress], timeout: float) -> list[Status | NoStatus]:
@@ -171,7 +178,7 @@ def connect(address: Address, deadline: float) -> Connection:
     raise refused
 
 
-def describe(error: OSError) -> str:
+def _describe(error: OSError) -> str:
     """Why an address could not be asked, in a few words."""
     if isinstance(error, ConnectionRefusedError):
         return "nobody listens there"

@@ -1,0 +1,286 @@
+"""`zrs status`: what status servers say, as a table, as JSON, or live."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import click
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import ConfigurationError, NoStatus
+from ..status.document import PrimaryStatus, SecondaryStatus, Status
+from ..status.fetch import StatusAddress, fetch_all, parse_status_address
+from ..status.health import Distance, distances, failure_of, position_of, trouble_of
+from .arguments import Seconds
+from .output import count
+from .words import duration, lag, moment, plain, rate
+
+#: Exit statuses besides 0.
+NOT_IN_SYNC = 1
+NOT_ASKED = 2
+
+EPILOG = """\
+Exit status: 0 when all nodes are in sync, 1 when one is not, 2 when an address could not be asked
+(whatever the others say), or for arguments that cannot work. A secondary is not in sync when it is
+not ready, or when its state is failing, refused, diverged or stopped; a primary when it is not
+ready. With --watch: 0 when stopped by SIGINT (Ctrl-C) or SIGTERM.
+"""
+
+
+class Node(NamedTuple):
+    """What an address has said: one of `status` and `error` is not None."""
+
+    address: str
+    status: Status | None
+    error: str | None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it is not in sync, or cannot be asked; None if it is."""
+        return self.error if self.status is None else trouble_of(self.status)
+
+
+def node(address: StatusAddress, answer: Status | NoStatus) -> Node:
+    if isinstance(answer, NoStatus):
+        return Node(address.text, None, answer.reason)
+    return Node(address.text, answer, None)
+
+
+def _addresses(
+    context: click.Context, argument: click.Parameter, value: tuple[str, ...]
+) -> list[StatusAddress]:
+    try:
+        # One that is given twice is asked once.
+        return [parse_status_address(each) for each in dict.fromkeys(value)]
+    except ConfigurationError as error:
+        raise click.BadParameter(f"{error}.") from error
+
+
+@click.command(epilog=EPILOG, short_help="Show how nodes are doing.")
+@click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True, callback=_addresses)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for scripts.")
+@click.option("--watch", is_flag=True, help="Go on, until SIGINT or SIGTERM.")
+@click.option(
+    "--interval",
+    type=Seconds(0.1, 3600),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="With --watch, between two questions.",
+)
+@click.option(
+    "--timeout",
+    type=Seconds(0.01, 3600),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Within so long an address must have answered.",
+)
+def status(
+    addresses: Sequence[StatusAddress], as_json: bool, watch: bool, interval: float, timeout: float
+) -> None:
+    """Ask status servers how their primaries and secondaries are doing.
+
+    ADDRESS is where a status server listens (option --status of `zrs primary` and `zrs secondary`,
+    key status-address in ZConfig): HOST:PORT, :PORT, the path of a Unix socket, or a URL
+    http://... All are asked at once.
+
+    A secondary knows its lag while the primary sends. When nothing comes it knows only that there
+    is no news: give the address of the primary too, and how far the two are apart is shown.
+
+    --watch shows all that live, with the lag of the last minutes as a plot. Where the output is no
+    terminal it prints a line for each address, or with --json a document, at each interval.
+    """
+    if watch:
+        from .watching import watch as run
+
+        run(Console(), addresses, interval=interval, timeout=timeout, as_json=as_json)
+        return
+    answers = fetch_all(addresses, timeout)
+    nodes = [node(*each) for each in zip(addresses, answers, strict=True)]
+    if as_json:
+        click.echo(json.dumps(document(nodes), indent=2))
+    elif any(each.status for each in nodes):
+        Console().print(overview(nodes))
+    for each in nodes:
+        if each.status is None:
+            click.echo(f"zrs: {each.address}: {plain(each.error or '')}", err=True)
+        elif each.trouble is not None:
+            click.echo(f"zrs: {each.address} is not in sync: {plain(each.trouble)}", err=True)
+    if any(each.status is None for each in nodes):
+        raise click.exceptions.Exit(NOT_ASKED)
+    if any(each.trouble for each in nodes):
+        raise click.exceptions.Exit(NOT_IN_SYNC)
+
+
+def document(nodes: Sequence[Node]) -> dict[str, Any]:
+    """All of it, for JSON: a member for each address, and how far secondaries are behind."""
+    return {
+        "now": time.time(),
+        "in_sync": all(each.trouble is None for each in nodes),
+        "nodes": [
+            {
+                "address": each.address,
+                "in_sync": None if each.status is None else each.trouble is None,
+                "trouble": each.trouble,
+                "error": each.error,
+                "status": each.status,
+            }
+            for each in nodes
+        ],
+        "distances": _distances(nodes),
+    }
+
+
+def _distances(nodes: Sequence[Node]) -> list[Distance]:
+    return distances({each.address: each.status for each in nodes if each.status is not None})
+
+
+def overview(nodes: Sequence[Node], plots: Sequence[RenderableType] = ()) -> RenderableType:
+    """The tables, with plots between them, and what does not fit into them in lines below."""
+    parts: list[RenderableType] = [_table(nodes), *plots]
+    for address, said, _ in nodes:
+        if said and said["primary"] and said["primary"]["peers"]:
+            parts.append(_peers(address, said["primary"]))
+    notes = Text("\n".join(_notes(nodes)), overflow="fold")
+    return Group(*_with_space_between(*parts, notes))
+
+
+def _with_space_between(*parts: RenderableType) -> Iterator[RenderableType]:
+    for number, each in enumerate(parts):
+        if number:
+            yield ""
+        yield each
+
+
+def _new_table(name: str, *columns: str, title: str | None = None) -> Table:
+    """A table whose first column alone may be broken into lines."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+        padding=0,
+        title=title,
+        title_justify="left",
+        title_style="bold",
+    )
+    table.add_column(name, overflow="fold", min_width=_LEAST_WIDTH)
+    for each in columns:
+        table.add_column(each, no_wrap=True)
+    return table
+
+
+#: Of a column that gives way to the others where there is little room.
+_LEAST_WIDTH = 15
+
+
+def _table(nodes: Sequence[Node]) -> Table:
+    table = _new_table("Node", "State", "Lag", "Position (UTC)", "In 10 s", "In 5 min")
+    for each in nodes:
+        if each.status is None:
+            table.add_row(Text(each.address), Text("NOT ASKED", style="bold red"))
+            continue
+        said = each.status
+        rates = _parts(said)[0]["rates"] if _parts(said) else None
+        table.add_row(
+            Text(f"{each.address}\n{said['role']}"),
+            Text(state_in_words(said), style="green" if each.trouble is None else "bold red"),
+            Text(_in_two_lines(lag_of(said))),
+            Text(_position(said)),
+            *(Text(_in_two_lines(rate(rates[window]))) for window in WINDOWS if rates),
+        )
+    return table
+
+
+WINDOWS: tuple[Literal["10s"], Literal["5min"]] = ("10s", "5min")
+
+
+def _parts(said: Status) -> list[SecondaryStatus | PrimaryStatus]:
+    """What a node does, the secondary of a cascade first."""
+    return [each for each in (said["secondary"], said["primary"]) if each is not None]
+
+
+def _position(said: Status) -> str:
+    position = position_of(said)
+    return f"{moment(position['time'])}\n{position['tid']}" if position else "no transaction yet"
+
+
+def lag_of(said: Status) -> str:
+    """Of a secondary alone: a primary is not behind anybody."""
+    part = said["secondary"]
+    return lag(part["lag_seconds"], part["lag_transactions"]) if part else "-"
+
+
+def state_in_words(said: Status) -> str:
+    """In as few words as tell a good state from a bad one without any colour."""
+    words = []
+    if (secondary := said["secondary"]) is not None:
+        words.append(plain(secondary["state"]))
+        if not secondary["connected"]:
+            words.append("unconnected")
+    if failure_of(said) is not None:
+        words.append("NOT IN SYNC")
+    else:
+        words.append("ready" if said["ready"] else "NOT READY")
+    if (primary := said["primary"]) is not None:
+        words.append(count(len(primary["peers"]), "peer"))
+    return "\n".join(words)
+
+
+def _peers(address: str, primary: PrimaryStatus) -> Table:
+    columns = ("Peer", "State", "Not sent", "Sent up to (UTC)", "Sent", "Blocked for")
+    table = _new_table(*columns, title=f"Peers of {address}")
+    for peer in primary["peers"]:
+        name = peer["address"] + (f" {peer['certificate']}" if peer["certificate"] else "")
+        position = peer["position"]
+        table.add_row(
+            Text(plain(name)),
+            Text(peer["state"]),
+            Text(_in_two_lines(lag(peer["lag_seconds"], peer["lag_transactions"]))),
+            Text(moment(position["time"]) if position else "nothing"),
+            Text(f"{peer['transactions']:,} tx"),
+            Text(duration(peer["back_pressure_seconds"])),
+        )
+    return table
+
+
+def _in_two_lines(text: str) -> str:
+    return text.replace(", ", "\n")
+
+
+def _notes(nodes: Sequence[Node]) -> list[str]:
+    """What is known of each, in lines of its own."""
+    lines = []
+    for each in _distances(nodes):
+        apart = lag(each["seconds"], each["transactions"])
+        lines.append(f"{each['secondary']} is behind {each['primary']} by {apart}")
+    for address, said, error in nodes:
+        facts = [f"could not be asked: {error}"] if said is None else _facts(said)
+        lines += [f"{address}: {plain(each)}" for each in facts]
+    return lines
+
+
+def _facts(said: Status) -> Iterator[str]:
+    age = duration(said["now"] - said["started"])
+    yield f"{said['name']}, zrs_core {said['version']}, up for {age}"
+    if (primary := said["primary"]) is not None:
+        refused = count(primary["refused"], "connection")
+        yield f"listens at {primary['address']} ({_link(primary)}), has refused {refused}"
+    if (secondary := said["secondary"]) is not None:
+        follows = f"follows {secondary['primary_address']} ({_link(secondary)})"
+        yield f"{follows}, {secondary['news']}"
+    if not said["ready"]:
+        yield f"not ready: {said['ready_reason']}"
+    for part in _parts(said):
+        if (error := part["last_error"]) is not None:
+            yield f"last error, {moment(error['time'])} UTC: {error['message']}"
+
+
+def _link(part: SecondaryStatus | PrimaryStatus) -> str:
+    return part["transport"] + (", TLS" if part["tls"] else "")

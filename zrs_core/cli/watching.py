@@ -1,0 +1,199 @@
+"""`zrs status --watch`: nodes as they are now, and the lag of the last minutes as a plot."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.live import Live
+from rich.text import Text
+
+from ..errors import NoStatus
+from ..status.fetch import StatusAddress, fetch_status
+from .output import say
+from .signals import StopSignals
+from .status import Node, document, lag_of, node, overview, state_in_words
+from .words import duration, moment, plain, rate
+
+#: As many are kept as a wide terminal has columns.
+_SAMPLES = 500
+_PLOT_HEIGHT = 4
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+_ASCII_BLOCKS = " .:-=+*#@"
+
+
+def watch(
+    console: Console,
+    addresses: Sequence[StatusAddress],
+    *,
+    interval: float,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """Show how the nodes are doing, until SIGINT or SIGTERM."""
+    with StopSignals() as stop, contextlib.ExitStack() as stack:
+        asked = [_Asker(each, interval, timeout) for each in addresses]
+        for each in asked:
+            stack.callback(each.stop)
+        # The first ones are waited for, so that it does not begin with nothing.
+        until = time.monotonic() + timeout
+        while any(each.latest is None for each in asked) and time.monotonic() < until:
+            if stop.wait(_SHORT):
+                return
+        live = console.is_terminal and not console.is_dumb_terminal and not as_json
+        show = stack.enter_context(_screen(console) if live else _lines(console, as_json))
+        while True:
+            show.show([each.node for each in asked], [each.lags() for each in asked])
+            if stop.wait(interval):
+                return
+
+
+#: Seconds between two looks whether the first answers are there.
+_SHORT = 0.02
+
+
+class _Asker:
+    """Asks an address again and again, so that one which does not answer holds nobody up."""
+
+    def __init__(self, address: StatusAddress, interval: float, timeout: float) -> None:
+        self.latest: Node | None = None
+        self._address = address
+        self._interval = interval
+        self._timeout = timeout
+        self._lags: deque[float | None] = deque(maxlen=_SAMPLES)
+        self._stopped = threading.Event()
+        # What it waits for when it is to stop, nobody else waits for.
+        threading.Thread(target=self._run, name=f"ask {address}", daemon=True).start()
+
+    @property
+    def node(self) -> Node:
+        return self.latest or node(self._address, NoStatus(self._address.text, "no answer yet"))
+
+    def lags(self) -> list[float | None] | None:
+        """The lag at each answer, oldest first; None if this is no secondary."""
+        said = self.node.status
+        return None if said and said["secondary"] is None else [*self._lags]
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            self._ask()
+            self._stopped.wait(self._interval)
+
+    def _ask(self) -> None:
+        try:
+            answer = fetch_status(self._address, self._timeout)
+        except NoStatus as error:
+            self._lags.append(None)
+            self.latest = node(self._address, error)
+        else:
+            part = answer["secondary"]
+            self._lags.append(part["lag_seconds"] if part else None)
+            self.latest = node(self._address, answer)
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+
+class _View(Protocol):
+    """Shows the nodes, and the lags of each that is a secondary."""
+
+    def show(self, nodes: list[Node], lags: list[list[float | None] | None]) -> None: ...
+
+
+class _Screen(_View):
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self.nodes: list[Node] = []
+
+    def show(self, nodes: list[Node], lags: list[list[float | None] | None]) -> None:
+        self.nodes = nodes
+        plots = [
+            LagPlot(each.address, of_it)
+            for each, of_it in zip(nodes, lags, strict=True)
+            if of_it is not None
+        ]
+        head = Text(f"{moment(time.time())} UTC. Ctrl-C ends it.\n", style="dim")
+        self._live.update(Group(head, overview(nodes, plots)), refresh=True)
+
+
+@contextlib.contextmanager
+def _screen(console: Console) -> Iterator[_View]:
+    """All of the terminal; in the end what was last to be seen is left there."""
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        screen = _Screen(live)
+        yield screen
+    console.print(overview(screen.nodes))
+
+
+class _Lines(_View):
+    def __init__(self, console: Console, as_json: bool) -> None:
+        self._console = console
+        self._as_json = as_json
+
+    def show(self, nodes: list[Node], lags: list[list[float | None] | None]) -> None:
+        if self._as_json:
+            say(self._console, json.dumps(document(nodes)))
+            return
+        for each in nodes:
+            say(self._console, f"{moment(time.time())} {each.address} {_in_a_line(each)}")
+
+
+def _in_a_line(shown: Node) -> str:
+    said = shown.status
+    if said is None:
+        return f"could not be asked: {plain(shown.error or '')}"
+    words = [said["role"], *state_in_words(said).split("\n")]
+    if said["secondary"] is not None:
+        words.append(f"lag {lag_of(said)}")
+    if (part := said["secondary"] or said["primary"]) is not None:
+        words.append(rate(part["rates"]["10s"]))
+    return ", ".join(words)
+
+
+@contextlib.contextmanager
+def _lines(console: Console, as_json: bool) -> Iterator[_View]:
+    yield _Lines(console, as_json)
+
+
+class LagPlot:
+    """A plot as wide as there is room, the newest lag at the right, None as a gap."""
+
+    def __init__(self, title: str, lags: Sequence[float | None]) -> None:
+        self._title = title
+        self._lags = lags
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        blocks = _ASCII_BLOCKS if options.ascii_only else _BLOCKS
+        known = [each for each in self._lags if each is not None]
+        top = max([*known, _LEAST_TOP])
+        labels = [duration(top), *[""] * (_PLOT_HEIGHT - 2), "0 s"]
+        margin = max(map(len, labels)) + 1
+        shown = self._lags[-max(options.max_width - margin, 1) :]
+        newest = shown[-1] if shown else None
+        now = "not known" if newest is None else duration(newest)
+        yield Text(f"{self._title}: lag {now}", overflow="ellipsis", no_wrap=True)
+        for row, label in enumerate(labels):
+            below = (_PLOT_HEIGHT - 1 - row) * _LEVELS
+            bars = "".join(blocks[_level(each, top, below)] for each in shown)
+            yield Text(f"{label:>{margin - 1}} {bars}", no_wrap=True, overflow="crop")
+
+
+#: Steps of a bar in one line.
+_LEVELS = len(_BLOCKS) - 1
+#: What a plot shows at least, in seconds: noise is not to fill it.
+_LEAST_TOP = 0.1
+
+
+def _level(lag: float | None, top: float, below: int) -> int:
+    """How much of a line is filled by a bar, which has `below` steps in the lines below it."""
+    if lag is None:
+        return 0
+    # What is known to be nothing is not a gap.
+    steps = max(1, round(lag / top * _PLOT_HEIGHT * _LEVELS))
+    return min(max(steps - below, 0), _LEVELS)
