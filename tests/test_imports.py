@@ -39,6 +39,7 @@ ALLOWED = {
     "status.document": set(),
     "status.fetch": {"addresses", "errors", "transports"},
     "status.health": {"progress"},
+    "status.zeo": {"errors"},
     "status.node": {"errors", "progress", "storage"},
     "status.nodes": {"addresses"},
     "status.options": {"addresses", "errors", "options"},

@@ -22,6 +22,7 @@ from ..options import (
 from ..storage.source import DEFAULT_POLL_INTERVAL
 from ..tls import TLSOptions
 from .arguments import Seconds
+from .checking import check_nagios
 from .demo import run_demo
 from .output import Failed, errors_in_a_line
 from .serving import follow_primary, serve_primary
@@ -364,3 +365,4 @@ def demo(source: str | None, blobs: str | None) -> None:
 
 
 zrs.add_command(status)
+zrs.add_command(check_nagios)
