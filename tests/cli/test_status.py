@@ -86,7 +86,7 @@ def test_a_primary_and_its_secondary():
     assert own.split()[1:5] == ["replica", "waiting", "0.125", "s"]
     assert "100 tx" in own
     assert "0.250 s" in own
-    assert f"{second} is behind {first} by 1.500 s" in shown.lines
+    assert f"{second} is behind {first} by 1.250 s, 4 tx" in shown.lines
     assert f"{first}: /srv/primary/Data.fs, zrs_core 0.1.0, up for 60 min 0 s" in shown.lines
     assert "has refused 0 connections" in " ".join(shown.lines)
     assert "no news since 2026-11-22 05:59:58" in " ".join(shown.lines)
@@ -192,13 +192,30 @@ def test_json():
     assert told[0]["status"] == NO_PEERS
     assert told[2]["status"] is None
     [distance] = document["distances"]
-    assert distance == {"primary": first, "secondary": second, "seconds": 1.5, "transactions": None}
+    assert distance == {"primary": first, "secondary": second, "seconds": 1.25, "transactions": 4}
 
 
 def test_json_of_what_is_in_sync():
     shown, *_ = ask(NO_PEERS, options=["--json"])
     assert (shown.status, shown.err) == (0, "")
     assert json.loads(shown.out)["in_sync"] is True
+
+
+@pytest.mark.parametrize("told", [{}, None, {"seconds": "1", "transactions": 1}])
+def test_a_primary_that_does_not_tell_a_distance(told):
+    with serving(NO_PEERS) as one, serving(secondary()) as other:
+        one.distance = told
+        shown = Asked([one.text, other.text])
+    assert (shown.status, shown.err) == (0, "")
+    assert f"how far {other.text} is behind {one.text} is not known" in shown.out
+
+
+def test_a_distance_is_asked_for_the_position():
+    with serving(NO_PEERS) as one, serving() as other:
+        for place, digits in ((position(0), position(0)["tid"]), (None, "0x" + "0" * 16)):
+            other.tell(secondary(position=place))
+            Asked([one.text, other.text])
+            assert one.requests[-1].startswith(f"GET /distance?tid={digits} HTTP/1.1".encode())
 
 
 def test_one_that_is_given_twice_is_asked_once():

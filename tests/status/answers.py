@@ -123,7 +123,7 @@ def as_answer(document: object) -> bytes:
 
 
 class Server:
-    """Answers every request with `answer`: bytes, or what is called with the connection.
+    """Answers `answer` if asked for its status: bytes, or what is called with each connection.
 
     `text` is its address, `requests` are what has come.
     """
@@ -131,6 +131,8 @@ class Server:
     def __init__(self, listener: socket.socket, text: str) -> None:
         self.text = text
         self.answer: bytes | Callable[[socket.socket], None] = b""
+        #: What it answers if it is asked how far somebody is behind.
+        self.distance: object = {"seconds": 1.25, "transactions": 4}
         self.requests: list[bytes] = []
         #: Set when the server is to end.
         self.closing = threading.Event()
@@ -163,7 +165,8 @@ class Server:
                     return
                 request += data
             self.requests.append(request)
-            connection.sendall(self.answer)
+            asks_distance = request.startswith(b"GET /distance?tid=0x")
+            connection.sendall(as_answer(self.distance) if asks_distance else self.answer)
 
     def close(self) -> None:
         """May be called again."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import click
 from rich import box
@@ -14,9 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import ConfigurationError, NoStatus
-from ..status.document import PrimaryStatus, SecondaryStatus, Status
-from ..status.fetch import StatusAddress, fetch_all, parse_status_address
-from ..status.health import Distance, distances, failure_of, position_of, trouble_of
+from ..messages import NO_TID
+from ..status.document import Apart, HexTid, PrimaryStatus, SecondaryStatus, Status
+from ..status.fetch import StatusAddress, ask_all, fetch_all, fetch_apart, parse_status_address
+from ..status.health import Pair, failure_of, pairs, position_of, trouble_of
 from .arguments import Seconds
 from .output import count
 from .words import duration, lag, moment, plain, rate
@@ -36,9 +38,13 @@ ready. With --watch: 0 when stopped by SIGINT (Ctrl-C) or SIGTERM.
 class Node(NamedTuple):
     """What an address has said: one of `status` and `error` is not None."""
 
-    address: str
+    asked: StatusAddress
     status: Status | None
     error: str | None
+
+    @property
+    def address(self) -> str:
+        return self.asked.text
 
     @property
     def trouble(self) -> str | None:
@@ -48,8 +54,51 @@ class Node(NamedTuple):
 
 def node(address: StatusAddress, answer: Status | NoStatus) -> Node:
     if isinstance(answer, NoStatus):
-        return Node(address.text, None, answer.reason)
-    return Node(address.text, answer, None)
+        return Node(address, None, answer.reason)
+    return Node(address, answer, None)
+
+
+class Distance(TypedDict):
+    """How far a secondary is behind the primary that it follows, as that one knows."""
+
+    primary: str
+    secondary: str
+    seconds: float | None
+    transactions: int | None
+
+
+def distances(nodes: Sequence[Node], timeout: float) -> list[Distance]:
+    """Ask the primaries among the nodes how far their secondaries are behind them, at once."""
+    told = {each.address: each.status for each in nodes if each.status is not None}
+    addresses = {each.address: each.asked for each in nodes}
+    found = pairs(told)
+    answers = ask_all(
+        [
+            (
+                addresses[primary],
+                partial(fetch_apart, addresses[primary], _tid(told[secondary]), timeout),
+            )
+            for primary, secondary in found
+        ],
+        timeout,
+    )
+    return [_distance(*each) for each in zip(found, answers, strict=True)]
+
+
+def _tid(said: Status) -> HexTid:
+    position = position_of(said)
+    return HexTid(f"0x{NO_TID.hex()}") if position is None else position["tid"]
+
+
+def _distance(pair: Pair, answer: Apart | NoStatus) -> Distance:
+    if isinstance(answer, NoStatus):
+        answer = Apart(seconds=None, transactions=None)
+    return Distance(
+        primary=pair.primary,
+        secondary=pair.secondary,
+        seconds=answer["seconds"],
+        transactions=answer["transactions"],
+    )
 
 
 def _addresses(
@@ -104,10 +153,11 @@ def status(
         return
     answers = fetch_all(addresses, timeout)
     nodes = [node(*each) for each in zip(addresses, answers, strict=True)]
+    apart = distances(nodes, timeout)
     if as_json:
-        click.echo(json.dumps(document(nodes), indent=2))
+        click.echo(json.dumps(document(nodes, apart), indent=2))
     elif any(each.status for each in nodes):
-        Console().print(overview(nodes))
+        Console().print(overview(nodes, apart))
     for each in nodes:
         if each.status is None:
             click.echo(f"zrs: {each.address}: {plain(each.error or '')}", err=True)
@@ -119,7 +169,7 @@ def status(
         raise click.exceptions.Exit(NOT_IN_SYNC)
 
 
-def document(nodes: Sequence[Node]) -> dict[str, Any]:
+def document(nodes: Sequence[Node], apart: Sequence[Distance]) -> dict[str, Any]:
     """All of it, for JSON: a member for each address, and how far secondaries are behind."""
     return {
         "now": time.time(),
@@ -134,21 +184,20 @@ def document(nodes: Sequence[Node]) -> dict[str, Any]:
             }
             for each in nodes
         ],
-        "distances": _distances(nodes),
+        "distances": apart,
     }
 
 
-def _distances(nodes: Sequence[Node]) -> list[Distance]:
-    return distances({each.address: each.status for each in nodes if each.status is not None})
-
-
-def overview(nodes: Sequence[Node], plots: Sequence[RenderableType] = ()) -> RenderableType:
+def overview(
+    nodes: Sequence[Node], apart: Sequence[Distance], plots: Sequence[RenderableType] = ()
+) -> RenderableType:
     """The tables, with plots between them, and what does not fit into them in lines below."""
     parts: list[RenderableType] = [_table(nodes), *plots]
-    for address, said, _ in nodes:
-        if said and said["primary"] and said["primary"]["peers"]:
-            parts.append(_peers(address, said["primary"]))
-    notes = Text("\n".join(_notes(nodes)), overflow="fold")
+    for each in nodes:
+        part = each.status["primary"] if each.status else None
+        if part and part["peers"]:
+            parts.append(_peers(each.address, part))
+    notes = Text("\n".join(_notes(nodes, apart)), overflow="fold")
     return Group(*_with_space_between(*parts, notes))
 
 
@@ -254,15 +303,21 @@ def _in_two_lines(text: str) -> str:
     return text.replace(", ", "\n")
 
 
-def _notes(nodes: Sequence[Node]) -> list[str]:
+def in_words(pair: Distance) -> str:
+    """How far a secondary is behind its primary, in a sentence."""
+    seconds, transactions = pair["seconds"], pair["transactions"]
+    if seconds is None and transactions is None:
+        return f"how far {pair['secondary']} is behind {pair['primary']} is not known"
+    return f"{pair['secondary']} is behind {pair['primary']} by {lag(seconds, transactions)}"
+
+
+def _notes(nodes: Sequence[Node], apart: Sequence[Distance]) -> list[str]:
     """What is known of each, in lines of its own."""
-    lines = []
-    for each in _distances(nodes):
-        apart = lag(each["seconds"], each["transactions"])
-        lines.append(f"{each['secondary']} is behind {each['primary']} by {apart}")
-    for address, said, error in nodes:
-        facts = [f"could not be asked: {error}"] if said is None else _facts(said)
-        lines += [f"{address}: {plain(each)}" for each in facts]
+    lines = [in_words(pair) for pair in apart]
+    for each in nodes:
+        said = each.status
+        facts = [f"could not be asked: {each.error}"] if said is None else _facts(said)
+        lines += [f"{each.address}: {plain(fact)}" for fact in facts]
     return lines
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import json
 import threading
@@ -10,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.text import Text
 
@@ -18,7 +19,17 @@ from ..errors import NoStatus
 from ..status.fetch import StatusAddress, fetch_status
 from .output import say
 from .signals import StopSignals
-from .status import Node, document, lag_of, node, overview, state_in_words
+from .status import (
+    Distance,
+    Node,
+    distances,
+    document,
+    in_words,
+    lag_of,
+    node,
+    overview,
+    state_in_words,
+)
 from .words import duration, moment, plain, rate
 
 #: As many are kept as a wide terminal has columns.
@@ -39,7 +50,9 @@ def watch(
     """Show how the nodes are doing, until SIGINT or SIGTERM."""
     with StopSignals() as stop, contextlib.ExitStack() as stack:
         asked = [_Asker(each, interval, timeout) for each in addresses]
-        for each in asked:
+        apart = _Distances(asked, interval, timeout)
+        for each in (*asked, apart):
+            each.start()
             stack.callback(each.stop)
         # The first ones are waited for, so that it does not begin with nothing.
         until = time.monotonic() + timeout
@@ -47,9 +60,9 @@ def watch(
             if stop.wait(_SHORT):
                 return
         live = console.is_terminal and not console.is_dumb_terminal and not as_json
-        show = stack.enter_context(_screen(console) if live else _lines(console, as_json))
+        view = stack.enter_context(_screen(console) if live else _lines(console, as_json))
         while True:
-            show.show([each.node for each in asked], [each.lags() for each in asked])
+            view.show(asked, apart.latest)
             if stop.wait(interval):
                 return
 
@@ -58,68 +71,90 @@ def watch(
 _SHORT = 0.02
 
 
-class _Asker:
-    """Asks an address again and again, so that one which does not answer holds nobody up."""
+class _Repeated(abc.ABC):
+    """Asks again and again in a thread of its own, so that it holds nobody up."""
 
-    def __init__(self, address: StatusAddress, interval: float, timeout: float) -> None:
-        self.latest: Node | None = None
-        self._address = address
+    def __init__(self, interval: float) -> None:
         self._interval = interval
-        self._timeout = timeout
-        self._lags: deque[float | None] = deque(maxlen=_SAMPLES)
         self._stopped = threading.Event()
         # What it waits for when it is to stop, nobody else waits for.
-        threading.Thread(target=self._run, name=f"ask {address}", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="zrs status", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            self.ask()
+            self._stopped.wait(self._interval)
+
+    @abc.abstractmethod
+    def ask(self) -> None:
+        """Ask once, and keep what was said."""
+
+
+class _Asker(_Repeated):
+    """Asks an address for its status; `lags` are those at each answer, None for unknown ones."""
+
+    def __init__(self, address: StatusAddress, interval: float, timeout: float) -> None:
+        super().__init__(interval)
+        self.latest: Node | None = None
+        self.lags: deque[float | None] = deque(maxlen=_SAMPLES)
+        self._address = address
+        self._timeout = timeout
 
     @property
     def node(self) -> Node:
         return self.latest or node(self._address, NoStatus(self._address.text, "no answer yet"))
 
-    def lags(self) -> list[float | None] | None:
-        """The lag at each answer, oldest first; None if this is no secondary."""
+    @property
+    def is_primary(self) -> bool:
         said = self.node.status
-        return None if said and said["secondary"] is None else [*self._lags]
+        return said is not None and said["secondary"] is None
 
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            self._ask()
-            self._stopped.wait(self._interval)
-
-    def _ask(self) -> None:
+    def ask(self) -> None:
         try:
             answer = fetch_status(self._address, self._timeout)
         except NoStatus as error:
-            self._lags.append(None)
+            self.lags.append(None)
             self.latest = node(self._address, error)
         else:
             part = answer["secondary"]
-            self._lags.append(part["lag_seconds"] if part else None)
+            self.lags.append(part["lag_seconds"] if part else None)
             self.latest = node(self._address, answer)
 
-    def stop(self) -> None:
-        self._stopped.set()
+
+class _Distances(_Repeated):
+    """Asks primaries how far behind them the secondaries are."""
+
+    def __init__(self, asked: Sequence[_Asker], interval: float, timeout: float) -> None:
+        super().__init__(interval)
+        self.latest: Sequence[Distance] = ()
+        self._asked = asked
+        self._timeout = timeout
+
+    def ask(self) -> None:
+        self.latest = distances([each.node for each in self._asked], self._timeout)
 
 
 class _View(Protocol):
-    """Shows the nodes, and the lags of each that is a secondary."""
-
-    def show(self, nodes: list[Node], lags: list[list[float | None] | None]) -> None: ...
+    def show(self, asked: Sequence[_Asker], apart: Sequence[Distance]) -> None: ...
 
 
-class _Screen(_View):
+class _Screen:
     def __init__(self, live: Live) -> None:
         self._live = live
-        self.nodes: list[Node] = []
+        self.last: RenderableType = ""
 
-    def show(self, nodes: list[Node], lags: list[list[float | None] | None]) -> None:
-        self.nodes = nodes
-        plots = [
-            LagPlot(each.address, of_it)
-            for each, of_it in zip(nodes, lags, strict=True)
-            if of_it is not None
-        ]
+    def show(self, asked: Sequence[_Asker], apart: Sequence[Distance]) -> None:
+        nodes = [each.node for each in asked]
+        plots = [LagPlot(each.node.address, [*each.lags]) for each in asked if not each.is_primary]
+        self.last = overview(nodes, apart)
         head = Text(f"{moment(time.time())} UTC. Ctrl-C ends it.\n", style="dim")
-        self._live.update(Group(head, overview(nodes, plots)), refresh=True)
+        self._live.update(Group(head, overview(nodes, apart, plots)), refresh=True)
 
 
 @contextlib.contextmanager
@@ -128,20 +163,24 @@ def _screen(console: Console) -> Iterator[_View]:
     with Live(console=console, screen=True, auto_refresh=False) as live:
         screen = _Screen(live)
         yield screen
-    console.print(overview(screen.nodes))
+    console.print(screen.last)
 
 
-class _Lines(_View):
+class _Lines:
     def __init__(self, console: Console, as_json: bool) -> None:
         self._console = console
         self._as_json = as_json
 
-    def show(self, nodes: list[Node], lags: list[list[float | None] | None]) -> None:
+    def show(self, asked: Sequence[_Asker], apart: Sequence[Distance]) -> None:
+        nodes = [each.node for each in asked]
         if self._as_json:
-            say(self._console, json.dumps(document(nodes)))
+            say(self._console, json.dumps(document(nodes, apart)))
             return
+        now = moment(time.time())
         for each in nodes:
-            say(self._console, f"{moment(time.time())} {each.address} {_in_a_line(each)}")
+            say(self._console, f"{now} {each.address} {_in_a_line(each)}")
+        for pair in apart:
+            say(self._console, f"{now} {in_words(pair)}")
 
 
 def _in_a_line(shown: Node) -> str:

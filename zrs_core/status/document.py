@@ -127,6 +127,16 @@ class Status(TypedDict):
     secondary: SecondaryStatus | None
 
 
+class Apart(TypedDict):
+    """How far behind a primary one is who holds all up to a transaction.
+
+    In seconds since the first commit that it lacks, by the primary's clock, and in transactions.
+    """
+
+    seconds: float | None
+    transactions: int | None
+
+
 class InvalidStatus(ValueError):
     """A text that is no status; the message says what is wrong, and where."""
 
@@ -136,14 +146,23 @@ def read_status(text: bytes) -> Status:
 
     :raises InvalidStatus: it is no JSON in UTF-8, or a member is missing or of another type.
     """
+    return cast(Status, _read(text, Status))
+
+
+def read_apart(text: bytes) -> Apart:
+    """The same of a distance."""
+    return cast(Apart, _read(text, Apart))
+
+
+def _read(text: bytes, kind: Any) -> object:
     try:
         document = json.loads(text.decode(), parse_constant=_not_a_number)
     except RecursionError as error:
         raise InvalidStatus("its JSON is nested too deeply") from error
     except ValueError as error:
         raise InvalidStatus("it is no JSON") from error
-    _check(document, Status, "it")
-    return cast(Status, document)
+    _check(document, kind, "it")
+    return cast(object, document)
 
 
 def _not_a_number(name: str) -> None:

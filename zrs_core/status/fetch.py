@@ -7,15 +7,18 @@ import io
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from ..addresses import Address, TCPAddress, UnixAddress, parse_address
 from ..errors import InvalidAddress, NoStatus, NotAStatusServer
 from ..transports.sockets import connect_argument, look_up
-from .document import InvalidStatus, Status, read_status
+from .document import Apart, HexTid, InvalidStatus, Status, read_apart, read_status
+
+Answer = TypeVar("Answer")
 
 #: Bytes that an answer may have: room for some tens of thousands of peers.
 MAX_SIZE = 16 * 1024 * 1024
@@ -81,11 +84,26 @@ def fetch_status(address: StatusAddress | str, timeout: float) -> Status:
     """
     if isinstance(address, str):
         address = parse_status_address(address)
+    return _fetch(address, address.path, timeout, read_status)
+
+
+def fetch_apart(address: StatusAddress, tid: HexTid, timeout: float) -> Apart:
+    """Ask a primary's status server how far behind one is who holds all up to a transaction.
+
+    :raises NoStatus: as `fetch_status`.
+    """
+    path = f"{address.path.removesuffix(_PATH)}/distance?tid={tid}"
+    return _fetch(address, path, timeout, read_apart)
+
+
+def _fetch(
+    address: StatusAddress, path: str, timeout: float, read: Callable[[bytes], Answer]
+) -> Answer:
     with asking(address, timeout):
         with closing(connect(address.address, time.monotonic() + timeout)) as connection:
-            body = _get(connection, address)
+            body = _get(connection, address, path)
     try:
-        return read_status(body)
+        return read(body)
     except InvalidStatus as error:
         raise NoStatus(address.text, f"the answer is no status: {error}") from error
 
@@ -102,31 +120,36 @@ def asking(address: StatusAddress, timeout: float) -> Iterator[None]:
 
 
 def fetch_all(addresses: Iterable[StatusAddress], timeout: float) -> list[Status | NoStatus]:
-    """Ask several at once, each in a thread of its own; the answers, or what is wrong, in order."""
-    asked = [_Asked(each, timeout) for each in addresses]
+    """Ask several for their status at once; the answers, or what is wrong, in order."""
+    return ask_all([(each, partial(fetch_status, each, timeout)) for each in addresses], timeout)
+
+
+def ask_all(
+    questions: Sequence[tuple[StatusAddress, Callable[[], Answer]]], timeout: float
+) -> list[Answer | NoStatus]:
+    """Ask all at once, each in a thread of its own; the answers, or what is wrong, in order."""
+    asked = [_Asked(address, ask, timeout) for address, ask in questions]
     deadline = time.monotonic() + timeout + _GRACE
     return [each.result(deadline) for each in asked]
 
 
-class _Asked:
-    def __init__(self, address: StatusAddress, timeout: float) -> None:
-        self._address = address
-        self._timeout = timeout
-        self._result: Status | NoStatus | None = None
+class _Asked(Generic[Answer]):
+    def __init__(self, address: StatusAddress, ask: Callable[[], Answer], timeout: float) -> None:
+        self._ask = ask
         # It may look up a name for longer than it has: nobody waits for that.
-        self._thread = threading.Thread(target=self._ask, name=f"ask {address}", daemon=True)
+        self._result: Answer | NoStatus = NoStatus(address.text, f"no answer within {timeout:g} s")
+        self._thread = threading.Thread(target=self._run, name=f"ask {address}", daemon=True)
         self._thread.start()
 
-    def _ask(self) -> None:
+    def _run(self) -> None:
         try:
-            self._result = fetch_status(self._address, self._timeout)
+            self._result = self._ask()
         except NoStatus as error:
             self._result = error
 
-    def result(self, deadline: float) -> Status | NoStatus:
+    def result(self, deadline: float) -> Answer | NoStatus:
         self._thread.join(max(0.0, deadline - time.monotonic()))
-        late = NoStatus(self._address.text, f"no answer within {self._timeout:g} s")
-        return self._result or late
+        return self._result
 
 
 class Connection(io.RawIOBase):
@@ -195,10 +218,10 @@ class _Response:
         return self._file
 
 
-def _get(connection: Connection, address: StatusAddress) -> bytes:
+def _get(connection: Connection, address: StatusAddress, path: str) -> bytes:
     """:raises OSError: as the connection does."""
     host = "localhost" if isinstance(address.address, UnixAddress) else str(address.address)
-    request = f"GET {address.path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
     connection.send(request.encode("ascii", "replace"))
     file = io.BufferedReader(connection)
     # A line that never ends would be waited for: what is no HTTP is seen by its first bytes.
@@ -215,7 +238,9 @@ def _get(connection: Connection, address: StatusAddress) -> bytes:
     except (http.client.HTTPException, ValueError) as error:
         raise NoStatus(address.text, "its answer is no proper HTTP") from error
     if response.status != http.client.OK:
-        raise NoStatus(address.text, f"it is no status server: it answers {_says(response)}")
+        raise NoStatus(
+            address.text, f"it is no status server: it answers {_says(response)} to {path}"
+        )
     if len(body) > MAX_SIZE:
         raise NoStatus(address.text, f"the answer is longer than {MAX_SIZE >> 20} MiB")
     return body
@@ -223,4 +248,4 @@ def _get(connection: Connection, address: StatusAddress) -> bytes:
 
 def _says(response: http.client.HTTPResponse) -> str:
     reason = "".join(each for each in response.reason if each.isprintable())
-    return f"{response.status} {reason[:40]} to {_PATH}"
+    return f"{response.status} {reason[:40]}"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import NamedTuple
 
 from ..progress import State
-from .document import PeerStatus, Position, PrimaryStatus, SecondaryStatus, Status
+from .document import Position, PrimaryStatus, SecondaryStatus, Status
 
 #: States in which a secondary does not follow its primary, and will not without help.
 FAILED = frozenset({State.FAILING, State.REFUSED, State.DIVERGED, State.STOPPED})
@@ -35,20 +35,14 @@ def trouble_of(status: Status) -> str | None:
     return failure
 
 
-class Distance(TypedDict):
-    """How far a secondary's position is behind that of the primary that it follows.
-
-    In time between the two transactions, which is None where one of them has none; and in
-    transactions, None where the two do not tell of the same connection.
-    """
+class Pair(NamedTuple):
+    """The addresses of a primary and of a secondary that follows it."""
 
     primary: str
     secondary: str
-    seconds: float | None
-    transactions: int | None
 
 
-def distances(nodes: Mapping[str, Status]) -> list[Distance]:
+def pairs(nodes: Mapping[str, Status]) -> list[Pair]:
     """For each secondary whose primary is among the nodes, by their addresses.
 
     The primary is the one that has the other end of the secondary's connection, or listens at the
@@ -61,7 +55,7 @@ def distances(nodes: Mapping[str, Status]) -> list[Distance]:
         others = {each: other for each, other in nodes.items() if each != address}
         primary = _primary_of(status["secondary"], others)
         if primary is not None:
-            found.append(_distance(primary, others[primary], address, status["secondary"]))
+            found.append(Pair(primary, address))
     return found
 
 
@@ -71,7 +65,9 @@ def _primary_of(secondary: SecondaryStatus, nodes: Mapping[str, Status]) -> str 
         for address, status in nodes.items()
         if status["primary"] is not None
     }
-    by_connection = [key for key, each in primaries.items() if _peer_of(secondary, each)]
+    by_connection = [
+        key for key, each in primaries.items() if _has_peer(each, secondary["local_address"])
+    ]
     by_address = [
         key for key, each in primaries.items() if each["address"] == secondary["primary_address"]
     ]
@@ -82,23 +78,5 @@ def _primary_of(secondary: SecondaryStatus, nodes: Mapping[str, Status]) -> str 
     return None
 
 
-def _peer_of(secondary: SecondaryStatus, primary: PrimaryStatus) -> PeerStatus | None:
-    ours = secondary["local_address"]
-    peers = [each for each in primary["peers"] if each["address"] == ours]
-    return peers[0] if len(peers) == 1 else None
-
-
-def _distance(
-    primary: str, status: Status, secondary: str, followed_by: SecondaryStatus
-) -> Distance:
-    ahead, behind = position_of(status), followed_by["position"]
-    seconds: float | None = None
-    transactions: int | None = None
-    if ahead == behind:
-        seconds, transactions = 0.0, 0
-    elif ahead and behind:
-        # Both are asked at the same time, and one answers first.
-        seconds = max(0.0, ahead["time"] - behind["time"])
-    return Distance(
-        primary=primary, secondary=secondary, seconds=seconds, transactions=transactions
-    )
+def _has_peer(primary: PrimaryStatus, address: str | None) -> bool:
+    return any(each["address"] == address for each in primary["peers"])

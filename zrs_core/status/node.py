@@ -64,6 +64,10 @@ class Node:
             secondary=secondary,
         )
 
+    def distance(self, tid: bytes) -> tuple[float | None, int | None]:
+        """How far behind this primary one is who holds all up to `tid`, see `Primary.distance`."""
+        return (None, None) if self._primary is None else self._primary.distance(tid)
+
     def health(self) -> tuple[bool, str]:
         """Whether opening it again would not help, and what there is to say."""
         if self._secondary is not None and self._secondary.progress.state is State.STOPPED:

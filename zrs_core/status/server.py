@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import selectors
 import socket
 import threading
@@ -246,9 +247,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile = _Bounded(self.rfile)  # type: ignore[assignment]
 
     def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
+        path, _, query = self.path.partition("?")
         try:
-            answer = self._answer(path)
+            answer = self._answer(path, query)
         except Exception as error:  # noqa: BLE001
             # A storage that is being closed, or a database that is lost.
             log.warning("%s: %s cannot be told: %s", self.server.address, path, error)
@@ -258,7 +259,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
-    def _answer(self, path: str) -> tuple[HTTPStatus, str, bytes]:
+    def _answer(self, path: str, query: str) -> tuple[HTTPStatus, str, bytes]:
         server = self.server
         match path:
             case "/status":
@@ -267,6 +268,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return _json(server.history.as_json())
             case "/nodes":
                 return _json(server.nodes_as_json())
+            case "/distance":
+                return _distance(server.node, query)
             case "/healthz":
                 healthy, reason = server.node.health()
                 return _json({"healthy": healthy, "reason": reason}, healthy)
@@ -327,6 +330,17 @@ class _Bounded:
 def _json(value: Any, good: bool = True) -> tuple[HTTPStatus, str, bytes]:
     status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
     return status, _JSON, json.dumps(value, allow_nan=False).encode() + b"\n"
+
+
+_DISTANCE_QUERY = re.compile("tid=0x([0-9a-f]{16})")
+
+
+def _distance(node: Node, query: str) -> tuple[HTTPStatus, str, bytes]:
+    asked = _DISTANCE_QUERY.fullmatch(query)
+    if asked is None:
+        return HTTPStatus.BAD_REQUEST, _TEXT, b"ask with ?tid=0x and 16 hexadecimal digits\n"
+    seconds, transactions = node.distance(bytes.fromhex(asked[1]))
+    return _json({"seconds": seconds, "transactions": transactions})
 
 
 def _metrics(node: Node) -> tuple[HTTPStatus, str, bytes]:

@@ -156,6 +156,14 @@ class Primary(StorageProxy):
             peers=peers.status(self._commits, last),
         )
 
+    def distance(self, tid: bytes) -> tuple[float | None, int | None]:
+        """How far behind one is who holds all up to `tid`. For any thread.
+
+        :returns: the age in seconds of the first commit that it lacks, and how many it lacks; None
+            for what is not known.
+        """
+        return self._commits.known().behind(tid, self._source.position())
+
     @property
     def missing_blobs(self) -> int:
         """How many blob records were sent without their blob, since its file was missing."""
