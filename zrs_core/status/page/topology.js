@@ -1,0 +1,103 @@
+// Who follows whom, as a tree.
+
+// Seconds for which a secondary that is connected no more is shown all the same.
+const REMEMBERED = 60;
+
+// Puts together what nodes say of themselves and of each other, from one look to the next: where a
+// connection is lost, both ends forget the other's address.
+export class Topology {
+  #leaders = new Map();
+  #strangers = new Map();
+
+  // Trees of { address, status, error, peer, gone, here, followers }. A node whose own status is
+  // known has that as `status`; another one is known by `address` alone, by what its primary says of
+  // it as `peer`, or by the time since which that has said nothing more, as `gone`.
+  trees(nodes, now) {
+    const known = distinct(nodes).map((node, index) => ({
+      address: node.status?.primary?.address ?? node.url,
+      status: node.status,
+      error: node.error,
+      url: node.url,
+      here: index === 0,
+      followers: [],
+    }));
+    const roots = new Map(known.map((node) => [node, node]));
+    const strangers = new Map();
+    const matched = new Set();
+    for (const node of known.filter((each) => each.status?.secondary)) {
+      const leader = this.#leader(node, known, matched);
+      const address = node.status.secondary.primary_address;
+      if (!leader && !strangers.has(address)) {
+        const stranger = { address, status: null, error: null, here: false, followers: [] };
+        strangers.set(address, stranger);
+        roots.set(stranger, stranger);
+      }
+      (leader ?? strangers.get(address)).followers.push(node);
+      roots.delete(node);
+    }
+    for (const node of known) node.followers.push(...this.#peers(node, matched, now));
+    return [...roots.values()];
+  }
+
+  #leader(node, known, matched) {
+    const { connected, local_address: local, primary_address: address } = node.status.secondary;
+    const others = known.filter((each) => each !== node && !follows(each, node));
+    for (const other of connected && local ? others : []) {
+      const peer = other.status?.primary?.peers.find((each) => each.address === local);
+      if (peer) {
+        matched.add(peer);
+        this.#leaders.set(node.url, [address, other.url]);
+        return other;
+      }
+    }
+    const [then, url] = this.#leaders.get(node.url) ?? [];
+    return (
+      others.find((each) => then === address && each.url === url) ??
+      others.find((each) => each.status?.primary?.address === address)
+    );
+  }
+
+  #peers(node, matched, now) {
+    const peers = node.status?.primary?.peers ?? [];
+    const key = (address) => `${node.url} ${address}`;
+    for (const peer of peers) {
+      if (matched.has(peer)) this.#strangers.delete(key(peer.address));
+      else this.#strangers.set(key(peer.address), { peer, seen: now, node: node.url });
+    }
+    const there = new Set(peers.map((peer) => peer.address));
+    const gone = [...this.#strangers.values()].filter(
+      (each) => each.node === node.url && !there.has(each.peer.address),
+    );
+    for (const each of gone) {
+      if (now - each.seen > REMEMBERED) this.#strangers.delete(key(each.peer.address));
+    }
+    const follower = (peer, since) => ({
+      address: peer.address,
+      status: null,
+      error: null,
+      here: false,
+      peer,
+      gone: since,
+      followers: [],
+    });
+    return [
+      ...peers.filter((peer) => !matched.has(peer)).map((peer) => follower(peer, null)),
+      // One whose primary does not answer may be connected all the same.
+      ...(node.status ? gone : []).map((each) => follower(each.peer, each.seen)),
+    ];
+  }
+}
+
+// A node may be asked for under two names.
+function distinct(nodes) {
+  const seen = new Set();
+  return nodes.filter(({ url, status }) => {
+    const identity = status ? `${status.pid} ${status.started} ${status.name}` : url;
+    return !seen.has(identity) && seen.add(identity);
+  });
+}
+
+// Whether `node` is below `other` already: a circle would be in no tree.
+function follows(node, other) {
+  return other.followers.some((each) => each === node || follows(node, each));
+}
