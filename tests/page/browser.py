@@ -91,7 +91,7 @@ class Browser:
         return list(self._cdp("Accessibility.getFullAXTree")["nodes"])
 
     def happened(self) -> tuple[list[str], list[str]]:
-        """All URLs that the page has asked for, and what stands in the console, since the last call."""
+        """All URLs that the page has asked for, and what the console says, since the last call."""
         requests, console = [], []
         for method, parameters in self._logged():
             if method == "Network.requestWillBeSent":
@@ -118,7 +118,8 @@ class Browser:
 def running_browser() -> Iterator[Browser]:
     """A browser with a profile of its own, and its temporary files in it."""
     chromium, chromedriver = shutil.which(CHROMIUM), shutil.which(DRIVER)
-    assert chromium and chromedriver, "see is_installed"
+    assert chromium, "see is_installed"
+    assert chromedriver, "see is_installed"
     with tempfile.TemporaryDirectory(prefix="zrs-browser-") as directory:
         options = ChromeOptions()
         options.binary_location = chromium

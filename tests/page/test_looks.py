@@ -76,7 +76,8 @@ def test_nothing_is_wider_than_the_screen(
     assert browser.run(_OUTSIDE) == []
     # No text is cut off either.
     for each in ("#chart svg", ".node", "td", "tbody th", "#errors li"):
-        wider = f"[...document.querySelectorAll('{each}')].filter((e) => e.scrollWidth > e.clientWidth + 1)"
+        found = f"[...document.querySelectorAll('{each}')]"
+        wider = f"{found}.filter((e) => e.scrollWidth > e.clientWidth + 1)"
         assert browser.run(f"return {wider}.map((each) => each.textContent)") == [], each
 
 
@@ -156,9 +157,7 @@ def roles(browser: Browser) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("width", [360, 1200])
-def test_what_a_screen_reader_finds(
-    width: int, browser: Browser, node: FakeNode, url: str
-) -> None:
+def test_what_a_screen_reader_finds(width: int, browser: Browser, node: FakeNode, url: str) -> None:
     opened(browser, url, width=width)
     found = roles(browser)
     for landmark in ("banner", "main", "contentinfo"):

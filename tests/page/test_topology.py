@@ -108,9 +108,7 @@ def test_a_lost_connection_stays_an_arrow(browser: Browser, node: FakeNode, url:
     )
 
 
-def test_a_primary_is_found_by_its_address_too(
-    browser: Browser, node: FakeNode, url: str
-) -> None:
+def test_a_primary_is_found_by_its_address_too(browser: Browser, node: FakeNode, url: str) -> None:
     node.status = primary()
     node.others = [fake.other("http://leaf/", lost(FIRST))]
     browser.open(url)

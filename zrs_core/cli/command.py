@@ -182,8 +182,7 @@ def zrs() -> None:
 @_peer_timeout
 @click.option(
     "--close-timeout",
-    type=click.FloatRange(min=0),
-    callback=_seconds,
+    type=Seconds(min=0),
     default=DEFAULT_CLOSE_TIMEOUT,
     show_default=True,
     metavar="SECONDS",
