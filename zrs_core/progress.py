@@ -108,10 +108,11 @@ class Progress:
         self.lag = age_of(tid)
         since = self.connected_since
         self.applied_is_old = since is None or self.lag is None or time.time() - self.lag < since
-        self.tid = tid
         self.transactions += transactions
         self.unapplied = int(begun > tid)
         self.first_unapplied = begun if begun > tid else None
+        # Who sees this sees the rest too.
+        self.tid = tid
 
     def follows_another(self) -> None:
         """What is known of the primary was about another one."""

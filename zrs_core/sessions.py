@@ -728,8 +728,8 @@ class ReplicationClient:
         """
         if not transactions:
             return
-        self.progress.applied(transactions, tid, begun)
         self.meter.add(transactions, 0)
+        self.progress.applied(transactions, tid, begun)
         if self._backoff.failures:
             self._backoff.succeeded()
         self._recovered()

@@ -51,9 +51,11 @@ def commit(closing):
 
 
 def arrives(secondary, tid):
-    """Wait until a transaction can be read; the time then."""
+    """Wait until a transaction can be read, and is noted; the time when it could be read."""
     wait_for(lambda: secondary.lastTransaction() == tid, "the transaction")
-    return time.time()
+    moment = time.time()
+    wait_for(lambda: secondary.progress.tid == tid, "it to be noted")
+    return moment
 
 
 def lag_metric(address):
