@@ -46,6 +46,8 @@ ALLOWED = {
     "status.server": {"addresses", "errors", "transports"},
     "transports": {"errors", "addresses", "interfaces", "tls"},
     "storage": BASIS,
+    "snapshots": BASIS
+    | {"__version__", "options", "progress", "sessions", "storage", "transports"},
     "storage.primary": BASIS | {"storage", "options", "sessions", "status", "tls", "transports"},
     "storage.secondary": BASIS
     | {"storage", "options", "progress", "sessions", "status", "tls", "transports"},
@@ -71,6 +73,7 @@ THIRD_PARTIES = {
     "status.document": set(),
     "status.fetch": set(),
     "storage": {"ZODB", "persistent", "zope", "zc"},
+    "snapshots": {"ZODB", "persistent", "zope"},
     "tls": set(),
     "transports": {"twisted", "zope", "OpenSSL", "cryptography", "service_identity"},
 }

@@ -1,4 +1,8 @@
-from zrs_core.tids import describe_tid
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from zrs_core.tids import describe_tid, parse_tid, tid_of, time_of
 
 
 def test_a_tid_is_described_with_its_time():
@@ -8,3 +12,37 @@ def test_a_tid_is_described_with_its_time():
 
 def test_any_eight_bytes_are_described():
     assert describe_tid(b"\xff" * 8).startswith("0xffffffffffffffff (")
+
+
+def test_a_tid_is_parsed():
+    tid = bytes.fromhex("036c6b90f77777ab")
+    assert parse_tid("0x036c6b90f77777ab") == parse_tid("0X036C6B90F77777AB") == tid
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "036c6b90f77777ab", "0x036c6b90f77777a", "0x036c6b90f77777abc", "0x036c6b90f77777ag"],
+)
+def test_what_is_no_tid(text):
+    with pytest.raises(ValueError, match="is no tid: one is 0x and 16 hex digits"):
+        parse_tid(text)
+
+
+@pytest.mark.parametrize("tid", [b"\0" * 8, bytes.fromhex("036c6b90f7777777"), b"\x7f" * 8])
+def test_the_time_of_a_tid(tid):
+    assert describe_tid(tid).endswith(f" ({time_of(tid):%Y-%m-%d %H:%M:%S.%f})")
+    # It is shown more coarsely than it is.
+    assert abs(time_of(tid_of(time_of(tid))) - time_of(tid)) <= timedelta(microseconds=1)
+
+
+def test_the_time_of_a_day_that_there_is_not():
+    # The 31st of February.
+    tid = (((((2026 - 1900) * 12 + 1) * 31 + 30) * 24 * 60) << 32).to_bytes(8, "big")
+    assert "2026-02-31" in describe_tid(tid)
+    assert time_of(tid) == datetime(2026, 3, 3, tzinfo=timezone.utc)
+
+
+def test_the_tid_of_a_time_elsewhere():
+    here = datetime(2026, 1, 31, 12, 30, 15, 250_000, tzinfo=timezone.utc)
+    assert tid_of(here.astimezone(timezone(timedelta(hours=5)))) == tid_of(here)
+    assert time_of(tid_of(here)) == here

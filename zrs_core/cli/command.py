@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from rich.console import Console
@@ -16,21 +15,22 @@ from ..options import (
     DEFAULT_HANDSHAKE_TIMEOUT,
     DEFAULT_MAX_COMPARED_SIZE,
     DEFAULT_MAX_PEERS,
-    DEFAULT_PEER_TIMEOUT,
     DEFAULT_WRITE_TIMEOUT,
 )
 from ..storage.source import DEFAULT_POLL_INTERVAL
-from ..tls import TLSOptions
 from .arguments import Seconds
 from .checking import check_nagios
+from .connections import peer_timeout as _peer_timeout
+from .connections import tls as _tls
+from .connections import tls_options as _tls_options
+from .connections import transport as _transport
 from .demo import run_demo
 from .output import Failed, errors_in_a_line
 from .serving import follow_primary, serve_primary
+from .snapshot import restore, snapshot
 from .status import status
 from .status_options import add_status_options, status_options
 from .statuses import STATUSES
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 _EPILOG = (
     f"Exit status: {', '.join(f'{number} {meaning}' for number, meaning in STATUSES.items())}. "
@@ -62,71 +62,6 @@ def _size(context: click.Context, option: click.Parameter, value: str) -> int:
         return settings.max_compared_size(value)
     except ConfigurationError as error:
         raise click.BadParameter(f"{value!r}: {error}.") from error
-
-
-_TLS = (
-    click.option(
-        "--tls-certificate",
-        metavar="FILE",
-        type=click.Path(),
-        help="Encrypt connections, and prove to be who this certificate (PEM) says.",
-    ),
-    click.option(
-        "--tls-key",
-        metavar="FILE",
-        type=click.Path(),
-        help="The private key of the certificate, where that file does not hold it.",
-    ),
-    click.option(
-        "--tls-ca",
-        metavar="FILE",
-        type=click.Path(),
-        help="Encrypt connections, to peers alone whose certificate these authorities have signed.",
-    ),
-    click.option(
-        "--tls-name",
-        metavar="NAME",
-        multiple=True,
-        help="Encrypt connections, to peers alone whose certificate is for this DNS name or IP "
-        "address; may be given more than once.",
-    ),
-)
-
-
-def _tls(command: Command) -> Command:
-    """Add the options that `_tls_options` makes one of."""
-    for option in reversed(_TLS):
-        command = option(command)
-    return command
-
-
-def _tls_options(
-    tls_certificate: str | None,
-    tls_key: str | None,
-    tls_ca: str | None,
-    tls_name: tuple[str, ...],
-) -> TLSOptions | None:
-    """None if none of the options is given.
-
-    :raises ConfigurationError: the files cannot be used.
-    """
-    if not (tls_certificate or tls_key or tls_ca or tls_name):
-        return None
-    return TLSOptions(tls_certificate, tls_key, tls_ca, peer_names=tls_name)
-
-
-_transport = click.option(
-    "--transport", default="twisted-tcp", show_default=True, metavar="NAME", help="By its name."
-)
-
-_peer_timeout = click.option(
-    "--peer-timeout",
-    type=float,
-    default=DEFAULT_PEER_TIMEOUT,
-    show_default=True,
-    metavar="SECONDS",
-    help="After so long a peer that has vanished without a word is noticed.",
-)
 
 
 @click.group(cls=_Group, epilog=_EPILOG)
@@ -365,3 +300,5 @@ def demo(source: str | None, blobs: str | None) -> None:
 
 zrs.add_command(status)
 zrs.add_command(check_nagios)
+zrs.add_command(snapshot)
+zrs.add_command(restore)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -24,6 +23,7 @@ from ..storage.snapshot import check_existing, check_existing_blobs, copy_databa
 from .cutting import Cut, CuttingProxy
 from .following import FileFollower, SecondaryProcess, transactions_in
 from .output import count, logging_to, say, size
+from .signals import terminated_as_interrupted
 from .workload import Workload
 
 _GENERATED_STEPS = 240
@@ -61,7 +61,7 @@ def run_demo(console: Console, source: str | None, blobs: str | None) -> bool:
     if source is not None:
         check_existing(source)
         check_existing_blobs(blobs)
-    with _terminated_as_interrupted(), logging_to(console, logging.WARNING):
+    with terminated_as_interrupted(), logging_to(console, logging.WARNING):
         with tempfile.TemporaryDirectory(prefix="zrs-demo-") as directory:
             ours, theirs = Path(directory, "primary"), Path(directory, "secondary")
             ours.mkdir()
@@ -83,16 +83,6 @@ def run_demo(console: Console, source: str | None, blobs: str | None) -> bool:
         say(console, f"Different: {difference}")
     console.print(_table(moved, result))
     return result.equal
-
-
-@contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt, as SIGINT does, so that everything is cleaned up."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _bars(console: Console) -> Progress:

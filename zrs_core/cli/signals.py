@@ -1,10 +1,12 @@
-"""Waiting for SIGINT, SIGTERM or SIGHUP."""
+"""SIGINT, SIGTERM and SIGHUP: to be waited for, or as an exception."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -44,3 +46,20 @@ class StopSignals:
             signal.signal(number, handler)
         os.close(self._read)
         os.close(self._write)
+
+
+@contextlib.contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """The other signals raise KeyboardInterrupt, as SIGINT does, so that everything is cleaned up.
+
+    To be used in the main thread.
+    """
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -16,8 +16,8 @@ from ZODB.blob import FilesystemHelper
 
 from ..errors import UnsuitableStorage
 from ..messages import NO_TID
-from .blobs import is_blob_record
-from .committed import FIRST, CommittedFile, DamagedFile
+from .blobs import is_ordinary_record
+from .committed import FIRST, CommittedFile, DamagedFile, Header, Record
 from .opening import check_path
 
 # A transaction's tid, length and status; its lengths of user, description and extension follow.
@@ -164,14 +164,34 @@ def copy_database(
 
 def _copy_blobs(file: CommittedFile, source: BlobFiles, target: BlobFiles) -> None:
     target.create()
-    pos = FIRST
+    for _, records in transactions_of(file):
+        for record in filter(may_have_blob, records):
+            path = source.path(record.oid, record.tid)
+            if os.path.exists(path):
+                target.make_room(record.oid)
+                shutil.copyfile(path, target.path(record.oid, record.tid))
+
+
+def transactions_of(
+    file: CommittedFile, pos: int = FIRST
+) -> Iterator[tuple[Header, Iterator[Record]]]:
+    """The transactions of a file from one that begins at `pos` up to its `end`, with their records.
+
+    Those that are void are left out.
+
+    :raises DamagedFile: it is damaged.
+    """
     while pos < file.end:
         header = file.header(pos)
-        for record in () if header.status == "u" else file.records(header):
-            # An undone creation has no data, and may have a file.
-            if not record.data or is_blob_record(record.data):
-                path = source.path(record.oid, record.tid)
-                if os.path.exists(path):
-                    target.make_room(record.oid)
-                    shutil.copyfile(path, target.path(record.oid, record.tid))
+        # Those of an undone transaction.
+        yield header, iter(()) if header.status == "u" else file.records(header)
         pos = header.next
+
+
+def may_have_blob(record: Record) -> bool:
+    """Whether a record may have a blob's file.
+
+    An undone creation has no data, and may have one; and what a wrapper has transformed does not
+    tell whether it is a blob's.
+    """
+    return not is_ordinary_record(record.data)

@@ -1,0 +1,356 @@
+"""`zrs snapshot` and `zrs restore`."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import pty
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tests.certificates import authority
+from tests.conditions import DEADLINE, wait_for
+from tests.databases import blob_files, open_file_storage, stored, traffic
+from tests.snapshots.helpers import names, read
+from zrs_core import Primary
+from zrs_core.cli import snapshot as module
+from zrs_core.cli.command import zrs as command
+from zrs_core.snapshots import receiving
+from zrs_core.tls import TLSOptions
+
+QUIET = ("--quiet", "0.3")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs the command where `it` is to be made; afterwards nothing else may be there."""
+    place = tmp_path / "place"
+    place.mkdir()
+    monkeypatch.chdir(place)
+
+    def call(*arguments, status=0):
+        result = CliRunner().invoke(command, [str(each) for each in arguments])
+        assert result.exit_code == status, result.output
+        assert names(place) <= {"it", "restored"}
+        lines = (result.stderr if status else result.stdout).splitlines()
+        assert len(lines) == 1 or "Not in it" in lines[1]
+        assert not (result.stdout if status else result.stderr)
+        return lines[0]
+
+    yield call
+    assert names(place) <= {"it", "restored"}
+
+
+@pytest.fixture
+def primary(tmp_path):
+    """A primary with something in it, the transport a thread."""
+    with traffic(open_file_storage(tmp_path / "primary")) as commit:
+        commit.commit(30)
+    storage = open_file_storage(tmp_path / "primary")
+    with contextlib.closing(Primary(storage, "127.0.0.1:0", transport="socket-thread")) as primary:
+        yield primary
+
+
+def address_of(primary):
+    return str(primary.replication_address)
+
+
+def test_there_and_back(run, tmp_path, database):
+    line = run("snapshot", database / "Data.fs", "it")
+    manifest = read(Path("it"))
+    assert line.startswith(f"it is a snapshot of {database / 'Data.fs'}; last is {manifest['tid']}")
+    assert ", 31 transactions, " in line
+    line = run("restore", "it", "restored", "--until", manifest["time"])
+    assert line.startswith("restored is restored from it: 31 transactions; last is 0x")
+    assert stored(Path("restored")) == stored(database)
+
+
+def test_from_a_primary(run, tmp_path, primary):
+    line = run("snapshot", address_of(primary), "it", *QUIET, "--transport", "socket-thread")
+    manifest = read(Path("it"))
+    assert line.startswith(f"it is a snapshot of {address_of(primary)}; last is {manifest['tid']}")
+    assert manifest["source"] == address_of(primary)
+    assert manifest["blobs"] > 0
+    assert stored(Path("it")) == stored(tmp_path / "primary")
+    assert names(Path("it")) == {"Data.fs", "Data.fs.index", "blobs", "snapshot.json"}
+
+
+def test_from_a_primary_that_is_never_quiet(run, tmp_path):
+    storage = open_file_storage(tmp_path / "primary")
+    primary = Primary(storage, str(tmp_path / "socket"))
+    done = threading.Event()
+    with traffic(primary) as commit:
+
+        def go_on():
+            while not done.wait(0.01):
+                commit.commit()
+
+        thread = threading.Thread(target=go_on)
+        thread.start()
+        try:
+            run("snapshot", tmp_path / "socket", "it", "--quiet", "20")
+        finally:
+            done.set()
+            thread.join()
+    taken = stored(Path("it"))
+    assert taken == stored(tmp_path / "primary")[: len(taken)]
+    # It has all that was committed before.
+    assert read(Path("it"))["time"] > read(Path("it"))["taken"]
+
+
+def test_from_a_primary_with_tls(run, tmp_path):
+    ours = authority()
+    with contextlib.closing(
+        Primary(
+            open_file_storage(tmp_path / "primary"),
+            "127.0.0.1:0",
+            transport="socket-thread",
+            tls=TLSOptions(ours.issue("127.0.0.1")),
+        )
+    ) as primary:
+        with traffic(primary, seed=3) as commit:
+            commit.commit(3)
+            arguments = ("snapshot", address_of(primary), "it", *QUIET)
+            run(*arguments, "--tls-ca", ours.ca)
+            assert read(Path("it"))["transactions"] == 4
+
+
+def test_blobs_that_the_source_does_not_have(run, database):
+    min((database / "blobs").rglob("*.blob")).unlink()
+    result = CliRunner().invoke(command, ["snapshot", str(database / "Data.fs"), "it"])
+    assert result.stdout.splitlines()[1] == (
+        f"Not in it, since {database / 'Data.fs'} does not have them: 1 blob"
+    )
+
+
+def test_one_in_the_place_of_another(run, database):
+    run("snapshot", database / "Data.fs", "it")
+    assert "give --replace" in run("snapshot", database / "Data.fs", "it", status=2)
+    run("snapshot", database / "Data.fs", "it", "--replace")
+
+
+@pytest.mark.long
+def test_a_bar_on_a_terminal(tmp_path, database):
+    ours, theirs = pty.openpty()
+    with open(ours, "rb", buffering=0) as screen:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "zrs_core.cli", "snapshot", database / "Data.fs", "it"],
+            cwd=tmp_path,
+            stdout=theirs,
+            env={**os.environ, "TERM": "xterm", "COLUMNS": "200"},
+        )
+        os.close(theirs)
+        shown = b""
+        # At the end a terminal fails, or ends.
+        with contextlib.suppress(OSError):
+            while piece := screen.read(4096):
+                shown += piece
+        assert process.wait(DEADLINE) == 0
+    for stage in (b"Looking for blobs", b"Copying", b"Comparing", b"Checking", b"Opening"):
+        assert stage in shown
+    assert b"it is a snapshot of" in shown
+
+
+# -- what cannot work
+
+
+def test_arguments_that_cannot_work(run, database, tmp_path):
+    file = database / "Data.fs"
+    for arguments, error in (
+        ((file, "it", "--tls-name", "x"), "--tls-... belong to an ADDRESS, and this is a FILE."),
+        (("127.0.0.1:1", "it", "--blobs", "x"), "--blobs belongs to a FILE, and this is an ADDR"),
+        (("nothing", "it"), "there is no file nothing; as an address: invalid address 'nothing'"),
+        (("./nothing", "it"), "there is neither a FileStorage nor the socket of a primary: ./noth"),
+        ((__file__, "it"), "is not a FileStorage: it begins with"),
+        ((file, "no/it"), "no/it cannot be made: there is no "),
+        ((file, "it", "--blobs", "no"), "there is no directory of blobs at no"),
+        (("127.0.0.1:1", "it", "--transport", "x"), "'x'"),
+        (("127.0.0.1:1", "it", "--quiet", "nan"), "nan"),
+        (("127.0.0.1:1", "it", "--quiet", "1000"), "1000"),
+    ):
+        line = run("snapshot", *arguments, status=2)
+        assert line.startswith("zrs: ")
+        assert error in line
+    assert "no snapshot" in run("restore", database, "it", status=2)
+
+
+def test_an_address_where_nobody_is(run, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    line = run("snapshot", address, "it", status=2)
+    assert line.startswith(f"zrs: {address} cannot be connected to: ")
+
+
+@contextlib.contextmanager
+def answering(answer):
+    """The address of one that says this to each who connects; None for one that closes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        held = []
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    if answer is None:
+                        connection.close()
+                    else:
+                        held.append(connection)
+                        connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for each in held:
+                each.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "a message of 1397966893 bytes"),
+        (b"", "sends nothing: its database is empty, or it is no primary"),
+        (None, "closed the connection without sending anything"),
+    ],
+)
+def test_addresses_of_others(run, answer, error):
+    with answering(answer) as address:
+        line = run("snapshot", address, "it", *QUIET, "--transport", "socket-thread", status=1)
+    assert line.startswith(f"zrs: {address}")
+    assert error in line
+
+
+def test_a_primary_that_sends_no_more(run, monkeypatch):
+    monkeypatch.setattr(module, "_PATIENCE", 0.5)
+    with answering(b"") as address:
+        arguments = ("snapshot", address, "it", "--quiet", "20", "--transport", "socket-thread")
+        line = run(*arguments, status=1)
+    assert "has sent nothing for " in line
+
+
+def test_what_was_received_is_compared_with_what_came(run, primary, monkeypatch):
+    check = receiving.check
+
+    def spoilt(directory, *arguments):
+        blobs = blob_files(Path(directory, "blobs"))
+        path = Path(directory, "blobs", max(blobs, key=lambda each: len(blobs[each])))
+        path.chmod(0o600)
+        path.write_bytes(path.read_bytes()[:-1] + b"!")
+        return check(directory, *arguments)
+
+    monkeypatch.setattr(receiving, "check", spoilt)
+    arguments = ("snapshot", address_of(primary), "it", *QUIET, "--transport", "socket-thread")
+    line = run(*arguments, status=1)
+    assert line == f"zrs: what was written does not hold what {address_of(primary)} has sent"
+
+
+# -- a disk without room
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+NO_ROOM = "zrs: it was not made: there is no room left (No space left on device)"
+
+
+def test_a_disk_that_is_full_before_it_is_read(run, database, monkeypatch):
+    class Full:
+        f_bavail, f_frsize = 1, 4096
+
+    monkeypatch.setattr("zrs_core.snapshots.copying.os.statvfs", lambda path: Full)
+    line = run("snapshot", database / "Data.fs", "it", status=1)
+    assert line.endswith(" bytes are needed, 4,096 are free")
+
+
+@pytest.mark.parametrize("call", ["os.link", "_copy_data", "shutil.copyfileobj"])
+def test_a_disk_that_gets_full(run, database, monkeypatch, call):
+    def link(source, target):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    if call == "shutil.copyfileobj":
+        monkeypatch.setattr("zrs_core.snapshots.copying.os.link", link)
+    monkeypatch.setattr(f"zrs_core.snapshots.copying.{call}", full)
+    assert run("snapshot", database / "Data.fs", "it", status=1) == NO_ROOM
+
+
+@pytest.mark.long
+@pytest.mark.skipif(
+    shutil.which("strace") is None and not os.environ.get("CI"), reason="there is no strace"
+)
+def test_a_disk_that_gets_full_in_the_midst_of_the_file(tmp_path, database):
+    place = tmp_path / "place"
+    place.mkdir()
+    process = subprocess.run(
+        [
+            *("strace", "-f", "-o", tmp_path / "strace", "-e", "trace=write"),
+            *("-P", place / ".it.zrs" / "new" / "Data.fs", "-e", "inject=write:error=ENOSPC"),
+            *(sys.executable, "-m", "zrs_core.cli", "snapshot", database / "Data.fs", "it"),
+        ],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    assert (process.returncode, process.stdout) == (1, "")
+    assert process.stderr.strip() == NO_ROOM
+    assert names(place) == set()
+
+
+def test_a_disk_that_gets_full_with_what_comes(run, primary, monkeypatch):
+    monkeypatch.setattr("zrs_core.storage.filestorage.os.pwrite", full)
+    arguments = ("snapshot", address_of(primary), "it", *QUIET, "--transport", "socket-thread")
+    line = run(*arguments, status=1)
+    assert line.startswith(f"zrs: {address_of(primary)}: ")
+    assert "No space left on device" in line
+
+
+def test_a_disk_that_does_not_take_it(run, database, monkeypatch):
+    monkeypatch.setattr("zrs_core.storage.disk.os.fsync", full)
+    assert run("snapshot", database / "Data.fs", "it", status=1) == NO_ROOM
+
+
+def test_a_disk_that_fails(run, database, monkeypatch):
+    def fail(fd):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("zrs_core.storage.disk.os.fsync", fail)
+    line = run("snapshot", database / "Data.fs", "it", status=1)
+    assert "the disk did not take what was written" in line
+
+
+# -- interrupted
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("replaced", [True, False])
+def test_interrupted(zrs, tmp_path, database, number, replaced):
+    place = tmp_path / "place"
+    place.mkdir()
+    if replaced:
+        assert zrs("snapshot", database / "Data.fs", place / "it").finish() == 0
+        before = json.loads((place / "it" / "snapshot.json").read_text())
+    # Listens, and never answers.
+    with answering(b"") as address:
+        process = zrs("snapshot", address, place / "it", "--quiet", "30", "--replace")
+        wait_for(lambda: (place / ".it.zrs" / "new" / "Data.fs").exists(), "a beginning")
+        process.process.send_signal(number)
+        assert process.finish() == 1
+    assert process.err == f"zrs: interrupted; nothing half-written is left at {place / 'it'}\n"
+    assert names(place) == ({"it"} if replaced else set())
+    if replaced:
+        assert read(place / "it") == before
