@@ -1,4 +1,4 @@
-"""Whoever takes a snapshot or restores one may be killed: there is the old one, the new, or none."""
+"""Whoever takes a snapshot or restores one may be killed: the old one is left, the new, or none."""
 
 from __future__ import annotations
 

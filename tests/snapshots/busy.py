@@ -1,0 +1,45 @@
+"""A primary that commits and packs without rest.
+
+Arguments: a directory for its database, the path of a socket, and a directory where all its blobs
+are kept, also those that a pack removes. A line `packs` is answered with how often it has packed.
+It closes and ends when its input does.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from pathlib import Path
+
+from zrs_core import Primary
+
+from ..databases import open_file_storage, traffic
+
+
+def keep(blobs: Path, kept: Path) -> None:
+    for path in blobs.rglob("*.blob"):
+        place = kept / path.relative_to(blobs)
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, place)
+
+
+def main(directory: str, address: str, kept: str) -> None:
+    packs = 0
+    primary = Primary(open_file_storage(Path(directory)), address, close_timeout=60)
+    with traffic(primary) as commits:
+        commits.commit(50)
+        print("ready", flush=True)
+        while True:
+            commits.commit(15)
+            keep(Path(directory, "blobs"), Path(kept))
+            commits.pack()
+            packs += 1
+            while select.select([sys.stdin], [], [], 0.01)[0]:
+                if not sys.stdin.readline():
+                    return
+                print(packs, flush=True)
+
+
+main(*sys.argv[1:])
