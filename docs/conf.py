@@ -23,6 +23,7 @@ extensions = [
     "sphinx_click",
     "sphinxcontrib.zopeext.autointerface",
     "zconfig_keys",
+    "zconfig_lexer",
     "links",
 ]
 

@@ -7,6 +7,7 @@ same. It must close what it opens.
 
 import contextlib
 import doctest
+import functools
 import gc
 import itertools
 import logging
@@ -24,10 +25,48 @@ import types
 import pytest
 import transaction
 import ZODB.BaseStorage
+import zodburi
 from zope.component import getGlobalSiteManager
+
+from tests.documents.blocks import Block, Examples, steps_of
+from tests.documents.configurations import read_configuration
+from tests.documents.here import Here
+from tests.documents.terminal import Terminal
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.rst", *sorted((ROOT / "docs").rglob("*.rst"))]
+
+# Begins with nothing but Python and the source, and installs what it needs.
+TUTORIAL = ROOT / "docs" / "tutorial.rst"
+
+# What this file does not try, by its page and its first line or the begin of that, and who does.
+ELSEWHERE = {
+    ("README.rst", "make demo"): "tests/cli/test_demo.py",
+    ("README.rst", "make test"): ".ci/run",
+    ("README.rst", "make docs"): ".ci/run",
+    ("README.rst", "make soak HOURS=8"): "tests/test_soak.py",
+    ("README.rst", "Generating a database"): "tests/cli/test_demo.py",
+    ("compatibility.rst", "$ .venv-peers/..."): "tests/interop/test_faults.py",
+    ("compatibility.rst", "storage = RelStorage(..."): "tests/documents/test_relstorage_faults.py",
+    (
+        "compatibility.rst",
+        "class StorageStopIteration(...",
+    ): "tests/documents/test_relstorage_faults.py",
+    ("compatibility.rst", "TypeError: RelStorage..."): "tests/documents/test_relstorage_faults.py",
+    ("configuration.rst", "[project.entry-points..."): "tests/test_registry.py",
+    ("moving-house.rst", "zrs primary ..."): "tests/cli/test_moving.py",
+    ("moving-house.rst", "zrs secondary ..."): "tests/cli/test_moving.py",
+    ("moving-house.rst", "Stopped serving ..."): "tests/cli/test_moving.py",
+    ("transports.rst", "ERROR zrs_core.primary: refused ..."): "tests/test_refusal_log.py",
+    ("write-a-transport.rst", "python examples/asyncio_server.py ..."): "tests/test_examples.py",
+}
+
+# Languages of which all is run or, of a configuration, read. A block with a caption is a file that
+# is written, for what follows it.
+RUN = {"console", "sh", "zconfig"}
+
+# What a file has to be to be quoted: text.
+QUOTED = {"", ".py", ".toml", ".zcml", ".service", ".conf", ".yml", ".sh"}
 
 # Where log lines are part of what is shown. Elsewhere threads write them, at any time.
 LOG_SHOWN = {"primary.rst", "secondary.rst", "storages.rst"}
@@ -95,35 +134,110 @@ def open_things(directory):
     )
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path",
+    [each for each in DOCUMENTS if each != TUTORIAL],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
 @pytest.mark.usefixtures("nothing_left_open", "registry_as_before", "still_clock")
 def test_document(path, tmp_path, monkeypatch, log_shown):
     if path.name not in LOG_SHOWN:
         log_shown.setLevel(logging.CRITICAL)
     monkeypatch.chdir(tmp_path)
-    run_commands(path)
-    document = doctest.DocTestParser().get_doctest(
-        path.read_text(encoding="utf-8"), {"__name__": "__main__"}, path.name, str(path), 0
+    # The commands of this environment.
+    binaries = pathlib.Path(sys.executable).parent
+    Reader(path, tmp_path, f"{binaries}{os.pathsep}{os.environ['PATH']}").follow()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_the_tutorial(tmp_path):
+    """Typed word for word: nothing of it is replaced."""
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "zrs_core", source / "zrs_core")
+    for name in "pyproject.toml", "README.rst", "LICENSE":
+        shutil.copyfile(ROOT / name, source / name)
+    for each in steps_of(TUTORIAL):
+        assert isinstance(each, Block)
+        assert Here(tmp_path / "unused")(each.text) == each.text
+    binaries = tmp_path / "bin"
+    binaries.mkdir()
+    (binaries / "python3").symlink_to(sys._base_executable)
+    Reader(TUTORIAL, source, f"{binaries}{os.pathsep}{outside_of_this_environment()}").follow()
+
+
+def outside_of_this_environment():
+    """What `PATH` has but the commands of the environment of the tests."""
+    ours = pathlib.Path(sys.executable).parent
+    return os.pathsep.join(
+        each for each in os.environ["PATH"].split(os.pathsep) if pathlib.Path(each) != ours
     )
-    runner = doctest.DocTestRunner(optionflags=doctest.REPORT_NDIFF, verbose=False)
-    report = []
-    runner.run(document, out=report.append, clear_globs=False)
-    try:
-        assert not runner.failures, "".join(report)
-    finally:
+
+
+class Reader:
+    """Does what a document shows, in its order, in a directory.
+
+    :param binaries: the `PATH` of its terminals.
+    """
+
+    def __init__(self, path, directory, binaries):
+        self._path, self._directory, self._binaries = path, directory, binaries
+        self._here = Here(directory)
+        self._globs = {"__name__": "__main__"}
+        self._terminals = {}
+
+    def follow(self):
+        with contextlib.ExitStack() as self._open:
+            for step in steps_of(self._path):
+                if isinstance(step, Examples):
+                    self._run_examples(step)
+                else:
+                    self._try(step)
+            for terminal in self._terminals.values():
+                terminal.finish()
+            self._globs.clear()
+
+    def _try(self, block):
+        text = self._here(block.text)
+        if block.language == "console":
+            self._terminal(block.caption).follow(text)
+        elif block.language == "sh" and not block.caption:
+            # Names in certificates stay what they are.
+            self._run_commands(block.text)
+        elif is_uris(block):
+            for uri in text.splitlines():
+                zodburi.resolve_uri(uri)
+        elif block.caption:
+            (self._directory / self._here(block.caption)).write_text(text, encoding="utf-8")
+        if block.language == "zconfig":
+            read_configuration(text, self._directory)
+
+    def _terminal(self, name):
+        if name not in self._terminals:
+            terminal = Terminal(self._directory, self._binaries)
+            self._terminals[name] = self._open.enter_context(terminal)
+        return self._terminals[name]
+
+    def _run_commands(self, text):
+        if "openssl" in text and shutil.which("openssl") is None:
+            assert not os.environ.get("CI"), "there is no openssl"
+            pytest.skip("there is no openssl")
+        run = subprocess.run(["sh", "-e", "-c", text], capture_output=True, text=True)
+        assert run.returncode == 0, f"{text}\n{run.stdout}{run.stderr}"
+
+    def _run_examples(self, step):
+        test = doctest.DocTest(
+            step.examples, self._globs, self._path.name, str(self._path), 0, None
+        )
+        # They go on with the names of those before them, and leave theirs to those behind.
+        test.globs = self._globs
+        runner = doctest.DocTestRunner(optionflags=doctest.REPORT_NDIFF, verbose=False)
+        report = []
+        runner.run(test, out=report.append, clear_globs=False)
         if runner.failures:
-            close_all(document.globs)
-        document.globs.clear()
-
-
-def run_commands(path):
-    """What a document tells the reader to type into a shell."""
-    text = path.read_text(encoding="utf-8")
-    blocks = re.findall(r"^\.\. code-block:: sh\n\n((?:    .*\n|\n)+)", text, re.MULTILINE)
-    if any("openssl" in block for block in blocks) and shutil.which("openssl") is None:
-        pytest.skip("there is no openssl")
-    for block in blocks:
-        subprocess.run(["sh", "-e", "-c", textwrap.dedent(block)], check=True, capture_output=True)
+            close_all(self._globs)
+            self._globs.clear()
+        assert not runner.failures, "".join(report)
 
 
 def close_all(names):
@@ -158,3 +272,58 @@ def test_all_documents_are_listed():
 
 def text_of(page):
     return (ROOT / "docs" / page).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_is_not_run_is_quoted_or_tried_elsewhere(path):
+    for block in steps_of(path):
+        if isinstance(block, Block) and not (
+            block.language in RUN or block.caption or is_uris(block) or is_quoted(block)
+        ):
+            place = f"{path.name}, line {block.line}: {block.first_line}"
+            assert tried_elsewhere(path, block) is not None, place
+
+
+def test_who_tries_what_is_there():
+    blocks = {
+        (path.name, tried_elsewhere(path, step))
+        for path in DOCUMENTS
+        for step in steps_of(path)
+        if isinstance(step, Block)
+    }
+    for (page, line), file in ELSEWHERE.items():
+        assert (page, line) in blocks
+        assert (ROOT / file).exists()
+
+
+def is_uris(block):
+    return all(line.startswith("zrs://") for line in block.text.splitlines())
+
+
+def is_quoted(block):
+    """Whether it is from a file that is tried as a whole."""
+    indented = [textwrap.indent(block.text, " " * depth) for depth in range(0, 24, 2)]
+    return any(each in text for each in indented for text in texts_to_quote())
+
+
+@functools.cache
+def texts_to_quote():
+    """What of this repository is no document and no test: examples, and what is deployed."""
+    files = [ROOT / "tests" / "test_example_transport.py"]
+    for directory in "examples", "deploy":
+        files += (
+            path
+            for path in (ROOT / directory).rglob("*")
+            if path.suffix in QUOTED and path.is_file()
+        )
+    return [path.read_text(encoding="utf-8") for path in files]
+
+
+def tried_elsewhere(path, block):
+    """The line of `ELSEWHERE`, None if there is none."""
+    for page, line in ELSEWHERE:
+        begin = line.removesuffix("...")
+        matches = block.first_line.startswith(begin) if begin != line else block.first_line == line
+        if page == path.name and matches:
+            return line
+    return None

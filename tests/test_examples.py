@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -294,33 +293,3 @@ def test_a_refusal_is_logged_as_listed(
 
 def test_all_refusals_are_tried(refusals):
     assert [row.id for row in rows_of_the_table()] == list(refusals)
-
-
-# -- what is quoted
-
-
-def quotations(document):
-    """The blocks of code in a document that are no doctests."""
-    blocks, lines = [], document.read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines):
-        if line.startswith(".. code-block:: "):
-            block = []
-            for each in lines[number + 1 :]:
-                if each and not each.startswith(" "):
-                    break
-                block.append(each)
-            blocks.append(textwrap.dedent("\n".join(block)).strip("\n"))
-    return blocks
-
-
-def test_what_is_quoted_is_in_the_examples():
-    files = [
-        path.read_text(encoding="utf-8")
-        for path in (*EXAMPLES.rglob("*"), ROOT / "tests" / "test_example_transport.py")
-        if path.suffix in (".py", ".toml", ".zcml")
-    ]
-    blocks = quotations(ROOT / "docs" / "write-a-transport.rst")
-    assert len(blocks) > 5
-    for block in blocks:
-        indented = [textwrap.indent(block, " " * depth) + "\n" for depth in range(0, 24, 2)]
-        assert any(each in text for each in indented for text in files), block

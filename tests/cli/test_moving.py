@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import textwrap
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +14,7 @@ import ZODB
 from tests.cli.test_serving import last_tid
 from tests.conditions import DEADLINE, wait_for
 from tests.databases import Traffic, open_file_storage, temporary_files
+from tests.documents.blocks import blocks_in
 from tests.storage.relstorages import open_on_postgresql, open_on_sqlite
 from zrs_core import Primary
 from zrs_core.storage.compare import compare
@@ -23,10 +23,10 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "moving-house.rst").read_text()
 
 
 def block(begin: str) -> str:
-    """The literal block of the document that has a line which begins so."""
-    blocks = re.findall(r"::\n\n((?:    .*\n|\n)+)", DOCUMENT)
-    (found,) = (each for each in blocks if re.search(rf"^ +{re.escape(begin)}", each, re.MULTILINE))
-    return textwrap.dedent(found)
+    """The block of the document that has a line which begins so."""
+    texts = (each.text for each in blocks_in(DOCUMENT))
+    (found,) = (each for each in texts if re.search(rf"^ *{re.escape(begin)}", each, re.MULTILINE))
+    return found
 
 
 def arguments(command: str) -> list[str]:

@@ -1,0 +1,1 @@
+"""What the documents show, taken out of them and tried."""
