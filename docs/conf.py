@@ -39,8 +39,9 @@ autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 autodoc_class_signature = "separated"
 
-# What is of this project must be there. The documents of others would take the network.
+# The types of what may be called must be there too; other names in docstrings may be of the inside.
+# The documents of other projects would take the network.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!zrs_core\.).*")]
+nitpick_ignore_regex = [("py:.*", r"(?!zrs_core\.).*"), ("py:obj", ".*")]
 # A variable for types has no place of its own.
 nitpick_ignore = [("py:class", "zrs_core.codec.connection.Received")]

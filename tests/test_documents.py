@@ -57,6 +57,7 @@ ELSEWHERE = {
     ("moving-house.rst", "zrs primary ..."): "tests/cli/test_moving.py",
     ("moving-house.rst", "zrs secondary ..."): "tests/cli/test_moving.py",
     ("moving-house.rst", "Stopped serving ..."): "tests/cli/test_moving.py",
+    ("protocol.rst", "secondary ..."): "tests/codec/test_machine.py",
     ("transports.rst", "ERROR zrs_core.primary: refused ..."): "tests/test_refusal_log.py",
     ("write-a-transport.rst", "python examples/asyncio_server.py ..."): "tests/test_examples.py",
 }
