@@ -22,10 +22,11 @@ import zrs_core
 from zrs_core import Primary, Secondary, zconfig
 from zrs_core.addresses import TCPAddress, UnixAddress
 from zrs_core.errors import UnsuitableStorage
-from zrs_core.status.client import ask
+from zrs_core.status.fetch import StatusAddress
 
 from .conditions import wait_for
 from .databases import traffic
+from .status.http import get
 
 
 def parse(text: str) -> Any:
@@ -522,14 +523,14 @@ class TestStatus:
             replicate-to 127.0.0.1:0
             status-address ./status.sock
             status-max-lag 2.5
-            status-nodes ./other.sock, 9000 db.example:9000
+            status-nodes ./other.sock, :9000 db.example:9000
         """
         storage = parse(section(keys)).open()
         with contextlib.closing(storage):
-            status = ask(UnixAddress("./status.sock"))
+            status = get(UnixAddress("./status.sock"), "/status").json
             assert status["primary"]["address"] == str(storage.replication_address)
-            nodes = ask(UnixAddress("./status.sock"), "/nodes")["nodes"]
-            addresses = ["./other.sock", "http://127.0.0.1:9000", "http://db.example:9000"]
+            nodes = get(UnixAddress("./status.sock"), "/nodes").json["nodes"]
+            addresses = ["./other.sock", "http://:9000", "http://db.example:9000"]
             assert [each["url"] for each in nodes] == ["./status.sock", *addresses]
         assert not os.path.exists("status.sock")
 
@@ -550,7 +551,7 @@ class TestStatus:
             "storage": Primary,
             "address": TCPAddress("127.0.0.1", 9000),
             "max_lag": 5.0,
-            "nodes": (TCPAddress("b", 9000),),
+            "nodes": (StatusAddress("b:9000", TCPAddress("b", 9000), "/status"),),
             "closed": True,
         }
 

@@ -11,6 +11,7 @@ from . import transports
 from .addresses import Address, TCPAddress, parse_address
 from .errors import ConfigurationError, InvalidAddress
 from .options import ClientOptions, ServiceOptions, check_poll_interval, check_seconds
+from .status.fetch import StatusAddress
 from .status.options import listening_address, node_address
 
 _YES = ("yes", "true", "on", "1")
@@ -167,7 +168,7 @@ def _max_lag(text: str) -> float:
     return seconds
 
 
-def _nodes(text: str) -> tuple[Address, ...]:
+def _nodes(text: str) -> tuple[StatusAddress, ...]:
     return tuple(node_address(each) for each in text.replace(",", " ").split())
 
 

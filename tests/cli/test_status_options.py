@@ -7,8 +7,8 @@ import socket
 import pytest
 
 from tests.conditions import wait_for
+from tests.status.http import get
 from zrs_core.addresses import parse_address
-from zrs_core.status.client import ask, get
 
 
 def served(process):
@@ -25,12 +25,14 @@ def test_both_serve_their_status(zrs, tmp_path, database):
     options += ("--status-max-lag", "3600", "--status-node", here)
     secondary = zrs("secondary", address, tmp_path / "Copy.fs", *options)
     there = served(secondary)
-    wait_for(lambda: get(there, "/readyz")[0] == 200, "the secondary to be ready")
-    last = ask(here)["primary"]["position"]
-    wait_for(lambda: ask(there)["secondary"]["position"] == last, "the last transaction")
+    wait_for(lambda: get(there, "/readyz").status == 200, "the secondary to be ready")
+    last = get(here, "/status").json["primary"]["position"]
+    wait_for(
+        lambda: get(there, "/status").json["secondary"]["position"] == last, "the last transaction"
+    )
 
     def other():
-        return ask(there, "/nodes")["nodes"][1]["status"]
+        return get(there, "/nodes").json["nodes"][1]["status"]
 
     wait_for(other, "an answer of the other node")
     assert other()["name"] == str(database / "Data.fs")

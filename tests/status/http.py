@@ -55,5 +55,5 @@ def parse(answer: bytes) -> Answer:
     return Answer(int(first.split()[1]), headers, body)
 
 
-def get(server: Any, path: str, method: str = "GET") -> Answer:
-    return parse(exchange(server.address, f"{method} {path} HTTP/1.0\r\n\r\n".encode()))
+def get(address: Address, path: str, method: str = "GET") -> Answer:
+    return parse(exchange(address, f"{method} {path} HTTP/1.0\r\n\r\n".encode()))

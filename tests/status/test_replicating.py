@@ -18,11 +18,11 @@ from zrs_core import Primary, Secondary
 from zrs_core.addresses import TCPAddress
 from zrs_core.messages import NO_TID
 from zrs_core.progress import State
-from zrs_core.status.client import get
 from zrs_core.status.state import PeerState
 from zrs_core.tls import TLSOptions
 
 from .conftest import ADDRESS
+from .http import get
 from .line import DelayedLine
 
 TRANSPORTS = ("twisted-tcp", "socket-thread")
@@ -60,7 +60,7 @@ def arrives(secondary, tid):
 
 def lag_metric(address):
     """What Prometheus gets."""
-    lines = get(address, "/metrics")[1].decode().splitlines()
+    lines = get(address, "/metrics").body.decode().splitlines()
     [line] = [line for line in lines if line.startswith("zrs_lag_seconds ")]
     return float(line.split()[1])
 
@@ -127,6 +127,29 @@ def test_the_lag_is_that_of_the_line(transport, closing, commit, serve, tmp_path
         return abs(status.lag_seconds - seen) <= tolerance
 
     wait_for(agrees, "the lag")
+
+
+def test_the_primary_knows_what_the_line_holds_up(closing, commit, serve, tmp_path):
+    options = {"transport": "socket-thread"}
+    primary = closing(Primary(tmp_path / "p.fs", "127.0.0.1:0", **options))
+    line = closing(DelayedLine(primary.replication_address))
+    secondary = closing(Secondary(tmp_path / "s.fs", line.address, **options))
+    arrives(secondary, commit(primary))
+    served = serve(secondary, nodes=[serve(primary).address], max_lag=0.5)
+    wait_for(lambda: served.status().secondary.lag_transactions == 0, "nothing to be missing")
+    assert served.status().ready
+    line.to_client = 3600.0
+    missing = commit(primary)
+    commit(primary)
+    wait_for(lambda: not served.status().ready, "the lag")
+    held = served.status().secondary
+    assert held.lag_transactions in (1, 2)
+    assert held.primary_position.tid >= missing
+    assert 0.5 < held.lag_seconds <= time.time() - TimeStamp(missing).timeTime()
+    wait_for(lambda: served.status().secondary.lag_transactions == 2, "both")
+    assert held.lag_seconds < served.status().secondary.lag_seconds
+    # By itself it knows nothing of that.
+    assert secondary.status().lag_transactions is None
 
 
 def test_a_line_that_is_cut_is_told_at_both_ends(transport, closing, commit, serve, tmp_path):

@@ -14,6 +14,7 @@ from ..storage.secondary import Secondary
 from ..storage.wrapped import layers
 from .lag import readiness
 from .state import NodeStatus
+from .told import Told, with_told
 
 _VERSION = version("zrs-core")
 
@@ -43,11 +44,15 @@ class Node:
             return "secondary"
         return "primary" if self._secondary is None else "cascade"
 
-    def status(self) -> NodeStatus:
-        """How it is going now. For any thread."""
+    def status(self, told: Told | None = None) -> NodeStatus:
+        """How it is going now. For any thread.
+
+        :param told: what a secondary's primary has told of it.
+        """
         primary = None if self._primary is None else self._primary.status()
         secondary = None if self._secondary is None else self._secondary.status()
         if secondary is not None and self._secondary is not None:
+            secondary = with_told(secondary, told)
             ready, reason = readiness(secondary, self._secondary.progress.quiet, self._max_lag)
         else:
             ready, reason = True, "it is the primary"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ..addresses import Address, TCPAddress, parse_address
 from ..errors import InvalidAddress
 from ..options import check_seconds
+from .fetch import StatusAddress, parse_status_address
 
 #: Seconds that a secondary may be behind to count as ready.
 DEFAULT_MAX_LAG = 60.0
@@ -27,15 +28,15 @@ def listening_address(address: object) -> Address:
     return where
 
 
-def node_address(address: object) -> Address:
-    """Where another node's status server listens.
+def node_address(address: object) -> StatusAddress:
+    """Where another node's status server listens: an address, or a URL.
 
-    :raises InvalidAddress: it is no address, or nobody can listen there.
+    :raises InvalidAddress: it is none, or nobody can listen there.
     """
-    where = listening_address(address)
-    if isinstance(where, TCPAddress) and not where.port:
-        raise InvalidAddress(f"invalid address {address!r}: nobody can listen at port 0")
-    return where
+    if isinstance(address, StatusAddress):
+        return address
+    text = address if isinstance(address, str) else str(parse_address(address))
+    return parse_status_address(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,8 @@ class StatusOptions:
 
     `address` is where to listen: `host:port`, `:port` or a port for loopback alone, or the path of
     a Unix socket; port 0 lets the system choose. `max_lag` is the number of seconds that a
-    secondary may be behind to count as ready; `nodes` are the addresses of other status servers,
-    whose answers are shown beside this one's.
+    secondary may be behind to count as ready; `nodes` are the addresses (or URLs) of other status
+    servers, whose answers are shown beside this one's.
 
     :raises ConfigurationError: a value that is none of these.
     """
@@ -55,7 +56,7 @@ class StatusOptions:
     nodes: Sequence[object] = ()
     #: The parsed addresses.
     where: Address = field(init=False)
-    others: tuple[Address, ...] = field(init=False)
+    others: tuple[StatusAddress, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         check_seconds("max_lag", self.max_lag)

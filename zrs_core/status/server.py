@@ -31,13 +31,12 @@ from ..transports.sockets import (
     look_up,
     remove_stale_socket,
 )
-from .client import url_of
 from .files import Page
 from .history import INTERVAL, History
 from .node import Node
-from .nodes import Nodes
+from .nodes import Nodes, url_of
 from .options import DEFAULT_MAX_LAG, StatusOptions
-from .state import as_json
+from .state import NodeStatus, as_json
 
 log = logging.getLogger("zrs_core.status")
 
@@ -97,7 +96,7 @@ class StatusServer:
         options = StatusOptions(address, max_lag, nodes)
         self.node = Node(storage, options.max_lag)
         self.history = History()
-        self._nodes = Nodes(options.others)
+        self._nodes = Nodes(options.others, self.node.status)
         self.page = Page()
         self._listening, self._address = _listen(options.where)
         self._lock = threading.Lock()
@@ -125,7 +124,7 @@ class StatusServer:
     @property
     def url(self) -> str:
         """The address as a URL; of a Unix socket its path."""
-        return url_of(self._address)
+        return url_of(str(self._address), self._address)
 
     def close(self) -> None:
         """Listen no more, and close all connections. May be called again."""
@@ -144,9 +143,13 @@ class StatusServer:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    def status(self) -> NodeStatus:
+        """The storage's, with what its primary tells of it, if that is among the nodes."""
+        return self.node.status(self._nodes.told)
+
     def nodes_as_json(self) -> dict[str, Any]:
         """This node and the others."""
-        own = {"url": self.url, "status": as_json(self.node.status()), "error": None}
+        own = {"url": self.url, "status": as_json(self.status()), "error": None}
         return {"nodes": [own, *self._nodes.as_json()]}
 
     # -- accepting
@@ -176,7 +179,7 @@ class StatusServer:
 
     def _sample(self) -> None:
         try:
-            self.history.add(self.node.status())
+            self.history.add(self.status())
         except Exception as error:  # noqa: BLE001
             # A storage that is being closed, or a database that is lost.
             log.debug("%s: no sample: %s", self._address, error)
@@ -263,7 +266,7 @@ class _Handler(BaseHTTPRequestHandler):
         server = self.server
         match path:
             case "/status":
-                return _json(as_json(server.node.status()))
+                return _json(as_json(server.status()))
             case "/history":
                 return _json(server.history.as_json())
             case "/nodes":
@@ -274,11 +277,11 @@ class _Handler(BaseHTTPRequestHandler):
                 healthy, reason = server.node.health()
                 return _json({"healthy": healthy, "reason": reason}, healthy)
             case "/readyz":
-                status = server.node.status()
+                status = server.status()
                 answer = {"ready": status.ready, "reason": status.ready_reason}
                 return _json(answer, status.ready)
             case "/metrics":
-                return _metrics(server.node)
+                return _metrics(server.status())
         file = server.page.find(path)
         if file is None:
             return HTTPStatus.NOT_FOUND, _TEXT, b"there is nothing here\n"
@@ -343,7 +346,7 @@ def _distance(node: Node, query: str) -> tuple[HTTPStatus, str, bytes]:
     return _json({"seconds": seconds, "transactions": transactions})
 
 
-def _metrics(node: Node) -> tuple[HTTPStatus, str, bytes]:
+def _metrics(node: NodeStatus) -> tuple[HTTPStatus, str, bytes]:
     try:
         from .metrics import CONTENT_TYPE, render
     except ModuleNotFoundError as error:
@@ -351,7 +354,7 @@ def _metrics(node: Node) -> tuple[HTTPStatus, str, bytes]:
             raise
         missing = b'prometheus-client is missing: pip install "zrs-core[status]"\n'
         return HTTPStatus.NOT_IMPLEMENTED, _TEXT, missing
-    return HTTPStatus.OK, CONTENT_TYPE, render(node.status())
+    return HTTPStatus.OK, CONTENT_TYPE, render(node)
 
 
 def _listen(address: Address) -> tuple[socket.socket, Address]:
