@@ -7,7 +7,7 @@ PEERS := .venv-peers
 ZODBS := 5.8.1 6.0.1
 
 .PHONY: demo docs test test-all test-strictly test-versions $(ZODBS:%=test-zodb-%) peers coverage \
-	lint types fuzz mutation soak bench bench-quick bench-parts clean
+	lint types fuzz mutation soak bench bench-quick bench-parts screenshot clean
 
 demo: $(VENV)/.cli
 	$(BIN)/zrs demo
@@ -84,6 +84,11 @@ bench-quick: $(VENV)/.bench peers
 # The parts by themselves: the codec message by message, reading and applying.
 bench-parts: $(VENV)/.bench
 	$(BIN)/python -m pytest -q benchmarks/parts
+
+# The picture of the status server's page, of nodes that run for so many minutes.
+MINUTES := 20
+screenshot: $(VENV)/.test $(VENV)/.docs
+	$(BIN)/python -m tests.page.screenshot docs/status-page.png $(MINUTES)
 
 $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)

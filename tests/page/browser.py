@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -23,6 +24,7 @@ _ARGUMENTS = (
     "--disable-gpu",
     "--disable-quic",
     "--disable-dev-shm-usage",
+    "--disable-lcd-text",
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",
@@ -80,11 +82,16 @@ class Browser:
     def click(self, selector: str) -> None:
         self._driver.find_element(By.CSS_SELECTOR, selector).click()
 
-    def screenshot(self, path: str) -> None:
-        """The whole page, as PNG."""
-        size = self._cdp("Page.getLayoutMetrics")["cssContentSize"]
-        self.resize(size["width"], size["height"])
-        self._driver.save_screenshot(path)
+    def picture(self, until: str) -> bytes:
+        """The page as PNG, from its top to the end of the first element of a selector."""
+        script = (
+            "return document.querySelector(arguments[0]).getBoundingClientRect().bottom + scrollY"
+        )
+        width = self.run("return innerWidth")
+        clip = {"x": 0, "y": 0, "width": width, "height": self.run(script, until), "scale": 1}
+        self._cdp("Emulation.setScrollbarsHidden", hidden=True)
+        taken = self._cdp("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
+        return base64.b64decode(taken["data"])
 
     def accessible(self) -> list[dict[str, Any]]:
         """The tree that assistive technology is given, as a list."""

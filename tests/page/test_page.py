@@ -132,19 +132,13 @@ def test_a_node_that_is_gone(browser: Browser, node: FakeNode) -> None:
 
 
 def test_a_node_that_does_not_get_to_answer(browser: Browser, node: FakeNode, url: str) -> None:
-    browser.open(url)
-    browser.wait_for("✓ replicating", "state")
-    node.answers.clear()
-    browser.wait_for("✗ no answer", "state")
-    node.answers.set()
-    browser.wait_for("✓ replicating", "state")
-
-
-def test_a_node_that_has_never_answered(browser: Browser, node: FakeNode, url: str) -> None:
     node.answers.clear()
     browser.open(url)
     browser.wait_for("✗ no answer", "state")
     browser.wait_for("This node has not answered since ", "silent")
+    assert browser.text("figures") == ""
+    node.answers.set()
+    browser.wait_for("✓ replicating", "state")
 
 
 BAD = {State.REFUSED, State.DIVERGED, State.FAILING, State.STOPPED}

@@ -129,6 +129,26 @@ def test_those_whose_primary_is_not_asked(browser: Browser, node: FakeNode, url:
     )
 
 
+def test_over_a_unix_socket(browser: Browser, node: FakeNode, url: str) -> None:
+    path = "/run/zrs.sock"
+    peers = [fake.peer(f"unix:{path}") for _ in range(3)]
+    node.status = primary(*peers, address=path)
+    node.others = [
+        fake.other("http://one/", secondary(path, None, 3)),
+        fake.other("http://two/", secondary(path, None, 4)),
+    ]
+    browser.open(url)
+    wait_for_trees(
+        browser,
+        [
+            f"✓ serving: {path}",
+            ["✓ replicating: http://one/"],
+            ["✓ replicating: http://two/"],
+            [f"✓ waiting: unix:{path}"],
+        ],
+    )
+
+
 def test_a_secondary_that_is_gone(browser: Browser, node: FakeNode, url: str) -> None:
     node.status = primary(fake.peer("127.0.0.1:40001"), fake.peer("127.0.0.1:40002"))
     browser.open(url)
@@ -171,7 +191,10 @@ def test_nodes_under_two_names_and_in_a_circle(browser: Browser, node: FakeNode,
         browser,
         [
             f"? not asked: {FIRST}",
-            [f"✓ replicating: {SECOND}", [f"✓ replicating: {FIRST}"]],
+            [
+                f"✓ replicating: {SECOND}",
+                [f"✓ replicating: {FIRST}", ["✓ waiting: 127.0.0.1:40001"]],
+            ],
         ],
     )
 

@@ -42,8 +42,11 @@ export class Topology {
   #leader(node, known, matched) {
     const { connected, local_address: local, primary_address: address } = node.status.secondary;
     const others = known.filter((each) => each !== node && !follows(each, node));
-    for (const other of connected && local ? others : []) {
-      const peer = other.status?.primary?.peers.find((each) => each.address === local);
+    // The end of a Unix socket has no address, and its primary calls it by its own.
+    const name = local ?? `unix:${address}`;
+    for (const other of connected ? others : []) {
+      const peers = other.status?.primary?.peers ?? [];
+      const peer = peers.find((each) => each.address === name && !matched.has(each));
       if (peer) {
         matched.add(peer);
         this.#leaders.set(node.url, [address, other.url]);

@@ -41,7 +41,7 @@ export function duration(seconds) {
   if (seconds < 59.95) return `${seconds.toFixed(1)}${SPACE}s`;
   const whole = Math.round(seconds);
   if (whole < 3600) return inTwo(whole, 60, "min", "s");
-  if (whole < 172800) return inTwo(Math.round(whole / 60), 60, "h", "min");
+  if (whole < 172770) return inTwo(Math.round(whole / 60), 60, "h", "min");
   return inTwo(Math.round(whole / 3600), 24, "d", "h");
 }
 
