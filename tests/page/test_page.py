@@ -141,6 +141,15 @@ def test_a_node_that_does_not_get_to_answer(browser: Browser, node: FakeNode, ur
     browser.wait_for("✓ replicating", "state")
 
 
+def test_an_answer_that_cannot_be_shown_is_none(browser: Browser, node: FakeNode, url: str) -> None:
+    browser.open(url)
+    browser.wait_for("✓ replicating", "state")
+    before, node.status = node.status, {"role": "something else"}
+    browser.wait_for("✗ no answer", "state")
+    node.status = before
+    browser.wait_for("✓ replicating", "state")
+
+
 BAD = {State.REFUSED, State.DIVERGED, State.FAILING, State.STOPPED}
 GOOD = {State.REPLICATING: ["good", "replicating"], State.COMPARING: ["busy", "comparing"]}
 
@@ -214,8 +223,10 @@ def test_the_last_errors(browser: Browser, node: FakeNode, url: str) -> None:
     now = time.time()
     says(node, last_error={"message": "connection reset by peer", "time": now - 100})
     told = fake.primary(PRIMARY, last_error={"message": "no such tid", "time": now - 50})
+    leader = fake.node("primary", primary=told, pid=1)
     node.others = [
-        fake.other("http://a/", fake.node("primary", primary=told, pid=1)),
+        fake.other("http://a/", leader),
+        fake.other("http://c/", leader),
         fake.other("http://b/", None, "connection refused"),
     ]
     browser.open(url)
@@ -223,6 +234,7 @@ def test_the_last_errors(browser: Browser, node: FakeNode, url: str) -> None:
     text = browser.text("errors")
     messages = ("connection refused", "no such tid", "connection reset by peer")
     assert sorted(messages, key=text.index) == [*messages]
+    assert text.count("no such tid") == 1
     for each in ("now, http://b/", "primary /var/lib/primary/Data.fs"):
         assert each in text
     # What is selected stays so while everything else changes.

@@ -13,7 +13,7 @@ export class Topology {
   // known has that as `status`; another one is known by `address` alone, by what its primary says of
   // it as `peer`, or by the time since which that has said nothing more, as `gone`.
   trees(nodes, now) {
-    const known = distinct(nodes).map((node, index) => ({
+    const known = nodes.map((node, index) => ({
       address: node.status?.primary?.address ?? node.url,
       status: node.status,
       error: node.error,
@@ -91,8 +91,8 @@ export class Topology {
   }
 }
 
-// A node may be asked for under two names.
-function distinct(nodes) {
+// A node may be asked for under two names: the first of each.
+export function distinct(nodes) {
   const seen = new Set();
   return nodes.filter(({ url, status }) => {
     const identity = status ? `${status.pid} ${status.started} ${status.name}` : url;

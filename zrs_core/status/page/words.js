@@ -33,6 +33,13 @@ export function peerState(peer) {
   return [peer.state === "waiting" ? "good" : "busy", peer.state];
 }
 
+// The lag of a node: that of a primary is the largest among its secondaries, as far as it is known.
+export function lagOf(status) {
+  if (status.secondary) return status.secondary.lag_seconds;
+  const lags = status.primary.peers.map((peer) => peer.lag_seconds);
+  return lags.reduce((most, lag) => (lag !== null && !(most > lag) ? lag : most), null);
+}
+
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return NOT_KNOWN;
   if (seconds < 0) return "−" + duration(-seconds);
