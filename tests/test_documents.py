@@ -48,6 +48,7 @@ ELSEWHERE = {
     ("README.rst", "Generating a database"): "tests/cli/test_demo.py",
     ("compatibility.rst", "$ .venv-peers/..."): "tests/interop/test_faults.py",
     ("compatibility.rst", "storage = RelStorage(..."): "tests/documents/test_relstorage_faults.py",
+    ("watch.rst", ":8201: lag 1.012 s"): "tests/cli/test_watching.py",
     (
         "compatibility.rst",
         "class StorageStopIteration(...",

@@ -289,9 +289,10 @@ def test_trouble_of_a_pair(check, two, ours, theirs, status, what):
             primary(peers=[peer(), peer(lag_seconds=3), peer(lag_seconds=None)]),
             "-w 1 -m",
             1,
-            "ZRS WARNING - Primary has 3 peers; all was sent but for the last 3.0000 seconds > 1"
+            "ZRS WARNING - Primary has 3 peers; one was not sent the last 3.0000 seconds > 1"
             "|'peers'=3;;;0 'lag'=3.0000s;1;;",
         ),
+        (primary(), "", 0, "ZRS OK - Primary has 1 peer; all was sent to them"),
         (node("primary"), "", 0, "ZRS OK - Primary has 0 peers"),
     ],
 )

@@ -153,12 +153,15 @@ def check_one(address: StatusAddress, thresholds: Thresholds, timeout: float) ->
 
 def _peers(status: Status, thresholds: Thresholds) -> Iterator[Finding]:
     peers = status["primary"]["peers"] if status["primary"] else []
-    yield Finding(Level.OK, f"Primary has {len(peers)} peers", "peers", len(peers))
+    noun = "peer" if len(peers) == 1 else "peers"
+    yield Finding(Level.OK, f"Primary has {len(peers)} {noun}", "peers", len(peers))
     lags = [each["lag_seconds"] for each in peers if each["lag_seconds"] is not None]
-    if lags:
-        level, why = thresholds.judge(max(lags))
-        message = f"all was sent but for the last {max(lags):.4f} seconds{why}"
-        yield Finding(level, message, "lag", max(lags))
+    if not lags:
+        return
+    lag = max(lags)
+    level, why = thresholds.judge(lag)
+    message = f"one was not sent the last {lag:.4f} seconds{why}" if lag else "all was sent to them"
+    yield Finding(level, message, "lag", lag)
 
 
 def _trouble(name: str, status: Status) -> list[Finding]:
