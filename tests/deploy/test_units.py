@@ -21,7 +21,7 @@ from zrs_core.cli.statuses import STATUSES
 from zrs_core.options import DEFAULT_CLOSE_TIMEOUT
 
 from . import tool
-from .units import SYSTEMD, UNITS, Service, environment, settings
+from .units import SERVERS, SYSTEMD, UNITS, Service, environment, settings
 
 _INSTALL = ".ci/install-systemd installs it"
 
@@ -78,7 +78,7 @@ def test_a_unit_is_exposed_to_little(installed, name):
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("name", UNITS)
+@pytest.mark.parametrize("name", SERVERS)
 def test_a_unit_waits_for_those_who_catch_up_and_does_not_repeat_what_cannot_work(name):
     unit = settings((SYSTEMD / name).read_text())
     assert float(unit["TimeoutStopSec"][0]) > DEFAULT_CLOSE_TIMEOUT

@@ -16,6 +16,8 @@ from . import DEPLOY
 
 SYSTEMD = DEPLOY / "systemd"
 UNITS = sorted(path.name for path in SYSTEMD.glob("*.service"))
+#: Those that go on until they are stopped.
+SERVERS = [name for name in UNITS if "Type=oneshot" not in (SYSTEMD / name).read_text()]
 
 
 def settings(text: str) -> dict[str, list[str]]:
