@@ -112,11 +112,15 @@ class Terminal:
             if expected[-1] == _ANYTHING and lines[-1] not in _BARE[1:]:
                 return False
             if lines[-1] in _BARE:
-                # What has ended has said all that it will.
                 lines = lines[:-1]
             return pattern.fullmatch("".join(f"{each}\n" for each in lines)) is not None
 
-        self._wait(seen, expected)
+        def ended() -> bool:
+            # When the shell asks for more, all has been said.
+            return len(self._appeared()) > 1 and self._appeared()[-1] == PROMPTS[0].rstrip()
+
+        self._wait(lambda: seen() or ended(), expected)
+        assert seen(), self._compared(expected)
         row = self._screen.cursor.y
         self._row = row if self._appeared()[-1] in _BARE else row + 1
 
@@ -133,9 +137,10 @@ class Terminal:
         deadline = time.monotonic() + DEADLINE
         while not condition():
             remaining = deadline - time.monotonic()
-            assert self._read(remaining), "\n".join(
-                ["expected:", *expected, "", "appeared:", *self._appeared()]
-            )
+            assert self._read(remaining), self._compared(expected)
+
+    def _compared(self, expected: list[str]) -> str:
+        return "\n".join(["expected:", *expected, "", "appeared:", *self._appeared()])
 
     def _read(self, timeout: float) -> bool:
         """More of what is written to the screen; False if nothing comes."""
