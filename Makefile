@@ -32,8 +32,8 @@ test-versions: $(ZODBS:%=test-zodb-%)
 $(ZODBS:%=test-zodb-%): test-zodb-%: $(VENV)-zodb-%/.test
 	$(<D)/bin/python -m pytest -q --numprocesses=auto -m "not long" tests/storage tests/suites
 
-# Those with whom tests/interop replicates, each in an environment of its own.
-peers: $(PEERS)/zodb-5.5.1/.installed $(PEERS)/zodb-6.4/.installed
+# Those with whom tests/interop and tests/zope replicate, each in an environment of its own.
+peers: $(PEERS)/zodb-5.5.1/.installed $(PEERS)/zodb-6.4/.installed $(PEERS)/zope/.installed
 
 # The codec, each module by its own test file alone: 100 % of its branches.
 coverage: $(VENV)/.test
@@ -132,6 +132,11 @@ $(PEERS)/%/.installed: tests/interop/peers/%.txt
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep ^setuptools $<)"
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check \
 		--no-build-isolation --use-pep517 --requirement $<
+	touch $@
+
+$(PEERS)/zope/.installed: tests/zope/requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
 clean:

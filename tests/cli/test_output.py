@@ -8,6 +8,9 @@ import os
 import re
 import signal
 import sqlite3
+import sys
+import threading
+import time
 
 import click
 import pytest
@@ -135,6 +138,22 @@ def test_signals_ask_to_stop(number):
         # The second one ends the process.
         assert signal.getsignal(number) is signal.SIG_DFL
     assert [signal.getsignal(each) for each in _STOPPING] == before
+
+
+def test_a_signal_that_reaches_another_thread_ends_the_wait():
+    main = threading.get_ident()
+
+    def run():
+        while sys._current_frames()[main].f_code is not StopSignals.wait.__code__:
+            time.sleep(0.001)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    with StopSignals() as stop:
+        thread = threading.Thread(target=run)
+        thread.start()
+        assert stop.wait(60)
+        thread.join()
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_a_hangup_that_is_ignored_stays_so():

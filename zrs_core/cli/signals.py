@@ -21,8 +21,11 @@ class StopSignals:
     """
 
     def __enter__(self) -> StopSignals:
-        # A pipe, since an Event must not be set by a handler that interrupts its wait.
+        # A signal may reach any thread, or this one just before it begins to wait: the interpreter
+        # writes to this pipe at once, where a handler would be called after the wait.
         self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         self._before: dict[signal.Signals, Any] = {
             number: signal.signal(number, self._asked) for number in _SIGNALS
         }
@@ -35,7 +38,6 @@ class StopSignals:
         for each in _SIGNALS:
             if signal.getsignal(each) is not signal.SIG_IGN:
                 signal.signal(each, signal.SIG_DFL)
-        os.write(self._write, b"!")
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for a signal, for `timeout` seconds at most; whether one has come."""
@@ -44,6 +46,7 @@ class StopSignals:
     def __exit__(self, *exc_info: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
         os.close(self._read)
         os.close(self._write)
 
