@@ -4,10 +4,16 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from .events import all_documented
 from .leaks import belongings, leaks, own_temporary_directory
 
 # All that is here, and not the tests alone: with -O nothing else is asserted.
-_HERE = {path.stem for path in Path(__file__).parent.iterdir()} - {"__init__", "conftest", "leaks"}
+_HERE = {path.stem for path in Path(__file__).parent.iterdir()} - {
+    "__init__",
+    "conftest",
+    "events",
+    "leaks",
+}
 pytest.register_assert_rewrite("zrs_core.testing", *(f"tests.{name}" for name in _HERE))
 
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -30,6 +36,13 @@ def _nothing_left_behind():
     yield
     left = leaks(before)
     assert not left, "left behind: " + ", ".join(left)
+
+
+@pytest.fixture(autouse=True)
+def _logged_as_documented():
+    """Whatever a test makes the package log is listed in docs/logs.rst."""
+    with all_documented():
+        yield
 
 
 @pytest.fixture(scope="session")

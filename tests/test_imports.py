@@ -14,7 +14,7 @@ import zrs_core
 ROOT = Path(zrs_core.__file__).parent
 
 # What a part of the package may import from the rest of it.
-BASIS = {"errors", "messages", "addresses", "tids", "backoff", "held", "interfaces"}
+BASIS = {"errors", "messages", "addresses", "tids", "backoff", "held", "interfaces", "logs"}
 ALLOWED = {
     "errors": set(),
     "messages": {"errors"},
@@ -28,7 +28,8 @@ ALLOWED = {
     "codec": {"errors", "messages"},
     "options": {"errors", "codec", "tls"},
     "progress": {"tids"},
-    "refusals": set(),
+    "logs": set(),
+    "refusals": {"logs"},
     "settings": {"addresses", "errors", "options", "status", "transports"},
     "uri": {"errors", "settings", "storage", "tls"},
     "zconfig": {"addresses", "errors", "settings", "status", "storage", "tls", "transports"},
@@ -40,10 +41,10 @@ ALLOWED = {
     "status.health": {"progress"},
     "status.zeo": {"errors"},
     "status.node": {"errors", "progress", "storage"},
-    "status.nodes": {"addresses", "errors", "messages"},
+    "status.nodes": {"addresses", "errors", "logs", "messages"},
     "status.options": {"addresses", "errors", "options"},
-    "status.server": {"addresses", "errors", "transports"},
-    "transports": {"errors", "addresses", "interfaces", "tls"},
+    "status.server": {"addresses", "errors", "logs", "transports"},
+    "transports": {"errors", "addresses", "interfaces", "logs", "tls"},
     "storage": BASIS,
     "snapshots": BASIS
     | {"__version__", "options", "progress", "sessions", "storage", "transports"},
@@ -61,6 +62,7 @@ THIRD_PARTIES = {
     "resent": set(),
     "tids": {"persistent"},
     "interfaces": {"zope"},
+    "logs": set(),
     "options": set(),
     "progress": set(),
     "refusals": set(),

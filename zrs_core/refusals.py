@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from .logs import event
+
 #: Refusals that are told one by one in a minute, for each reason.
 TOLD = 10
 
@@ -102,6 +104,7 @@ class RefusalLog:
                 reason,
                 f"{count:,}",
                 peer,
+                extra=event("refused-more", peer=peer, reason=reason, count=count),
             )
 
 

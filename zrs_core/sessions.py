@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zope.interface import implementer
 
@@ -37,6 +37,7 @@ from .interfaces import (
     ITransactionSink,
     ITransactionSource,
 )
+from .logs import event
 from .messages import NO_TID, Commit, Hello, KeepAlive, PrimaryMessage, Start, Transaction
 from .options import ClientOptions, ServiceOptions
 from .progress import Progress, State
@@ -97,14 +98,29 @@ else:
 
 
 class _Log(_Adapter):
-    """Puts the peer in front of each message."""
+    """Puts the peer in front of each message, and into the fields, with the position.
 
-    def __init__(self, logger: logging.Logger, peer: str) -> None:
+    :param position: the last transaction that has gone over the connection whole, or was there
+        before; None or `NO_TID` if there is none.
+    """
+
+    def __init__(
+        self, logger: logging.Logger, peer: str, position: Callable[[], bytes | None]
+    ) -> None:
         super().__init__(logger)
         self._peer = peer
+        self._position = position
 
-    def process(self, msg, kwargs):  # type: ignore[no-untyped-def]
-        return f"{self._peer}: {msg}", kwargs
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        fields = event(kwargs["extra"]["event"], peer=self._peer, tid=self._position())
+        kwargs["extra"] = fields | kwargs["extra"]
+        # As an argument, since the path of a Unix socket may have a % in it.
+        self.logger.log(level, f"%s: {msg}", self._peer, *args, **kwargs)
+
+    def last(self) -> str:
+        """The position, to be put behind a text."""
+        tid = self._position()
+        return "" if tid is None or tid == NO_TID else f"; last is {describe_tid(tid)}"
 
 
 @implementer(IPrimarySession)
@@ -141,13 +157,13 @@ class PrimarySession:
         self._silent = True
         self._source = source
         self._connection = PrimaryConnection(blobs=source.blobs, pickle_protocol=pickle_protocol)
-        self._log = _Log(primary_log, peer)
+        self._log = _Log(primary_log, peer, lambda: self._notes.position)
         self._start: bytes | None = None
         # Guards the reader between `produce` and `close`.
         self._lock = threading.Lock()
         self._reader: ITransactionReader | None = None
         self._closed = False
-        self._info("Connected")
+        self._info(event("connected"), "Connected")
 
     @property
     def started(self) -> bool:
@@ -162,11 +178,11 @@ class PrimarySession:
             for message in self._connection.messages():
                 match message:
                     case Start(tid=start):
-                        self._info("start %s", describe_tid(start))
                         self._notes.greeted(self._connection.dialect.word, start)
+                        self._info(event("start"), "start %s", describe_tid(start))
                         self._start = start
                     case KeepAlive():
-                        self._log.debug("keep-alive")
+                        self._log.debug("keep-alive", extra=event("keep-alive"))
         except RemoteProtocolError as error:
             if data.startswith(_TLS_HANDSHAKE):
                 self._refuse("the peer speaks TLS, and this primary does not")
@@ -194,8 +210,10 @@ class PrimarySession:
                 # and the secondary must not be left waiting for an answer.
                 self.finished = True
                 self._peers.failed(f"cannot go on sending: {error}")
-                self._log.exception("cannot go on sending: %s", error)
-                self._info("Closed")
+                self._log.exception(
+                    "cannot go on sending: %s", error, extra=event("cannot-send", reason=error)
+                )
+                self._info(event("hanging-up"), "Closed")
             return []
 
     def _send(self, batch: list[PrimaryMessage], *, at_end: bool) -> list[bytes]:
@@ -232,20 +250,22 @@ class PrimarySession:
                 self._reader.close()
         if self._silent and self._tls and self._refusals.is_news(self._peer, _LEFT):
             # In TLS 1.3 the handshake is over here before the other end has looked at a name.
-            self._log.warning(_LEFT)
-        self._info("Disconnected (%s)", reason)
+            self._log.warning(_LEFT, extra=event("left"))
+        fields = event("disconnected", reason=reason)
+        self._info(fields, "Disconnected (%s)%s", reason, self._log.last())
 
     def _refuse(self, reason: str) -> None:
         self.finished = True
         self._peers.refused(reason)
         if self._refusals.is_news(self._peer, reason):
-            self._log.error(reason)
-        self._info("Closed")
+            # What a peer says may stand in it, which is no format.
+            self._log.error("%s", reason, extra=event("refused", reason=reason))
+        self._info(event("hanging-up"), "Closed")
 
-    def _info(self, message: str, *args: object) -> None:
+    def _info(self, fields: dict[str, object], message: str, *args: object) -> None:
         # While many are refused, nothing is told of those to whom nothing was sent.
         quiet = self._reader is None and self._refusals.quiet
-        self._log.log(logging.DEBUG if quiet else logging.INFO, message, *args)
+        self._log.log(logging.DEBUG if quiet else logging.INFO, message, *args, extra=fields)
 
 
 @implementer(IReplicationService)
@@ -289,7 +309,8 @@ class ReplicationService:
     def refused(self, peer: str, reason: str) -> None:
         self.peers.refused(reason)
         if self._refusals.is_news(peer, reason):
-            primary_log.error("%s: refused (%s)", peer, reason)
+            fields = event("refused", peer=peer, reason=reason)
+            primary_log.error("%s: refused (%s)", peer, reason, extra=fields)
 
     def stopped(self) -> None:
         self._refusals.summarize()
@@ -308,7 +329,7 @@ class SecondarySession:
         self._connection = SecondaryConnection(
             checksums=client.checksums, max_record_size=client.max_record_size
         )
-        self._log = _Log(secondary_log, peer)
+        self._log = _Log(secondary_log, peer, lambda: client.progress.tid)
         self._has_turn = False
         self._closed = False
         self._start = NO_TID
@@ -330,7 +351,7 @@ class SecondarySession:
         self._one_of_many = client.failing
         # Whether it was told why this session failed.
         self._told = False
-        self._info("Connected")
+        self._info(event("connected"), "Connected")
 
     def greeting(self) -> bytes:
         if self._client.progress.stopped is not None:
@@ -348,7 +369,8 @@ class SecondarySession:
             self._finish(f"cannot read what is held: {error}", exc_info=True)
             return b""
         self._greeted_at = time.monotonic()
-        self._info("start %s%s", describe_tid(self._start), note)
+        fields = event("start", start=self._start)
+        self._info(fields, "start %s%s", describe_tid(self._start), note)
         refused = self._doubt is None or self._doubt.refused
         self._client.greeted(sure=self._resent is None and refused)
         return self._connection.send(Hello(word)) + self._connection.send(Start(self._start))
@@ -390,7 +412,8 @@ class SecondarySession:
     def _doubt_comparison(self, why: str, *, refused: bool) -> None:
         """The primary does not send again what is held: it may have packed that away."""
         self._client.doubt = Doubt(self._start, why, refused)
-        self._info("the primary %s; will ask from the last transaction itself", why)
+        fields = event("not-sent-again", reason=why)
+        self._info(fields, "the primary %s; will ask from the last transaction itself", why)
 
     def receive_data(self, data: bytes, more: Callable[[], bool] = lambda: False) -> None:
         if self.finished or self._closed:
@@ -456,7 +479,9 @@ class SecondarySession:
             self._client.progress.stopped = error
             self._finish(f"stopped for good: {error}", State.STOPPED)
         except _CompareFirst:
-            self._info("the primary has something to send; will compare first")
+            self._info(
+                event("compare-first"), "the primary has something to send; will compare first"
+            )
             self.finished = True
         except OtherHistory as error:
             self._finish(str(error), State.DIVERGED)
@@ -512,9 +537,15 @@ class SecondarySession:
             self._resent = None
             resent.close()
             for remark in resent.remarks:
-                self._info("the last transaction was compared: %s", remark)
-            self._client.compared()
+                fields = event("compared", reason=remark)
+                self._info(fields, "the last transaction was compared: %s", remark)
+            self._compared()
         return found
+
+    def _compared(self) -> None:
+        """The primary holds what is held here."""
+        self._log.debug("the primary holds the same; replicating", extra=event("replicating"))
+        self._client.compared()
 
     def _check_peer(self, doubt: Doubt) -> None:
         """The first transaction is whole: does its primary look whether it holds a start?
@@ -529,14 +560,14 @@ class SecondarySession:
             what = f"and {doubt.why}, so that nobody has seen whether it holds the last one"
             raise OtherHistory(doubt.before, last, self._next_tid, what)
         self._doubt = None
-        self._client.compared()
+        self._compared()
 
     def _finish(self, reason: str, state: State = State.FAILING, *, exc_info: bool = False) -> None:
         self.finished = True
         # A sink that has failed is asked for nothing but to abort.
         self._held_since = None
         self._failed(logging.ERROR, reason, state, exc_info=exc_info)
-        self._info("Closed")
+        self._info(event("hanging-up"), "Closed")
 
     def _failed(
         self, level: int, reason: str, state: State = State.FAILING, *, exc_info: bool = False
@@ -544,21 +575,23 @@ class SecondarySession:
         self._told = True
         # The same again is no news.
         level = level if self._client.session_failed(reason, state) else logging.DEBUG
-        self._log.log(level, reason, exc_info=exc_info)
+        fields = event(state.value, reason=reason)
+        self._log.log(level, "%s", reason, exc_info=exc_info, extra=fields)
 
-    def _info(self, message: str, *args: object) -> None:
+    def _info(self, fields: dict[str, object], message: str, *args: object) -> None:
         again = self._one_of_many and self._client.failing
-        self._log.log(logging.DEBUG if again else logging.INFO, message, *args)
+        self._log.log(logging.DEBUG if again else logging.INFO, message, *args, extra=fields)
 
     def close(self, reason: str) -> None:
         if self._closed:
             return
         self._closed = self.finished = True
-        self._info("Disconnected (%s)", reason)
         try:
             if self._has_turn:
                 self._give_up()
         finally:
+            fields = event("disconnected", reason=reason)
+            self._info(fields, "Disconnected (%s)%s", reason, self._log.last())
             # Whatever has failed: without it nobody would connect again.
             self._client.disconnected(reason, news=not self._told)
 
@@ -572,7 +605,9 @@ class SecondarySession:
                 self._resent.close()
             self._client.sink.abort()
         except Exception:  # noqa: BLE001
-            self._log.exception("cannot clean up after an unfinished transaction")
+            self._log.exception(
+                "cannot clean up after an unfinished transaction", extra=event("cannot-clean-up")
+            )
         finally:
             # A database that is lost says so when it is asked again.
             with contextlib.suppress(Exception):
@@ -662,6 +697,7 @@ class ReplicationClient:
                 "%s: connected again after %d failed attempt(s)",
                 self.address,
                 self._failed_attempts,
+                extra=self._event("connected-again", failures=self._failed_attempts),
             )
         self._failed_attempts = 0
         self.progress.connections += 1
@@ -706,8 +742,12 @@ class ReplicationClient:
                 "applied; will go on trying with the longest delay",
                 self.address,
                 progress.failures,
+                extra=self._event("still-failing", failures=progress.failures, reason=reason),
             )
         return news
+
+    def _event(self, name: str, **fields: object) -> dict[str, object]:
+        return event(name, peer=self.address, tid=self.progress.tid, **fields)
 
     def _recovered(self) -> None:
         progress = self.progress
@@ -716,6 +756,7 @@ class ReplicationClient:
                 "%s: replicating again after %d failed session(s)",
                 self.address,
                 progress.failures,
+                extra=self._event("replicating-again", failures=progress.failures),
             )
         progress.failure = None
         progress.failures = 0
@@ -770,7 +811,13 @@ class ReplicationClient:
             self._failed_attempts += 1
             self._backoff.failed()
         level = logging.WARNING if news else logging.DEBUG
-        secondary_log.log(level, "%s: cannot connect (%s); will keep trying", self.address, reason)
+        secondary_log.log(
+            level,
+            "%s: cannot connect (%s); will keep trying",
+            self.address,
+            reason,
+            extra=self._event("cannot-connect", reason=reason),
+        )
 
     def retry_delay(self) -> float:
         # There is nothing to be asked for any more.

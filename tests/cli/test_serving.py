@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
 import re
@@ -373,3 +374,31 @@ def test_a_bar_on_a_terminal(zrs, tmp_path, database):
     assert f"Catching up with {address}" in text
     assert re.search(r"31 transactions, [0-9.]+ [kM]B, [0-9.]+ [kM]?B(ytes)?/s, at 20", text)
     assert "Caught up: received 31 transactions" in text
+
+
+@pytest.mark.long
+def test_json_lines(zrs, tmp_path, database):
+    data, copy = database / "Data.fs", tmp_path / "copy"
+    copy.mkdir()
+    primary = zrs(
+        "primary", data, "--listen", "127.0.0.1:0", "--blobs", database / "blobs",
+        "--log-format", "json",
+    )  # fmt: skip
+    address = json.loads(primary.wait_for("Serving "))["message"].rpartition(" ")[2]
+    secondary = zrs(
+        "secondary", address, copy / "Data.fs", "--blobs", copy / "blobs",
+        "--until-caught-up", "--quiet", "0.5", "--log-format", "json",
+    )  # fmt: skip
+    assert secondary.finish() == 0
+    assert primary.stop() == 0
+    events = {}
+    for name, process in (("primary", primary), ("secondary", secondary)):
+        lines = [json.loads(line) for line in process.out.splitlines()]
+        events[name] = {each["event"]: each for each in lines}
+        assert process.err == ""
+    last = f"0x{last_tid(data).hex()}"
+    assert events["secondary"]["disconnected"]["tid"] == last
+    assert events["secondary"]["disconnected"]["peer"] == address
+    assert events["primary"]["start"]["tid"] == "0x0000000000000000"
+    assert events["primary"]["disconnected"]["tid"] == last
+    assert events["primary"]["said"]["message"].startswith("Stopped serving ")

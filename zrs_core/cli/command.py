@@ -25,7 +25,7 @@ from .connections import tls as _tls
 from .connections import tls_options as _tls_options
 from .connections import transport as _transport
 from .demo import run_demo
-from .output import Failed, errors_in_a_line
+from .output import LOG_FORMATS, Failed, console_for, errors_in_a_line
 from .serving import follow_primary, serve_primary
 from .snapshot import restore, snapshot
 from .status import status
@@ -62,6 +62,15 @@ def _size(context: click.Context, option: click.Parameter, value: str) -> int:
         return settings.max_compared_size(value)
     except ConfigurationError as error:
         raise click.BadParameter(f"{value!r}: {error}.") from error
+
+
+_log_format = click.option(
+    "--log-format",
+    type=click.Choice(LOG_FORMATS),
+    default="text",
+    show_default=True,
+    help="Print lines for people, or a JSON object for each.",
+)
 
 
 @click.group(cls=_Group, epilog=_EPILOG)
@@ -128,6 +137,7 @@ def zrs() -> None:
     is_flag=True,
     help="Do not listen without TLS where other machines can connect.",
 )
+@_log_format
 @_transport
 @_tls
 @add_status_options
@@ -142,6 +152,7 @@ def primary(
     peer_timeout: float,
     close_timeout: float,
     require_tls: bool,
+    log_format: str,
     transport: str,
     status: str | None,
     status_max_lag: float | None,
@@ -165,7 +176,7 @@ def primary(
     the whole database; the log warns where other machines can.
     """
     serve_primary(
-        Console(),
+        console_for(log_format),
         storage,
         listen=listen,
         blobs=blobs,
@@ -191,6 +202,7 @@ def primary(
     type=click.Path(),
     help="Where the blobs of a FileStorage go; a primary with blobs refuses a secondary without.",
 )
+@_log_format
 @_transport
 @_tls
 @click.option("--until-caught-up", is_flag=True, help="Exit once it has caught up.")
@@ -225,6 +237,7 @@ def secondary(
     address: str,
     storage: str,
     blobs: str | None,
+    log_format: str,
     transport: str,
     until_caught_up: bool,
     quiet: float,
@@ -261,7 +274,7 @@ def secondary(
     of the system; without --tls-name the certificate must be for the host of ADDRESS.
     """
     follow_primary(
-        Console(),
+        console_for(log_format),
         address,
         storage,
         blobs=blobs,

@@ -13,8 +13,12 @@ from rich.filesize import decimal
 from ZODB.POSException import POSError
 
 from ..errors import ConfigurationError, ListenError, ReplicationError
+from ..logs import JSONFormatter, event
 from ..messages import NO_TID
 from ..tids import describe_tid
+
+#: How the commands that serve and follow can print what they say and log.
+LOG_FORMATS = ("text", "json")
 
 
 class Failed(click.ClickException):
@@ -74,6 +78,28 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+class JSONLines(Console):
+    """Prints each line as a JSON object, as what is logged is then."""
+
+    def __init__(self) -> None:
+        # Else a bar would be drawn between them.
+        super().__init__(force_terminal=False)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        text = " ".join(map(str, objects))
+        said = {"name": "zrs_core.cli", "levelname": "INFO", "msg": text, **event("said")}
+        self.print_line(JSONFormatter().format(logging.makeLogRecord(said)))
+
+    def print_line(self, line: str) -> None:
+        """Print what is an object already."""
+        super().print(line, soft_wrap=True, markup=False, highlight=False, emoji=False)
+
+
+def console_for(log_format: str) -> Console:
+    """Where a command that goes on for long prints, in one of `LOG_FORMATS`."""
+    return JSONLines() if log_format == "json" else Console()
+
+
 class _Formatter(logging.Formatter):
     """One line a record; a traceback only for what nobody but a programmer can cause."""
 
@@ -101,14 +127,18 @@ class _Handler(logging.Handler):
     def __init__(self, console: Console, level: int) -> None:
         super().__init__(level)
         self._console = console
-        self.setFormatter(_Formatter())
+        self.setFormatter(JSONFormatter() if isinstance(console, JSONLines) else _Formatter())
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name == "zc.lockfile":
             # A file in use: the command itself says so.
             return
         try:
-            say(self._console, self.format(record))
+            line = self.format(record)
+            if isinstance(self._console, JSONLines):
+                self._console.print_line(line)
+            else:
+                say(self._console, line)
         except Exception:  # noqa: BLE001
             self.handleError(record)
 

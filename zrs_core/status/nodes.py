@@ -10,6 +10,7 @@ from typing import Any
 
 from ..addresses import Address, TCPAddress
 from ..errors import NoStatus
+from ..logs import event
 from ..messages import NO_TID
 from .document import HexTid, Status
 from .fetch import StatusAddress, fetch_apart, fetch_status
@@ -121,6 +122,7 @@ class _Node:
                 self._answered(self)
             except Exception as error:  # noqa: BLE001
                 # A node that does not tell, or a storage that is being closed.
-                log.debug("%s: %s", self.address, error)
+                fields = event("not-learned", address=self.address, reason=error)
+                log.debug("%s: %s", self.address, error, extra=fields)
             if self.closing.wait(INTERVAL):
                 break

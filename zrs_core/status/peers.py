@@ -99,6 +99,11 @@ class Peer:
         self._state = PeerState.WAITING
         self._start = start
 
+    @property
+    def position(self) -> bytes | None:
+        """The last transaction that it has whole; None before it has named its start."""
+        return None if self._start is None else self._sent
+
     def asks(self) -> None:
         """What it was given has been sent, and it is asked what is next."""
         waits_from, self._waits_from = self._waits_from, None

@@ -24,6 +24,7 @@ from typing import Any
 
 from ..addresses import Address, TCPAddress, UnixAddress
 from ..errors import ListenError
+from ..logs import event
 from ..transports.sockets import (
     BACKLOG,
     connect_argument,
@@ -109,11 +110,14 @@ class StatusServer:
         )
         self._nodes.start()
         self._thread.start()
-        log.info("Serving the status of %s at %s", storage.getName(), self.url)
+        name = storage.getName()
+        fields = event("serving", storage=name, address=self._address)
+        log.info("Serving the status of %s at %s", name, self.url, extra=fields)
         if is_exposed(self._address):
             log.warning(
                 "%s can be reached from other machines: whoever connects can read the status",
                 self._address,
+                extra=event("exposed", address=self._address),
             )
 
     @property
@@ -182,7 +186,8 @@ class StatusServer:
             self.history.add(self.status())
         except Exception as error:  # noqa: BLE001
             # A storage that is being closed, or a database that is lost.
-            log.debug("%s: no sample: %s", self._address, error)
+            fields = event("no-sample", address=self._address, reason=error)
+            log.debug("%s: no sample: %s", self._address, error, extra=fields)
 
     def _accept(self) -> None:
         try:
@@ -191,13 +196,19 @@ class StatusServer:
             return
         except OSError as error:
             # Most likely there are no descriptors left.
-            log.error("%s: cannot accept a connection: %s", self._address, error)
+            fields = event("cannot-accept", address=self._address, reason=error)
+            log.error("%s: cannot accept a connection: %s", self._address, error, extra=fields)
             time.sleep(_ACCEPT_PAUSE)
             return
         with self._lock:
             full = len(self._connections) >= MAX_CONNECTIONS
         if full:
-            log.warning("%s: there are %d connections already", self._address, MAX_CONNECTIONS)
+            log.warning(
+                "%s: there are %d connections already",
+                self._address,
+                MAX_CONNECTIONS,
+                extra=event("too-many", address=self._address, count=MAX_CONNECTIONS),
+            )
             connection.close()
             return
         thread = threading.Thread(
@@ -211,14 +222,16 @@ class StatusServer:
         try:
             thread.start()
         except RuntimeError as error:
-            log.error("%s: cannot serve a connection: %s", self._address, error)
+            fields = event("cannot-serve", address=self._address, reason=error)
+            log.error("%s: cannot serve a connection: %s", self._address, error, extra=fields)
             self._forget(connection)
 
     def _serve(self, connection: socket.socket) -> None:
         try:
             _Handler(connection, None, self)  # type: ignore[arg-type]
         except OSError as error:
-            log.debug("%s: %s", self._address, error)
+            fields = event("lost", address=self._address, reason=error)
+            log.debug("%s: %s", self._address, error, extra=fields)
         finally:
             self._forget(connection)
 
@@ -255,7 +268,9 @@ class _Handler(BaseHTTPRequestHandler):
             answer = self._answer(path, query)
         except Exception as error:  # noqa: BLE001
             # A storage that is being closed, or a database that is lost.
-            log.warning("%s: %s cannot be told: %s", self.server.address, path, error)
+            address = self.server.address
+            fields = event("cannot-tell", address=address, reason=error)
+            log.warning("%s: %s cannot be told: %s", address, path, error, extra=fields)
             self._send(HTTPStatus.INTERNAL_SERVER_ERROR, _TEXT, b"the status cannot be told\n")
             return
         self._send(*answer)
@@ -306,7 +321,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, _TEXT, f"{status.phrase}\n".encode())
 
     def log_message(self, format: str, *args: Any) -> None:
-        log.debug("%s: " + format, self.server.address, *args)
+        fields = event("request", address=self.server.address)
+        log.debug("%s: %s", self.server.address, format % args, extra=fields)
 
 
 class _Bounded:

@@ -39,6 +39,7 @@ from zope.interface import implementer
 from ..errors import MissingBlobSupport, NotWritten, WrittenToByOthers
 from ..held import HeldTransaction
 from ..interfaces import IComparableSink
+from ..logs import event
 from ..messages import BlobBlock, Commit, PrimaryMessage, Store, StoreBlob, Transaction
 from ..tids import describe_tid
 from .blobs import lacks_blob
@@ -447,6 +448,7 @@ class AppendingSink:
                     "%s: nobody could be told of transaction 0x%s",
                     self._storage.getName(),
                     tid.hex(),
+                    extra=event("not-told", storage=self._storage.getName(), tid=tid),
                 )
 
     def _unlock(self) -> None:

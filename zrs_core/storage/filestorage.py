@@ -24,6 +24,7 @@ from zope.interface import implementer
 from ..errors import Diverged, NotWritten, TidTooHigh, WrittenToByOthers
 from ..held import HeldTransaction
 from ..interfaces import IComparableSink
+from ..logs import event
 from ..messages import NO_TID, Commit, PrimaryMessage, Transaction, unchecked_store
 from ..tids import describe_tid
 from . import disk
@@ -258,6 +259,7 @@ def file_storage_sink(
             "%s has no %s, so that transactions are stored one by one: it is slower",
             storage.getName(),
             ", ".join(missing),
+            extra=event("one-by-one", storage=storage.getName(), missing=", ".join(missing)),
         )
         return FileStorageSink(storage, invalidate)
     # Of a file that was there, and empty, FileStorage keeps the beginning in a buffer.
@@ -489,6 +491,7 @@ def establish_last_tid(storage: Any) -> bytes:
             storage.getName(),
             describe_tid(claimed),
             describe_tid(tid),
+            extra=event("other-last", storage=storage.getName(), tid=tid, named=claimed),
         )
     return tid
 
@@ -551,6 +554,7 @@ def keeping_last_tid(storage: Any) -> Iterator[None]:
                 "%s: the last transaction %s was packed away, which cannot be noted in the file",
                 storage.getName(),
                 describe_tid(header.tid),
+                extra=event("last-not-kept", storage=storage.getName(), tid=header.tid),
             )
 
 

@@ -34,6 +34,7 @@ from ..errors import (
 )
 from ..held import PACKED, HeldTransaction
 from ..interfaces import IComparableSink, ITransactionSink
+from ..logs import event
 from ..messages import (
     MAX_TID,
     NO_TID,
@@ -129,10 +130,15 @@ class IterationSource(StorageSource):
                     if instance is None:
                         instance = own_instance(self.storage)
                     last = self._seen = last_tid(instance)
+                    if failed:
+                        fields = event("polled-again", storage=self.storage.getName(), tid=last)
+                        log.info("%s: polled again", self.storage.getName(), extra=fields)
                     failed = False
                 except Exception as error:  # noqa: BLE001
                     if not failed:
-                        log.warning("%s: cannot be polled: %s", self.storage.getName(), error)
+                        name = self.storage.getName()
+                        fields = event("cannot-poll", storage=name, reason=error, tid=known)
+                        log.warning("%s: cannot be polled: %s", name, error, extra=fields)
                     failed = True
                 # A reader that is woken after a failure fails itself, which ends its connection.
                 if failed or last != known:
@@ -410,6 +416,9 @@ class GenericSink(RestoringSink):
                 storage.getName(),
                 describe_tid(self._named),
                 describe_tid(self._tid),
+                extra=event(
+                    "other-last", storage=storage.getName(), tid=self._tid, named=self._named
+                ),
             )
 
     def last_tid(self) -> bytes:

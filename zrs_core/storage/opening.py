@@ -18,6 +18,7 @@ from zope.interface import implementedBy, providedBy
 
 from ..errors import UnsuitableStorage
 from ..interfaces import IStorageSource, ITransactionSink
+from ..logs import event
 from .committed import FIRST, MAGIC, begins_with_transaction
 from .filestorage import (
     FileStorageSource,
@@ -224,7 +225,11 @@ def undo_unfinished_pack(path: str) -> None:
     begin a new one. That of before is complete, whatever a power loss has left of the other.
     """
     if not os.path.lexists(path) and all(map(os.path.isfile, (path + ".old", path + ".pack"))):
-        log.warning("%s: a pack of it was not finished; it is as it was before the pack", path)
+        log.warning(
+            "%s: a pack of it was not finished; it is as it was before the pack",
+            path,
+            extra=event("pack-undone", storage=path),
+        )
         os.rename(path + ".old", path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -14,6 +15,7 @@ from .. import transports
 from ..addresses import Address, parse_address
 from ..errors import UnsuitableStorage
 from ..interfaces import IStorageSource
+from ..logs import event
 from ..options import (
     DEFAULT_CLOSE_TIMEOUT,
     DEFAULT_HANDSHAKE_TIMEOUT,
@@ -128,7 +130,15 @@ class Primary(StorageProxy):
         if isinstance(storage, Secondary):
             # It is written to by replication alone, and others may follow that.
             storage.on_commit(self._replicated)
-        log.info("Opening %s %s", self.getName(), self.replication_address)
+        fields = self._event("opening")
+        log.info("Opening %s %s", self.getName(), self.replication_address, extra=fields)
+
+    def _event(self, name: str) -> dict[str, object]:
+        tid = None
+        # One that is closed, or whose database is lost, is closed all the same.
+        with contextlib.suppress(Exception):
+            tid = self._source.position()
+        return event(name, storage=self.getName(), address=self.replication_address, tid=tid)
 
     @property
     def replication_address(self) -> Address:
@@ -209,7 +219,8 @@ class Primary(StorageProxy):
         if self._closed:
             return
         self._closed = True
-        log.info("Closing %s %s", self.getName(), self.replication_address)
+        fields = self._event("closing")
+        log.info("Closing %s %s", self.getName(), self.replication_address, extra=fields)
         try:
             self._listener.stop(self._close_timeout)
             self._call_on_close()

@@ -15,6 +15,7 @@ from ZODB.interfaces import IStorageWrapper
 from .. import transports
 from ..addresses import Address, TCPAddress, parse_address
 from ..errors import InvalidAddress, UnsuitableStorage
+from ..logs import event
 from ..messages import NO_TID
 from ..options import (
     DEFAULT_MAX_COMPARED_SIZE,
@@ -134,12 +135,16 @@ class Secondary(ReadOnlyProxy):
             )
             self._transport = transport
             self._connector = make_connector(self._client)
-            log.info("Opening %s %s", self.getName(), where)
+            log.info("Opening %s %s", self.getName(), where, extra=self._event("opening"))
             self._connector.start()
         except BaseException:
             release(self._stored, self._instance)
             give_up()
             raise
+
+    def _event(self, name: str) -> dict[str, object]:
+        position = self._client.progress.tid
+        return event(name, storage=self.getName(), address=self._client.address, tid=position)
 
     @property
     def replication_address(self) -> Address:
@@ -188,7 +193,11 @@ class Secondary(ReadOnlyProxy):
                 _tell(db, tid, oids)
             except Exception:
                 # The others must hear of it all the same.
-                log.exception("%s: a database cannot be told of what has changed", self.getName())
+                log.exception(
+                    "%s: a database cannot be told of what has changed",
+                    self.getName(),
+                    extra=event("not-told", storage=self.getName(), tid=tid),
+                )
 
     def on_commit(self, callback: Callable[[], object]) -> None:
         """Call `callback` whenever transactions have been applied."""
@@ -214,8 +223,10 @@ class Secondary(ReadOnlyProxy):
 
         :raises InvalidAddress: it does not parse; nothing has changed.
         """
-        self._client.address = _address_of_primary(address)
+        where = self._client.address = _address_of_primary(address)
         self._client.progress.follows_another()
+        fields = self._event("redirected")
+        log.info("%s goes on with the primary at %s", self.getName(), where, extra=fields)
         self._connector.reconnect()
 
     def has_data(self) -> bool:
@@ -233,7 +244,8 @@ class Secondary(ReadOnlyProxy):
         if self._closed:
             return
         self._closed = True
-        log.info("Closing %s %s", self.getName(), self._client.address)
+        where = self._client.address
+        log.info("Closing %s %s", self.getName(), where, extra=self._event("closing"))
         try:
             self._connector.stop()
             self._call_on_close()

@@ -14,6 +14,7 @@ from ZODB.interfaces import IBlobStorage
 from zope.interface import implementer
 
 from ..interfaces import IStorageSource, ITransactionReader
+from ..logs import event
 from ..messages import (
     BLOB_BLOCK_SIZE,
     NO_TID,
@@ -79,7 +80,9 @@ class StorageSource(ABC):
                 wake()
             except Exception:
                 # Called by a commit, which is done: it must not look as if it had failed.
-                log.exception("%s: a reader cannot be woken", self.storage.getName())
+                name = self.storage.getName()
+                fields = event("not-woken", storage=name)
+                log.exception("%s: a reader cannot be woken", name, extra=fields)
 
     def add_waiting(self, wake: Callable[[], None]) -> None:
         with self._lock:
@@ -214,6 +217,9 @@ class StorageReader(ABC):
             record.oid.hex(),
             record.tid.hex(),
             why,
+            extra=event(
+                "blob-missing", storage=self._storage.getName(), oid=record.oid, tid=record.tid
+            ),
         )
         return None
 

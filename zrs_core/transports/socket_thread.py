@@ -33,6 +33,7 @@ from ..interfaces import (
     IReplicationService,
     ISecondarySession,
 )
+from ..logs import event
 from ..tls import PeerRefused, TLSOptions, certificate_names, common_name, describe_error
 from .limits import does_not_take, too_late, too_many
 from .sockets import (
@@ -49,7 +50,7 @@ from .sockets import (
     tune,
 )
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("zrs_core.transport")
 
 #: Seconds until a listener tries again to accept a connection when it could not.
 _ACCEPT_PAUSE = 0.1
@@ -320,7 +321,7 @@ class _PrimaryThread:
                 self._serve()
         except Exception:
             # Something raised that never should: all goes on without this connection.
-            log.exception("%s: closing", self._peer)
+            log.exception("%s: closing", self._peer, extra=event("unexpected", peer=self._peer))
         finally:
             self.close()
 
@@ -483,7 +484,8 @@ class Listener:
             return
         except OSError as error:
             # Most likely there are no descriptors left, and that takes a while to change.
-            log.error("%s: cannot accept a connection: %s", self.address, error)
+            fields = event("cannot-accept", address=self.address, reason=error)
+            log.error("%s: cannot accept a connection: %s", self.address, error, extra=fields)
             self._waiter.wait(None, 0, _ACCEPT_PAUSE)
             return
         if len(self._connections) >= self.service.max_peers:
@@ -501,7 +503,8 @@ class Listener:
         try:
             accepted.thread.start()
         except RuntimeError as error:
-            log.error("%s: cannot serve a connection: %s", self.address, error)
+            fields = event("cannot-serve", address=self.address, reason=error)
+            log.error("%s: cannot serve a connection: %s", self.address, error, extra=fields)
             accepted.close()
 
     def forget(self, connection: _PrimaryThread) -> None:
@@ -577,7 +580,8 @@ class Connector:
                 pass
             except Exception as error:
                 # Something raised that never should; the next attempt may fare better.
-                log.exception("%s: trying again", self._client.address)
+                fields = event("unexpected", peer=self._client.address)
+                log.exception("%s: trying again", self._client.address, extra=fields)
                 self._client.connection_failed(repr(error))
             self._pause()
 

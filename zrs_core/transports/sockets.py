@@ -12,6 +12,7 @@ from typing import Any
 
 from ..addresses import Address, TCPAddress, UnixAddress
 from ..errors import Exposed, ListenError
+from ..logs import event
 
 log = logging.getLogger("zrs_core.primary")
 
@@ -96,7 +97,8 @@ def check_exposure(address: Address, *, tls: object, require_tls: bool) -> None:
     remedy = "give it TLS, or listen on 127.0.0.1 or a Unix socket"
     if require_tls:
         raise Exposed(f"{risk}; require_tls forbids that: {remedy}")
-    log.warning("%s; %s, or let a firewall see to it", risk, remedy)
+    fields = event("exposed", address=address)
+    log.warning("%s; %s, or let a firewall see to it", risk, remedy, extra=fields)
 
 
 def is_exposed(address: Address) -> bool:

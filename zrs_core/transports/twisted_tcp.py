@@ -49,6 +49,7 @@ from ..interfaces import (
     IReplicationService,
     ISecondarySession,
 )
+from ..logs import event
 from ..tls import PeerRefused, TLSOptions, describe_error
 from .limits import does_not_take, too_late, too_many
 from .reactors import Loop, acquire
@@ -67,7 +68,7 @@ from .sockets import (
     tune,
 )
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("zrs_core.transport")
 
 
 @implementer(IHandshakeListener)
@@ -152,7 +153,8 @@ class _Connection(Protocol, ABC):
 
     def unexpected(self, failure: Failure) -> None:
         """Something raised that never should: all goes on without this connection."""
-        log.error("%s: closing", self.peer, exc_info=failure.value)
+        fields = event("unexpected", peer=self.peer)
+        log.error("%s: closing", self.peer, exc_info=failure.value, extra=fields)
         self.transport.abortConnection()
 
     def close(self) -> None:
