@@ -58,6 +58,7 @@ ELSEWHERE = {
     ): "tests/documents/test_relstorage_faults.py",
     ("compatibility.rst", "TypeError: RelStorage..."): "tests/documents/test_relstorage_faults.py",
     ("configuration.rst", "[project.entry-points..."): "tests/test_registry.py",
+    ("dump.rst", "zrs dump ..."): "tests/cli/test_dump.py",
     ("logs.rst", "<eventlog>"): "tests/test_logs.py",
     ("moving-house.rst", "zrs primary ..."): "tests/cli/test_moving.py",
     ("moving-house.rst", "zrs secondary ..."): "tests/cli/test_moving.py",

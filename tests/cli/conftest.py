@@ -23,7 +23,7 @@ class Process:
         with self._paths[0].open("wb") as out, self._paths[1].open("wb") as err:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "zrs_core.cli", *map(str, arguments)],
-                stdin=subprocess.DEVNULL,
+                stdin=options.pop("stdin", subprocess.DEVNULL),
                 stdout=options.pop("stdout", out),
                 stderr=err,
                 env={**os.environ, "COLUMNS": "200"},

@@ -25,6 +25,7 @@ from .connections import tls as _tls
 from .connections import tls_options as _tls_options
 from .connections import transport as _transport
 from .demo import run_demo
+from .dump import dump
 from .output import LOG_FORMATS, Failed, console_for, errors_in_a_line
 from .serving import follow_primary, serve_primary
 from .snapshot import restore, snapshot
@@ -315,3 +316,4 @@ zrs.add_command(status)
 zrs.add_command(check_nagios)
 zrs.add_command(snapshot)
 zrs.add_command(restore)
+zrs.add_command(dump)
