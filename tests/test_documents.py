@@ -64,7 +64,17 @@ ELSEWHERE = {
     ("moving-house.rst", "zrs secondary ..."): "tests/cli/test_moving.py",
     ("moving-house.rst", "Stopped serving ..."): "tests/cli/test_moving.py",
     ("protocol.rst", "secondary ..."): "tests/codec/test_machine.py",
+    ("running.rst", "useradd ..."): "tests/deploy/test_units.py",
+    ("running.rst", "docker build ..."): "tests/deploy/test_container.py",
+    ("running.rst", "zrs secondary ..."): "tests/cli/test_restoring.py",
     ("transports.rst", "ERROR zrs_core.primary: refused ..."): "tests/test_refusal_log.py",
+    ("zeo.rst", "%import zrs_core"): "tests/zeo/test_documented.py",
+    ("zeo.rst", "<zeoclient>"): "tests/zeo/test_documented.py",
+    ("zope-plone.rst", "pip install ..."): "tests/zope/test_zope.py",
+    ("zope-plone.rst", "%define INSTANCE ..."): "tests/zope/test_zope.py",
+    ("zope-plone.rst", "zrs secondary ..."): "tests/zope/test_zope.py",
+    ("zope-plone.rst", "[instance]"): "tests/zope/test_zope.py",
+    ("zope-plone.rst", "[zeoserver]"): "tests/zope/test_zope.py",
     ("write-a-transport.rst", "python examples/asyncio_server.py ..."): "tests/test_examples.py",
 }
 
@@ -73,7 +83,7 @@ ELSEWHERE = {
 RUN = {"console", "sh", "zconfig"}
 
 # What a file has to be to be quoted: text.
-QUOTED = {"", ".py", ".toml", ".zcml", ".service", ".conf", ".yml", ".sh"}
+QUOTED = {"", ".py", ".toml", ".zcml", ".service", ".conf", ".yml", ".sh", ".env"}
 
 # Where log lines are part of what is shown. Elsewhere threads write them, at any time.
 LOG_SHOWN = {"primary.rst", "secondary.rst", "storages.rst"}

@@ -71,6 +71,9 @@ def test_a_secondary_that_is_behind_gets_the_rest(behind, tmp_path, large):
     primary.wait_for("Closing")
     shutil.copyfileobj(upward.makefile("rb"), downward.makefile("wb"))
     downward.shutdown(socket.SHUT_WR)
+    # The secondary has read to the end and closed: the primary waits for that.
+    assert downward.recv(1) == b""
+    upward.close()
     assert primary.finish() == 0
     secondary.wait_for("Disconnected")
     assert secondary.stop() == 0

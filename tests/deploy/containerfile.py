@@ -49,6 +49,7 @@ class Stage:
         self.environment: dict[str, str] = {}
         self.entrypoint: list[str] = []
         self.command: list[str] = []
+        self.health: list[str] = []
         self.user = "root"
         self.volumes: list[str] = []
 
@@ -73,7 +74,15 @@ class Stage:
 
     def popen(self, arguments: list[str], **options: object) -> subprocess.Popen[bytes]:
         """What a container runs for these arguments."""
-        words = [self.substitute(each) for each in self.entrypoint + arguments]
+        return self._popen(self.entrypoint + arguments, **options)
+
+    def is_healthy(self) -> bool:
+        """Whether an engine would call it so."""
+        with self._popen(self.health, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as it:
+            return it.wait() == 0
+
+    def _popen(self, words: list[str], **options: object) -> subprocess.Popen[bytes]:
+        words = [self.substitute(each) for each in words]
         variables = self.variables()
         program = shutil.which(words[0], path=variables["PATH"])
         assert program is not None, words
@@ -110,12 +119,14 @@ def build(path: Path, context: Path, directory: Path) -> Stage:
             stage.entrypoint = json.loads(value)
         elif name == "CMD":
             stage.command = json.loads(value)
+        elif name == "HEALTHCHECK":
+            stage.health = json.loads(value.partition(" CMD ")[2])
         elif name == "USER":
             stage.user = value
         elif name == "VOLUME":
             stage.volumes += value.split()
         else:
-            assert name in {"EXPOSE", "STOPSIGNAL", "HEALTHCHECK"}, name
+            assert name in {"EXPOSE", "STOPSIGNAL"}, name
     return stage
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from tests.cli.conftest import make_database
 from tests.cli.test_serving import is_equal
 from tests.conditions import DEADLINE, wait_for
+from tests.documents.blocks import named_blocks
 
 from . import DEPLOY
 from .containerfile import build, instructions
@@ -67,6 +69,15 @@ def test_it_does_not_run_as_root_and_signals_reach_the_command():
     assert values("STOPSIGNAL") == ["SIGTERM"]
 
 
+def documented_command(address: str, here: str) -> list[str]:
+    """What docs/running.rst gives to the image, with another address."""
+    shown = named_blocks("running.rst")["container"].replace("\\\n", " ")
+    words = shlex.split(shown.splitlines()[-1])
+    arguments = words[words.index("secondary") :]
+    assert address in arguments
+    return [here if each == address else each for each in arguments]
+
+
 @pytest.mark.long
 def test_its_steps_make_what_its_command_runs():
     directory = Path(tempfile.mkdtemp(prefix="zrs"))
@@ -78,7 +89,6 @@ def test_its_steps_make_what_its_command_runs():
             assert b"Replicate ZODB databases" in helped.stdout.read()
         data = image.inside(volume)
         make_database(directory / "database").rename(data / "primary")
-        (data / "secondary").mkdir()
         served, followed = data / "served", data / "followed"
         address = "/data/zrs.sock"
         with served.open("wb") as output:
@@ -89,12 +99,10 @@ def test_its_steps_make_what_its_command_runs():
                 ],
                 stdout=output,
             )
+        assert not image.is_healthy()
         with followed.open("wb") as output:
             secondary = image.popen(
-                [
-                    *("secondary", address, "/data/secondary/Data.fs"),
-                    *("--blobs", "/data/secondary/blobs", "--reconnect-delay", "0.2"),
-                ],
+                [*documented_command("primary.example:8100", address), "--reconnect-delay", "0.2"],
                 stdout=output,
             )
         try:
@@ -102,11 +110,12 @@ def test_its_steps_make_what_its_command_runs():
                 lambda: "Caught up" in followed.read_text() or secondary.poll() is not None,
                 "the secondary to catch up",
             )
+            assert image.is_healthy()
         finally:
             for each in (secondary, primary):
                 each.terminate()
                 assert each.wait(DEADLINE) == 0, served.read_text() + followed.read_text()
-        assert is_equal(data / "primary", data / "secondary")
+        assert is_equal(data / "primary", data / "db")
         with image.popen([], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as nothing:
             assert nothing.wait(DEADLINE) == 2
         # The other program that the image is for.

@@ -90,7 +90,7 @@ def test_a_primary_and_its_secondary(directory):
     at = {side: make_or_not(directory / side) for side in ("primary", "secondary")}
     variables = {
         side: {
-            key: value.replace("/var/lib/zrs/main", str(at[side]))
+            key: value.replace("/var/lib/zrs/main/db", str(at[side]))
             for key, value in environment(SYSTEMD / f"{side}.env").items()
         }
         for side in at
@@ -166,6 +166,14 @@ def test_a_zeo_server(directory):
     conf.write_text("<zeo>\n</zeo>\n")
     with Service("zrs-zeo@.service", directory, {}, paths) as service:
         assert not service.restarts(service.process.wait())
+
+
+def test_what_the_page_tells_to_copy_is_there():
+    root = SYSTEMD.parents[1]
+    text = (root / "docs" / "running.rst").read_text(encoding="utf-8")
+    found = set(re.findall(r"deploy/[\w/.*-]+\w", text))
+    assert "deploy/systemd/secondary.env" in found
+    assert all([*root.glob(each)] for each in found)
 
 
 @pytest.mark.long

@@ -18,13 +18,15 @@ class Block:
     """One that is shown as it is: `.. code-block::`, or a paragraph with `::` at its end.
 
     `line` counts from 1. `language` is empty for the latter. `caption` is the name of the file that
-    the block is the content of, or of the terminal that it is typed into; empty without one.
+    the block is the content of, or of the terminal that it is typed into; empty without one. By its
+    `name` a test finds it.
     """
 
     line: int
     language: str
     caption: str
     text: str
+    name: str = ""
 
     @property
     def first_line(self) -> str:
@@ -73,10 +75,17 @@ def blocks_in(text: str) -> Iterator[Block]:
             language=directive[2] if directive else "",
             caption=options.pop("caption", ""),
             text=content + "\n",
+            name=options.pop("name", ""),
         )
         if options:
             raise ValueError(f"line {number + 1}: unknown options {', '.join(options)}")
         number = end
+
+
+def named_blocks(page: str) -> dict[str, str]:
+    """The text of each block that has a name, on a page in `docs/`."""
+    text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
+    return {each.name: each.text for each in blocks_in(text) if each.name}
 
 
 def _begins_literal(line: str) -> bool:

@@ -15,7 +15,7 @@ import ZODB.config
 from ZODB.POSException import ReadOnlyError
 
 from ..conditions import wait_for
-from ..pages import named_blocks
+from ..documents.blocks import named_blocks
 from . import configured
 
 _PAGE = named_blocks("how-to/zeo.rst")
@@ -33,7 +33,7 @@ def here(name: str, directory: Path) -> str:
     """A block of the page, with Unix sockets in `directory` in place of its addresses."""
     return (
         _PAGE[name]
-        .replace("/var/lib/zrs/main", str(directory / name))
+        .replace("/var/lib/zrs/main/db", str(directory / name))
         .replace("primary.example:8100", f"{directory}/zrs.sock")
         .replace("replicate-to :8100", f"replicate-to {directory}/zrs.sock")
         .replace("primary.example:8000", f"{directory}/zeo-primary/zeo.sock")

@@ -23,7 +23,7 @@ from ZODB.interfaces import IBlobStorage
 from zrs_core import Primary
 
 from ..conditions import DEADLINE, wait_for
-from ..pages import named_blocks
+from ..documents.blocks import named_blocks
 
 _BIN = Path(__file__).parents[2] / ".venv-peers" / "zope" / "bin"
 _PAGE = named_blocks("how-to/zope-plone.rst")

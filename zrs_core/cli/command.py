@@ -18,6 +18,7 @@ from ..options import (
     DEFAULT_WRITE_TIMEOUT,
 )
 from ..storage.source import DEFAULT_POLL_INTERVAL
+from . import restoring
 from .arguments import Seconds
 from .checking import check_nagios
 from .connections import peer_timeout as _peer_timeout
@@ -204,6 +205,12 @@ def primary(
     help="Where the blobs of a FileStorage go; a primary with blobs refuses a secondary without.",
 )
 @_log_format
+@click.option(
+    "--restore-if-missing",
+    metavar="SNAPSHOT",
+    type=click.Path(),
+    help="If there is no STORAGE, first restore it from there, as `zrs restore` does.",
+)
 @_transport
 @_tls
 @click.option("--until-caught-up", is_flag=True, help="Exit once it has caught up.")
@@ -239,6 +246,7 @@ def secondary(
     storage: str,
     blobs: str | None,
     log_format: str,
+    restore_if_missing: str | None,
     transport: str,
     until_caught_up: bool,
     quiet: float,
@@ -274,8 +282,11 @@ def secondary(
     With any of the options --tls-... it speaks TLS. Without --tls-ca it relies on the authorities
     of the system; without --tls-name the certificate must be for the host of ADDRESS.
     """
+    console = console_for(log_format)
+    if restore_if_missing is not None:
+        restoring.restore_if_missing(console, restore_if_missing, storage, blobs)
     follow_primary(
-        console_for(log_format),
+        console,
         address,
         storage,
         blobs=blobs,

@@ -139,7 +139,11 @@ def restore(source: str, destination: str, until: str | None) -> None:
     what it says of itself, and the database with the snapshot, before it gets its name. Blobs are
     linked where DEST is on the file system of the snapshot.
     """
-    console = Console()
+    restore_to(Console(), source, destination, until)
+
+
+def restore_to(console: Console, source: str, destination: str, until: str | None) -> None:
+    """What `zrs restore` does."""
     with _ending_well(destination), logging_to(console, logging.CRITICAL):
         with stages(console) as report:
             contents = restore_snapshot(source, destination, until, report)

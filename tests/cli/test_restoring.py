@@ -1,0 +1,83 @@
+"""A secondary whose database is restored when it is not there."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.test_serving import is_equal, last_tid, serve
+from tests.databases import open_file_storage, traffic
+from zrs_core.tids import describe_tid
+
+
+@pytest.fixture
+def snapshot(zrs, tmp_path, database):
+    """A snapshot of the database, which has gone on since."""
+    path = tmp_path / "snapshot"
+    assert zrs("snapshot", database / "Data.fs", path).finish() == 0
+    with traffic(open_file_storage(database), seed=1) as commit:
+        commit.commit(3)
+    return path
+
+
+def follow(zrs, address, copy, *arguments):
+    return zrs(
+        *("secondary", address, copy / "Data.fs", "--blobs", copy / "blobs"),
+        *("--until-caught-up", "--quiet", "0.5", *arguments),
+    )
+
+
+def test_it_begins_with_the_snapshot_and_goes_on_from_there(zrs, tmp_path, database, snapshot):
+    _, address = serve(zrs, database)
+    copy = tmp_path / "copy"
+    # As a service manager makes it.
+    copy.mkdir()
+    secondary = follow(zrs, address, copy, "--restore-if-missing", snapshot)
+    assert secondary.finish() == 0, secondary.err
+    assert f"{copy / 'Data.fs'} is not there: restoring {snapshot}" in secondary.out
+    start = describe_tid(last_tid(snapshot / "Data.fs"))
+    assert f", the one before {start}" in secondary.out
+    assert is_equal(database, copy)
+
+
+def test_what_is_there_is_left_alone(zrs, tmp_path, database):
+    _, address = serve(zrs, database)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    assert follow(zrs, address, copy).finish() == 0
+    # A snapshot that is not there is not even looked at.
+    again = follow(zrs, address, copy, "--restore-if-missing", tmp_path / "nowhere")
+    assert again.finish() == 0
+    assert "restoring" not in again.out
+
+
+def test_a_snapshot_that_is_not_there(invoke, tmp_path):
+    line = invoke(
+        *("secondary", "localhost:1", tmp_path / "copy" / "Data.fs"),
+        *("--restore-if-missing", tmp_path / "nowhere"),
+        stdout=f"{tmp_path}/copy/Data.fs is not there: restoring {tmp_path}/nowhere\n",
+    )
+    assert str(tmp_path / "nowhere") in line
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_directory_with_something_else_in_it(invoke, tmp_path, snapshot):
+    (tmp_path / "copy" / "blobs").mkdir(parents=True)
+    line = invoke(
+        *("secondary", "localhost:1", tmp_path / "copy" / "Data.fs"),
+        *("--restore-if-missing", snapshot),
+        stdout=f"{tmp_path}/copy/Data.fs is not there: restoring {snapshot}\n",
+    )
+    assert f"{tmp_path}/copy is there already" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("Other.fs", "/Data.fs as STORAGE"),
+        ("Data.fs --blobs elsewhere", "/blobs as --blobs"),
+        ("zrs://localhost:1/x/Data.fs", "is for the path of a FileStorage"),
+    ],
+)
+def test_storages_that_cannot_be_restored(invoke, arguments, expected):
+    line = invoke("secondary", "localhost:1", *arguments.split(), "--restore-if-missing", "x")
+    assert expected in line
