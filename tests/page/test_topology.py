@@ -99,13 +99,29 @@ def test_a_lost_connection_stays_an_arrow(browser: Browser, node: FakeNode, url:
     node.status["primary"]["peers"] = []
     leaf["status"] = lost(FIRST)
     wait_for_trees(browser, ["▲ no secondary: 0.0.0.0:8100", ["✗ connection lost: http://leaf/"]])
-    # Whom it is to follow from now on has not been seen here.
+    # Whom it is to follow from now on has not been seen here, and there are two that it may be.
     leaf["status"] = lost("127.0.0.1:8102")
+    node.others.append(fake.other("http://b/", {**primary(address="b:1"), "pid": 9}))
     wait_for_trees(
         browser,
         ["▲ no secondary: 0.0.0.0:8100"],
+        ["▲ no secondary: b:1"],
         ["? not asked: 127.0.0.1:8102", ["✗ connection lost: http://leaf/"]],
     )
+
+
+def test_through_something_that_changes_addresses(
+    browser: Browser, node: FakeNode, url: str
+) -> None:
+    node.status = primary(fake.peer("10.0.0.1:50001"))
+    leaf = fake.other("http://leaf/", secondary("10.0.0.1:9999", "127.0.0.1:40001"))
+    node.others = [leaf]
+    browser.open(url)
+    wait_for_trees(browser, [f"✓ serving: {FIRST}", ["✓ replicating: http://leaf/"]])
+    # Which of these is it?
+    node.status["primary"]["peers"].append(fake.peer("10.0.0.1:50002"))
+    both = ["✓ waiting: 10.0.0.1:50001"], ["✓ waiting: 10.0.0.1:50002"]
+    wait_for_trees(browser, [f"✓ serving: {FIRST}", ["✓ replicating: http://leaf/"], *both])
 
 
 def test_a_primary_is_found_by_its_address_too(browser: Browser, node: FakeNode, url: str) -> None:

@@ -19,6 +19,8 @@ export class Topology {
       error: node.error,
       url: node.url,
       here: index === 0,
+      // Of its followers, those of whose connection only the other end is known.
+      unmatched: 0,
       followers: [],
     }));
     const roots = new Map(known.map((node) => [node, node]));
@@ -54,14 +56,20 @@ export class Topology {
       }
     }
     const [then, url] = this.#leaders.get(node.url) ?? [];
-    return (
+    const primaries = others.filter((each) => each.status?.role === "primary");
+    const leader =
       others.find((each) => then === address && each.url === url) ??
-      others.find((each) => each.status?.primary?.address === address)
-    );
+      others.find((each) => each.status?.primary?.address === address) ??
+      // Something stands between the two, and there is no other.
+      (primaries.length === 1 ? primaries[0] : undefined);
+    if (leader && connected) leader.unmatched++;
+    return leader;
   }
 
   #peers(node, matched, now) {
     const peers = node.status?.primary?.peers ?? [];
+    const left = peers.filter((peer) => !matched.has(peer));
+    if (left.length <= node.unmatched) left.forEach((peer) => matched.add(peer));
     const key = (address) => `${node.url} ${address}`;
     for (const peer of peers) {
       if (matched.has(peer)) this.#strangers.delete(key(peer.address));
