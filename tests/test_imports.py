@@ -161,6 +161,7 @@ def test_replicating_over_socket_thread_needs_no_twisted():
         ("import zrs_core.transports.socket_thread", ["twisted", "OpenSSL"]),
         ("import zrs_core.transports.twisted_tcp", ["twisted.internet.reactor"]),
         ("import zrs_core.zconfig, zrs_core.uri", ["ZODB", "twisted", "zodburi"]),
+        ("import zrs_core.cli.nagios", ["ZODB", "twisted", "click", "rich"]),
         ("import zrs_core.codec", ["ZODB", "persistent", "twisted", "socket", "asyncio"]),
     ],
 )

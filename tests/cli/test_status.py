@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -173,6 +176,20 @@ def test_times_and_texts_that_nobody_has():
     assert "x" * 200 in shown.out
     assert "x" * 300 not in shown.out.replace("\n", "")
     assert "??" in shown.out
+
+
+@pytest.mark.long
+def test_characters_that_the_encoding_lacks():
+    named = {**NO_PEERS, "name": "/srv/dät☃.fs"}
+    with nodes(named) as addresses:
+        for command in (["status"], ["status", "--json"], ["check-nagios"]):
+            done = subprocess.run(
+                [sys.executable, "-m", "zrs_core.cli", *command, *addresses],
+                env={**os.environ, "PYTHONIOENCODING": "ascii"},
+                capture_output=True,
+            )
+            assert (done.returncode, done.stderr) == (0, b"")
+            assert b"d\\xe4t\\u2603.fs" in done.stdout or command != ["status"]
 
 
 def test_json():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 _EXTRA = {"click", "rich"}
@@ -9,6 +10,7 @@ _EXTRA = {"click", "rich"}
 
 def main() -> None:
     """Run the command with the arguments of the process, and exit."""
+    forgive_characters()
     try:
         from .command import zrs
     except ModuleNotFoundError as error:
@@ -22,3 +24,12 @@ def main() -> None:
         )
         sys.exit(2)
     zrs(prog_name="zrs")
+
+
+def forgive_characters() -> None:
+    """Let the standard output show otherwise what its encoding lacks, as the one for errors does.
+
+    A name in a status or in a path is no reason to fail.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")

@@ -21,6 +21,7 @@ from ..status.document import Status
 from ..status.fetch import StatusAddress, fetch_status, parse_status_address
 from ..status.health import failure_of, position_of, trouble_of
 from ..status.zeo import is_greeting, last_transactions
+from . import forgive_characters
 
 #: Seconds within which each address must have answered.
 TIMEOUT = 10.0
@@ -270,4 +271,5 @@ _seconds.__name__ = "number of seconds"
 
 def main() -> None:
     """Run `zrs-nagios` with the arguments of the process, and exit."""
+    forgive_characters()
     sys.exit(zrs_nagios(sys.argv[1:]))

@@ -223,24 +223,24 @@ def _get(connection: Connection, address: StatusAddress, path: str) -> bytes:
     host = "localhost" if isinstance(address.address, UnixAddress) else str(address.address)
     request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
     connection.send(request.encode("ascii", "replace"))
-    file = io.BufferedReader(connection)
-    # A line that never ends would be waited for: what is no HTTP is seen by its first bytes.
-    answer = file.peek(1)[: len(_BEGIN)]
-    if not answer:
-        raise NoStatus(address.text, "it closes the connection without an answer")
-    if not _BEGIN.startswith(answer):
-        reason = f"it is no status server: its answer is no HTTP and begins with {answer!r}"
-        raise NotAStatusServer(address.text, reason, answer)
-    response = http.client.HTTPResponse(_Response(file))  # type: ignore[arg-type]
-    try:
-        response.begin()
-        body = response.read(MAX_SIZE + 1)
-    except (http.client.HTTPException, ValueError) as error:
-        raise NoStatus(address.text, "its answer is no proper HTTP") from error
-    if response.status != http.client.OK:
-        raise NoStatus(
-            address.text, f"it is no status server: it answers {_says(response)} to {path}"
-        )
+    with closing(io.BufferedReader(connection)) as file:
+        # A line that never ends would be waited for: what is no HTTP is seen by its first bytes.
+        answer = file.peek(1)[: len(_BEGIN)]
+        if not answer:
+            raise NoStatus(address.text, "it closes the connection without an answer")
+        if not _BEGIN.startswith(answer):
+            reason = f"it is no status server: its answer is no HTTP and begins with {answer!r}"
+            raise NotAStatusServer(address.text, reason, answer)
+        # Collected when its file is closed, it would complain.
+        with closing(http.client.HTTPResponse(_Response(file))) as response:  # type: ignore[arg-type]
+            try:
+                response.begin()
+                body = response.read(MAX_SIZE + 1)
+            except (http.client.HTTPException, ValueError) as error:
+                raise NoStatus(address.text, "its answer is no proper HTTP") from error
+            if response.status != http.client.OK:
+                what = f"it is no status server: it answers {_says(response)} to {path}"
+                raise NoStatus(address.text, what)
     if len(body) > MAX_SIZE:
         raise NoStatus(address.text, f"the answer is longer than {MAX_SIZE >> 20} MiB")
     return body
