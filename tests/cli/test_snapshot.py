@@ -13,10 +13,12 @@ import socket
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from persistent.timestamp import TimeStamp
 
 from tests.certificates import authority
 from tests.conditions import DEADLINE, wait_for
@@ -25,10 +27,12 @@ from tests.snapshots.helpers import names, read
 from zrs_core import Primary
 from zrs_core.cli import snapshot as module
 from zrs_core.cli.command import zrs as command
+from zrs_core.cli.cutting import CuttingProxy
 from zrs_core.snapshots import receiving
 from zrs_core.tls import TLSOptions
 
-QUIET = ("--quiet", "0.3")
+# What decides is something else, however slow this machine is.
+PATIENTLY = ("--quiet", "30", "--transport", "socket-thread")
 
 
 @pytest.fixture
@@ -37,6 +41,7 @@ def run(tmp_path, monkeypatch):
     place = tmp_path / "place"
     place.mkdir()
     monkeypatch.chdir(place)
+    monkeypatch.setattr(module, "_RECONNECT_DELAY", (0.01, 0.05))
 
     def call(*arguments, status=0):
         result = CliRunner().invoke(command, [str(each) for each in arguments])
@@ -61,6 +66,17 @@ def primary(tmp_path):
         yield primary
 
 
+@pytest.fixture
+def up_to(monkeypatch):
+    """What a command that begins when a transaction is committed waits for is that."""
+
+    def begin(tid):
+        clock = types.SimpleNamespace(time=TimeStamp(tid).timeTime)
+        monkeypatch.setattr(receiving, "time", clock)
+
+    return begin
+
+
 def address_of(primary):
     return str(primary.replication_address)
 
@@ -75,13 +91,14 @@ def test_there_and_back(run, tmp_path, database):
     assert stored(Path("restored")) == stored(database)
 
 
-def test_from_a_primary(run, tmp_path, primary):
-    line = run("snapshot", address_of(primary), "it", *QUIET, "--transport", "socket-thread")
+def test_from_a_primary_until_it_is_quiet(run, tmp_path, primary):
+    arguments = ("--quiet", "0.5", "--transport", "socket-thread")
+    line = run("snapshot", address_of(primary), "it", *arguments)
     manifest = read(Path("it"))
     assert line.startswith(f"it is a snapshot of {address_of(primary)}; last is {manifest['tid']}")
     assert manifest["source"] == address_of(primary)
-    assert manifest["blobs"] > 0
-    assert stored(Path("it")) == stored(tmp_path / "primary")
+    taken = stored(Path("it"))
+    assert taken == stored(tmp_path / "primary")[: len(taken)]
     assert names(Path("it")) == {"Data.fs", "Data.fs.index", "blobs", "snapshot.json"}
 
 
@@ -98,7 +115,7 @@ def test_from_a_primary_that_is_never_quiet(run, tmp_path):
         thread = threading.Thread(target=go_on)
         thread.start()
         try:
-            run("snapshot", tmp_path / "socket", "it", "--quiet", "20")
+            run("snapshot", tmp_path / "socket", "it", "--quiet", "30")
         finally:
             done.set()
             thread.join()
@@ -108,7 +125,20 @@ def test_from_a_primary_that_is_never_quiet(run, tmp_path):
     assert read(Path("it"))["time"] > read(Path("it"))["taken"]
 
 
-def test_from_a_primary_with_tls(run, tmp_path):
+def test_from_a_primary_over_a_line_that_breaks(run, tmp_path, primary, up_to):
+    up_to(primary.lastTransaction())
+    cuts = []
+    size = (tmp_path / "primary" / "Data.fs").stat().st_size
+    at = [size * part // 4 for part in (1, 2, 3)]
+    with CuttingProxy(primary.replication_address, at, cuts.append) as proxy:
+        address = "{}:{}".format(*proxy.address)
+        run("snapshot", address, "it", *PATIENTLY)
+    assert len(cuts) == 3
+    assert read(Path("it"))["blobs"] > 0
+    assert stored(Path("it")) == stored(tmp_path / "primary")
+
+
+def test_from_a_primary_with_tls(run, tmp_path, up_to):
     ours = authority()
     with contextlib.closing(
         Primary(
@@ -120,7 +150,8 @@ def test_from_a_primary_with_tls(run, tmp_path):
     ) as primary:
         with traffic(primary, seed=3) as commit:
             commit.commit(3)
-            arguments = ("snapshot", address_of(primary), "it", *QUIET)
+            up_to(primary.lastTransaction())
+            arguments = ("snapshot", address_of(primary), "it", "--quiet", "30")
             run(*arguments, "--tls-ca", ours.ca)
             assert read(Path("it"))["transactions"] == 4
 
@@ -219,16 +250,17 @@ def answering(answer):
 
 
 @pytest.mark.parametrize(
-    ("answer", "error"),
+    ("answer", "quiet", "error"),
     [
-        (b"SSH-2.0-OpenSSH_9.6\r\n", "a message of 1397966893 bytes"),
-        (b"", "sends nothing: its database is empty, or it is no primary"),
-        (None, "closed the connection without sending anything"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", 30, "a message of 1397966893 bytes"),
+        (b"", 0.3, "sends nothing: its database is empty, or it is no primary"),
+        (None, 30, "closed the connection without sending anything"),
     ],
 )
-def test_addresses_of_others(run, answer, error):
+def test_addresses_of_others(run, answer, quiet, error):
+    arguments = ("--quiet", quiet, "--transport", "socket-thread")
     with answering(answer) as address:
-        line = run("snapshot", address, "it", *QUIET, "--transport", "socket-thread", status=1)
+        line = run("snapshot", address, "it", *arguments, status=1)
     assert line.startswith(f"zrs: {address}")
     assert error in line
 
@@ -236,12 +268,12 @@ def test_addresses_of_others(run, answer, error):
 def test_a_primary_that_sends_no_more(run, monkeypatch):
     monkeypatch.setattr(module, "_PATIENCE", 0.5)
     with answering(b"") as address:
-        arguments = ("snapshot", address, "it", "--quiet", "20", "--transport", "socket-thread")
-        line = run(*arguments, status=1)
+        line = run("snapshot", address, "it", *PATIENTLY, status=1)
     assert "has sent nothing for " in line
 
 
-def test_what_was_received_is_compared_with_what_came(run, primary, monkeypatch):
+def test_what_was_received_is_compared_with_what_came(run, primary, monkeypatch, up_to):
+    up_to(primary.lastTransaction())
     check = receiving.check
 
     def spoilt(directory, *arguments):
@@ -252,8 +284,7 @@ def test_what_was_received_is_compared_with_what_came(run, primary, monkeypatch)
         return check(directory, *arguments)
 
     monkeypatch.setattr(receiving, "check", spoilt)
-    arguments = ("snapshot", address_of(primary), "it", *QUIET, "--transport", "socket-thread")
-    line = run(*arguments, status=1)
+    line = run("snapshot", address_of(primary), "it", *PATIENTLY, status=1)
     assert line == f"zrs: what was written does not hold what {address_of(primary)} has sent"
 
 
@@ -312,8 +343,7 @@ def test_a_disk_that_gets_full_in_the_midst_of_the_file(tmp_path, database):
 
 def test_a_disk_that_gets_full_with_what_comes(run, primary, monkeypatch):
     monkeypatch.setattr("zrs_core.storage.filestorage.os.pwrite", full)
-    arguments = ("snapshot", address_of(primary), "it", *QUIET, "--transport", "socket-thread")
-    line = run(*arguments, status=1)
+    line = run("snapshot", address_of(primary), "it", *PATIENTLY, status=1)
     assert line.startswith(f"zrs: {address_of(primary)}: ")
     assert "No space left on device" in line
 
@@ -333,6 +363,17 @@ def test_a_disk_that_fails(run, database, monkeypatch):
 
 
 # -- interrupted
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupted_in_the_midst(run, database, monkeypatch, number):
+    monkeypatch.setattr(
+        "zrs_core.snapshots.copying._compare_data",
+        lambda *arguments: signal.raise_signal(number),
+    )
+    line = run("snapshot", database / "Data.fs", "it", status=1)
+    assert line == "zrs: interrupted; nothing half-written is left at it"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 @pytest.mark.long

@@ -18,6 +18,7 @@ from ..addresses import UnixAddress, parse_address
 from ..errors import InvalidAddress, NotWritten
 from ..messages import NO_TID
 from ..options import ClientOptions
+from ..sessions import ALARM_AFTER
 from ..snapshots.manifest import Manifest
 from ..snapshots.receiving import Receiver
 from ..snapshots.restoring import restore as restore_snapshot
@@ -42,9 +43,6 @@ _RECONNECT_DELAY = (0.2, 2.0)
 
 #: Seconds without anything from a primary after which it is given up.
 _PATIENCE = 60.0
-
-#: So many sessions in a row that fail are enough.
-_FAILURES = 2
 
 
 @click.command(epilog=_EPILOG, short_help="Take a consistent copy of a live database.")
@@ -220,7 +218,7 @@ def _catch_up(console: Console, receiver: Receiver, quiet: float) -> None:
     last, deadline = -1, 0.0
     with view(console, str(address)) as shown:
         while not receiver.has_come_to_now:
-            if progress.failures >= _FAILURES or progress.stopped is not None:
+            if progress.failures >= ALARM_AFTER or progress.stopped is not None:
                 raise Failed(f"{address}: {progress.failure or progress.stopped}")
             if progress.last_error is not None and not progress.connections:
                 raise Misconfigured(f"{address} cannot be connected to: {progress.last_error}")
