@@ -92,7 +92,7 @@ def test_there_and_back(run, tmp_path, database):
 
 
 def test_from_a_primary_until_it_is_quiet(run, tmp_path, primary):
-    arguments = ("--quiet", "0.5", "--transport", "socket-thread")
+    arguments = ("--quiet", "1", "--transport", "socket-thread")
     line = run("snapshot", address_of(primary), "it", *arguments)
     manifest = read(Path("it"))
     assert line.startswith(f"it is a snapshot of {address_of(primary)}; last is {manifest['tid']}")
@@ -365,7 +365,18 @@ def test_a_disk_that_fails(run, database, monkeypatch):
 # -- interrupted
 
 
+@pytest.fixture
+def signals_of_a_terminal():
+    """Who runs the tests in the background may have them ignore some."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {each: signal.signal(each, signal.default_int_handler) for each in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.usefixtures("signals_of_a_terminal")
 def test_interrupted_in_the_midst(run, database, monkeypatch, number):
     monkeypatch.setattr(
         "zrs_core.snapshots.copying._compare_data",
@@ -373,7 +384,7 @@ def test_interrupted_in_the_midst(run, database, monkeypatch, number):
     )
     line = run("snapshot", database / "Data.fs", "it", status=1)
     assert line == "zrs: interrupted; nothing half-written is left at it"
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(number) is signal.default_int_handler
 
 
 @pytest.mark.long
@@ -387,7 +398,10 @@ def test_interrupted(zrs, tmp_path, database, number, replaced):
         before = json.loads((place / "it" / "snapshot.json").read_text())
     # Listens, and never answers.
     with answering(b"") as address:
-        process = zrs("snapshot", address, place / "it", "--quiet", "30", "--replace")
+        process = zrs(
+            *("snapshot", address, place / "it", "--quiet", "30", "--replace"),
+            preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+        )
         wait_for(lambda: (place / ".it.zrs" / "new" / "Data.fs").exists(), "a beginning")
         process.process.send_signal(number)
         assert process.finish() == 1

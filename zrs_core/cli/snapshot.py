@@ -215,14 +215,16 @@ def _catch_up(console: Console, receiver: Receiver, quiet: float) -> None:
     """:raises Failed: nothing comes, or nothing that can be used."""
     progress, address = receiver.progress, receiver.address
     caught_up, meter = CatchUp(progress, quiet), Meter(progress)
-    last, deadline = -1, 0.0
+    last, deadline, looks = -1, 0.0, 0
     with view(console, str(address)) as shown:
         while not receiver.has_come_to_now:
             if progress.failures >= ALARM_AFTER or progress.stopped is not None:
                 raise Failed(f"{address}: {progress.failure or progress.stopped}")
             if progress.last_error is not None and not progress.connections:
                 raise Misconfigured(f"{address} cannot be connected to: {progress.last_error}")
-            if caught_up.done():
+            # Twice: this process may have been stopped, and what has come meanwhile not been read.
+            looks = looks + 1 if caught_up.done() else 0
+            if looks > 1:
                 if progress.tid == NO_TID:
                     raise Failed(
                         f"{address} sends nothing: its database is empty, or it is no primary"
