@@ -26,6 +26,9 @@ import pytest
 import transaction
 import ZODB.BaseStorage
 import zodburi
+from ZODB import DB
+from ZODB.blob import Blob
+from ZODB.FileStorage import FileStorage
 from zope.component import getGlobalSiteManager
 
 from tests.documents.blocks import Block, Examples, steps_of
@@ -46,9 +49,6 @@ ELSEWHERE = {
     ("README.rst", "make docs"): ".ci/run",
     ("README.rst", "make soak HOURS=8"): "tests/test_soak.py",
     ("README.rst", "Generating a database"): "tests/cli/test_demo.py",
-    ("backups.rst", "zrs snapshot ..."): "tests/cli/test_snapshot.py",
-    ("backups.rst", "zrs restore ..."): "tests/cli/test_snapshot.py",
-    ("backups.rst", "{"): "tests/snapshots/test_taking.py",
     ("compatibility.rst", "$ .venv-peers/..."): "tests/interop/test_faults.py",
     ("compatibility.rst", "storage = RelStorage(..."): "tests/documents/test_relstorage_faults.py",
     ("watch.rst", ":8201: lag 1.012 s"): "tests/cli/test_watching.py",
@@ -97,6 +97,18 @@ class ShownLog(logging.Handler):
 
     def emit(self, record):
         print(f"{record.levelname} {record.name}: {record.getMessage()}", file=sys.stdout)
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory):
+    """What an administrator has in /var/zodb before he comes to the documents."""
+    path = tmp_path_factory.mktemp("database")
+    blobs = path / "blobs"
+    with contextlib.closing(DB(FileStorage(str(path / "Data.fs"), blob_dir=str(blobs)))) as db:
+        for name, value in ("title", "a title"), ("picture", Blob(b"a picture")):
+            with db.transaction() as connection:
+                connection.root()[name] = value
+    return path
 
 
 @pytest.fixture
@@ -157,10 +169,12 @@ def open_things(directory):
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 @pytest.mark.usefixtures("nothing_left_open", "registry_as_before", "still_clock")
-def test_document(path, tmp_path, monkeypatch, log_shown):
+def test_document(path, tmp_path, monkeypatch, log_shown, database):
     if path.name not in LOG_SHOWN:
         log_shown.setLevel(logging.CRITICAL)
     monkeypatch.chdir(tmp_path)
+    if "/var/zodb/Data.fs" in path.read_text(encoding="utf-8"):
+        shutil.copytree(database, tmp_path / "var" / "zodb")
     # The commands of this environment.
     binaries = pathlib.Path(sys.executable).parent
     Reader(path, tmp_path, f"{binaries}{os.pathsep}{os.environ['PATH']}").follow()
@@ -295,7 +309,7 @@ def text_of(page):
 def test_what_is_not_run_is_quoted_or_tried_elsewhere(path):
     for block in steps_of(path):
         if isinstance(block, Block) and not (
-            block.language in RUN or block.caption or is_uris(block) or is_quoted(block)
+            block.language in RUN or is_uris(block) or is_quoted(block) or is_file(path, block)
         ):
             place = f"{path.name}, line {block.line}: {block.first_line}"
             assert tried_elsewhere(path, block) is not None, place
@@ -311,6 +325,13 @@ def test_who_tries_what_is_there():
     for (page, line), file in ELSEWHERE.items():
         assert (page, line) in blocks
         assert (ROOT / file).exists()
+
+
+def is_file(path, block):
+    """Whether something that is typed uses it."""
+    name = pathlib.Path(block.caption).name
+    typed = [each.text for each in steps_of(path) if getattr(each, "language", "") == "console"]
+    return bool(name) and any(name in text for text in typed)
 
 
 def is_uris(block):

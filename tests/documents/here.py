@@ -12,7 +12,7 @@ _PORT = re.compile(r"(?<=:)\d{4,5}\b")
 _PATH = re.compile(r"(?<![\w./-])/(?=(?:etc|run|srv|var)/)")
 
 # What an administrator has made before he comes to these documents.
-_DIRECTORIES = ("run/zrs", "var/zodb")
+_DIRECTORIES = ("run/zrs", "var/backups/zodb", "var/zodb")
 
 # Below those that Linux gives to who asks for none in particular: nobody comes upon them by chance.
 _PORTS = range(20000, 32000)

@@ -20,7 +20,7 @@ import pyte
 DEADLINE = 300.0
 
 #: Wide enough for each line of the documents, high enough for all that one of them does.
-COLUMNS, LINES = 200, 1000
+COLUMNS, LINES = 500, 1000
 
 #: What stands before what is typed: into the shell, and into a program or within a command.
 PROMPTS = ("$ ", "> ")
@@ -77,9 +77,9 @@ class Terminal:
     def follow(self, text: str) -> None:
         """Type what a block shows as typed, and see all the rest of it appear, and no more.
 
-        A line that begins with a prompt is typed; `^C` at its end is a key. In what appears, `...`
-        stands for any part of a line, and for any lines where it is alone: at the end, for all
-        until the next prompt.
+        A line that begins with a prompt is typed; `^C` is a key, which a program may answer in the
+        same line. In what appears, `...` stands for any part of a line, and for any lines where it
+        is alone: at the end, for all until the next prompt.
 
         :raises AssertionError: something else appears.
         """
@@ -99,9 +99,8 @@ class Terminal:
     def _type(self, line: str) -> None:
         prompt = next((each for each in PROMPTS if line.startswith(each)), "")
         self._wait(lambda: self._appeared() == [prompt.rstrip()], [prompt])
-        text = line.removeprefix(prompt)
-        interrupts = text.endswith(_INTERRUPT)
-        keys = text.removesuffix(_INTERRUPT) + "\x03" if interrupts else text + "\n"
+        text, interrupt, _ = line.removeprefix(prompt).partition(_INTERRUPT)
+        keys = text + ("\x03" if interrupt else "\n")
         os.write(self._master, keys.encode())
 
     def _see(self, expected: list[str]) -> None:
@@ -160,7 +159,7 @@ def _exchanges(text: str) -> list[tuple[str | None, list[str]]]:
     """What is typed, None for nothing, and what appears after it."""
     exchanges: list[tuple[str | None, list[str]]] = []
     for line in text.splitlines():
-        if line.startswith(PROMPTS) or line == _INTERRUPT:
+        if line.startswith((*PROMPTS, _INTERRUPT)):
             exchanges.append((line, []))
         elif not exchanges:
             exchanges.append((None, [line]))
