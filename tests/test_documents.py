@@ -42,6 +42,9 @@ DOCUMENTS = [ROOT / "README.rst", *sorted((ROOT / "docs").rglob("*.rst"))]
 # Begins with nothing but Python and the source, and installs what it needs.
 TUTORIAL = ROOT / "docs" / "tutorial.rst"
 
+# Those in which several processes are begun, one after the other.
+LONG = {"backups.rst", "replica.rst", "swap-roles.rst"}
+
 # What this file does not try, by its page and its first line or the begin of that, and who does.
 ELSEWHERE = {
     ("README.rst", "make demo"): "tests/cli/test_demo.py",
@@ -165,7 +168,11 @@ def open_things(directory):
 
 @pytest.mark.parametrize(
     "path",
-    [each for each in DOCUMENTS if each != TUTORIAL],
+    [
+        pytest.param(each, marks=[pytest.mark.long] * (each.name in LONG))
+        for each in DOCUMENTS
+        if each != TUTORIAL
+    ],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 @pytest.mark.usefixtures("nothing_left_open", "registry_as_before", "still_clock")
