@@ -112,12 +112,12 @@ def test_how_far_one_is_behind(nodes, commit, serve):
     server = serve(primary)
 
     def distance(tid):
-        return get(server, f"/distance?tid=0x{tid.hex()}").json
+        return get(server.address, f"/distance?tid=0x{tid.hex()}").json
 
     assert distance(last) == {"seconds": 0.0, "transactions": 0}
     assert distance(first)["transactions"] == 4
     assert distance(NO_TID)["transactions"] is None or distance(NO_TID)["transactions"] > 4
-    assert get(serve(secondary), f"/distance?tid=0x{last.hex()}").json == {
+    assert get(serve(secondary).address, f"/distance?tid=0x{last.hex()}").json == {
         "seconds": None,
         "transactions": None,
     }
@@ -125,6 +125,6 @@ def test_how_far_one_is_behind(nodes, commit, serve):
 
 @pytest.mark.parametrize("query", ["", "?", "?tid=1", "?tid=0xZZ", f"?tid=0x{'0' * 16}&x=y"])
 def test_questions_for_a_distance_that_are_none(primary, serve, query):
-    answer = get(serve(primary), f"/distance{query}")
+    answer = get(serve(primary).address, f"/distance{query}")
     assert answer.status == 400
     assert answer.body == b"ask with ?tid=0x and 16 hexadecimal digits\n"
