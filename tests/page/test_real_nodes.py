@@ -86,11 +86,15 @@ def shown_lag(browser: Browser) -> float:
 def test_a_slow_line(primary: Primary, tmp_path: Path, opened: Open, browser: Browser) -> None:
     line = opened(DelayedLine(primary.replication_address))
     secondary = opened(follow(tmp_path / "secondary", line.address))
-    served = opened(StatusServer(secondary, LOOPBACK))
+    at_primary = opened(StatusServer(primary, LOOPBACK))
+    served = opened(StatusServer(secondary, LOOPBACK, nodes=[at_primary.address]))
     with traffic(primary, blobs=False) as commits:
         commits.commit(5)
         browser.open(served.url)
         browser.wait_for("✓ replicating", "state")
+        behind_the_line = [f"✓ replicating: {secondary.getName()}"]
+        expected = [f"✓ serving: {primary.replication_address}", behind_the_line]
+        wait_for(lambda: names(browser) == [expected], "the topology")
         for delay in (0.4, 1.5):
             line.to_client = delay
             assert_lag_is_shown(browser, line, secondary, primary, commits)
