@@ -69,6 +69,7 @@ def test_all_benchmarks(tmp_path):
     for arguments in (
         ["benchmarks", "--sizes", "smallest", *where],
         ["benchmarks.drawing", results, drawing],
+        ["benchmarks.verify", "--megabytes", "1", "--rounds", "1", "--directory", tmp_path],
         ["pytest", "-q", "-p", "no:cacheprovider", "--benchmark-disable", "benchmarks/parts"],
     ):
         subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, check=True)

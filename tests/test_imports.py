@@ -49,6 +49,7 @@ ALLOWED = {
     "snapshots": BASIS
     | {"__version__", "options", "progress", "sessions", "storage", "transports"},
     "storage.primary": BASIS | {"storage", "options", "sessions", "status", "tls", "transports"},
+    "verify": BASIS | {"codec", "sessions", "storage", "tls", "transports", "verify"},
     "storage.secondary": BASIS
     | {"storage", "options", "progress", "sessions", "status", "tls", "transports"},
 }
@@ -76,6 +77,7 @@ THIRD_PARTIES = {
     "storage": {"ZODB", "persistent", "zope", "zc"},
     "snapshots": {"ZODB", "persistent", "zope"},
     "tls": set(),
+    "verify": {"ZODB"},
     "transports": {"twisted", "zope", "OpenSSL", "cryptography", "service_identity"},
 }
 

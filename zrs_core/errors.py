@@ -27,6 +27,7 @@
       NotWritten                the disk did not take what a secondary had written
       NoStatus                  an address did not tell its status
         NotAStatusServer        who listens there speaks something else than HTTP
+      Unverifiable              two databases could not be compared to the end
 """
 
 from __future__ import annotations
@@ -242,3 +243,7 @@ class NotAStatusServer(NoStatus):
     def __init__(self, address: str, reason: str, answer: bytes) -> None:
         super().__init__(address, reason)
         self.answer = answer
+
+
+class Unverifiable(ReplicationError):
+    """Two databases could not be compared to the end; the text says why."""

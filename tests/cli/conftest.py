@@ -25,7 +25,7 @@ class Process:
                 [sys.executable, "-m", "zrs_core.cli", *map(str, arguments)],
                 stdin=options.pop("stdin", subprocess.DEVNULL),
                 stdout=options.pop("stdout", out),
-                stderr=err,
+                stderr=options.pop("stderr", err),
                 env={**os.environ, "COLUMNS": "200"},
                 **options,
             )

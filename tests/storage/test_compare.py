@@ -126,10 +126,10 @@ def test_without_blobs_nobody_has_them(pair):
 def test_blobs_on_one_side_only(pair):
     ours, theirs = pair
     here = compare(ours / "Data.fs", theirs / "Data.fs", primary_blobs=ours / "blobs")
-    assert {each.kind for each in here.differences} == {Kind.MISSING}
+    assert {each.kind for each in here.differences} == {Kind.MISSING_BLOB}
     assert str(here.differences[0]).endswith(": the secondary has no blob")
     there = compare(ours / "Data.fs", theirs / "Data.fs", secondary_blobs=theirs / "blobs")
-    assert {each.kind for each in there.differences} == {Kind.EXTRA}
+    assert {each.kind for each in there.differences} == {Kind.EXTRA_BLOB}
     assert str(there.differences[0]).endswith(": the primary has no blob")
 
 
@@ -339,10 +339,10 @@ def test_a_large_blob_is_compared_in_blocks(tmp_path):
 def test_a_blob_missing_on_one_side(pair):
     some_blob(pair[1], 0).unlink()
     [(kind, text)] = differences(pair)
-    assert kind is Kind.MISSING
+    assert kind is Kind.MISSING_BLOB
     assert text.endswith("the secondary has no blob")
     [(kind, text)] = differences(pair[::-1])
-    assert kind is Kind.EXTRA
+    assert kind is Kind.EXTRA_BLOB
     assert text.endswith("the primary has no blob")
 
 
@@ -360,7 +360,7 @@ def test_the_file_of_an_undone_creation_of_a_blob(tmp_path):
     shutil.copytree(ours, theirs)
     (theirs / os.path.relpath(file, ours)).unlink()
     [(kind, text)] = differences((ours, theirs))
-    assert kind is Kind.MISSING
+    assert kind is Kind.MISSING_BLOB
     assert text.endswith("the secondary has no blob")
     assert differences((theirs, ours)) == []
     assert compared((theirs, theirs)).missing_blobs == 0
@@ -505,4 +505,4 @@ class TestStoragesThatIterate:
         assert (kind, oid) == (Kind.BLOB, blob.oid)
         path.unlink()
         _, ((kind, oid, text),) = self.compared(pair, base)
-        assert (kind, oid, text) == (Kind.MISSING, blob.oid, "the secondary has no blob")
+        assert (kind, oid, text) == (Kind.MISSING_BLOB, blob.oid, "the secondary has no blob")

@@ -33,6 +33,7 @@ from .snapshot import restore, snapshot
 from .status import status
 from .status_options import add_status_options, status_options
 from .statuses import STATUSES
+from .verify import verify
 
 _EPILOG = (
     f"Exit status: {', '.join(f'{number} {meaning}' for number, meaning in STATUSES.items())}. "
@@ -328,3 +329,4 @@ zrs.add_command(check_nagios)
 zrs.add_command(snapshot)
 zrs.add_command(restore)
 zrs.add_command(dump)
+zrs.add_command(verify)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..errors import ConfigurationError, UnsuitableStorage
 
@@ -38,6 +38,8 @@ class Target:
         #: The path of a FileStorage, None for another storage.
         self.path: str | None = None
         self._open: Callable[[], Any] | None = None
+        # What a configuration says.
+        self._section: Any = None
         path, _, name = text.partition("#")
         if "://" in text:
             self._open = _resolve(text)
@@ -48,12 +50,49 @@ class Target:
 
     def _set_path(self, path: str, name: str) -> None:
         if path.endswith(".conf") or _begins_like_configuration(path):
-            self._open = _configured(path, name)
+            self._section = _configured(path, name)
+            self._open = self._section.open
         else:
             self.path = self._text
 
     def __str__(self) -> str:
         return _without_password(self._text) if "://" in self._text else self._text
+
+    @property
+    def files(self) -> tuple[str, str | None] | None:
+        """The path of a FileStorage, however it is named, and its directory of blobs, if known.
+
+        None for another storage. What is around it, such as what compresses records, is left out.
+        """
+        if self.path is not None:
+            return self.path, None
+        if self._text.startswith("file://"):
+            path, _, query = self._text.removeprefix("file://").partition("?")
+            return path, dict(parse_qsl(query)).get("blobstorage_dir")
+        blobs = None
+        section = self._section
+        for section in _layers(self._section):
+            found = getattr(section.config, "blob_dir", None)
+            # That of a <zrs> section is more than a text.
+            blobs = blobs or getattr(found, "value", found)
+        return (section.config.path, blobs) if _is_file_storage(section) else None
+
+    def open_read_only(self) -> Any:
+        """The storage that would be replicated, itself neither a primary nor a secondary.
+
+        For others than FileStorages, see `files`. It is opened read-only if it can be.
+
+        :raises ConfigurationError: it cannot be opened.
+        """
+        for section in _layers(self._section):
+            if hasattr(section.config, "read_only"):
+                section.config.read_only = True
+            if hasattr(section.config, "create_schema"):
+                section.config.create_schema = False
+        while hasattr(getattr(self._section, "config", None), "replicate_to"):
+            self._section = self._section.config.base
+            self._open = self._section.open
+        return self.open()
 
     def open(self) -> Any:
         """The storage; of a FileStorage, its path.
@@ -71,6 +110,19 @@ class Target:
             raise UnsuitableStorage(f"{self} cannot be opened: {_in_a_line(error)}") from error
 
 
+def _layers(section: Any) -> Iterator[Any]:
+    """A storage section and those within it."""
+    while section is not None:
+        yield section
+        section = getattr(section.config, "base", None)
+
+
+def _is_file_storage(section: Any) -> bool:
+    from ZODB.config import FileStorage
+
+    return isinstance(section, FileStorage)
+
+
 def _begins_like_configuration(path: str) -> bool:
     try:
         with open(path, "rb") as file:
@@ -79,7 +131,8 @@ def _begins_like_configuration(path: str) -> bool:
         return False
 
 
-def _configured(path: str, name: str) -> Callable[[], Any]:
+def _configured(path: str, name: str) -> Any:
+    """The storage section that is meant."""
     import ZConfig
 
     schema = ZConfig.loadSchemaFile(io.StringIO(_SCHEMA))
@@ -92,9 +145,7 @@ def _configured(path: str, name: str) -> Callable[[], Any]:
         raise ConfigurationError(f"{path} is no text in UTF-8") from error
     except ZConfig.ConfigurationError as error:
         raise ConfigurationError(_describe(path, error)) from error
-    section = _choose(path, name, config.storages)
-    opener: Callable[[], Any] = section.open
-    return opener
+    return _choose(path, name, config.storages)
 
 
 def _url(path: str) -> str:

@@ -132,6 +132,9 @@ class CommittedFile:
             os.close(self._fd)
             self._fd = -1
 
+    def fileno(self) -> int:
+        return self._fd
+
     def stat(self) -> os.stat_result:
         return os.fstat(self._fd)
 
@@ -152,13 +155,13 @@ class CommittedFile:
             if TRANSACTION.size + NUMBER.size <= new <= _WINDOW_SIZE:
                 self.window = os.pread(self._fd, new, self.end)
                 self.window_pos = self.end
-            if not self._is_end(end):
+            if not self.is_end(end):
                 self.forget()
                 return False
         self.end = end
         return True
 
-    def _is_end(self, end: int) -> bool:
+    def is_end(self, end: int) -> bool:
         """Whether a transaction ends at `end`."""
         if end < FIRST + NUMBER.size:
             return False
@@ -291,6 +294,26 @@ class CommittedFile:
                 back = self._back_pointer(body)
                 data_txn = self._record_header(back)[1] if back else None
                 yield Record(oid, tid, self._follow(oid, back), data_txn)
+
+    def record_places(self, header: Header) -> Iterator[tuple[bytes, int]]:
+        """The objects in a transaction, and where their records begin; `record_at` reads them."""
+        pos = header.records
+        while pos < header.end:
+            oid, _, _, transaction, version, size = self._record_header(pos)
+            if transaction != header.pos or version:
+                raise self._damaged(f"there is no record of transaction {header.pos} at {pos}")
+            yield oid, pos
+            pos += RECORD.size + (size or NUMBER.size)
+
+    def record_at(self, pos: int) -> Record:
+        """The data record that begins at `pos`, its data wherever they are."""
+        oid, tid, *_, size = RECORD.unpack(self.peek(pos, RECORD.size))
+        body = pos + RECORD.size
+        if size:
+            return Record(oid, tid, self.peek(body, size), None)
+        (back,) = NUMBER.unpack(self.peek(body, NUMBER.size))
+        data_txn = self._record_header(back)[1] if back else None
+        return Record(oid, tid, self._follow(oid, back), data_txn)
 
     def _record_header(self, pos: int) -> tuple[bytes, bytes, int, int, int, int]:
         header: tuple[bytes, bytes, int, int, int, int]

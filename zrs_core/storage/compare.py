@@ -10,11 +10,12 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from ZODB.interfaces import IBlobStorage, IStorageIteration
 
 from ..errors import UnsuitableStorage
+from ..messages import NO_TID
 from .blobs import MISSING_BLOB, is_blob_record
 from .committed import FIRST, CommittedFile, Header, Record
 from .filestorage import FileStorageSource, is_file_storage
@@ -29,16 +30,26 @@ _LONGEST_VALUE = 60
 class Kind(enum.Enum):
     """What a difference is about."""
 
-    #: The secondary lacks a transaction, a record or a blob.
+    #: The secondary lacks a transaction, or a record of one.
     MISSING = "missing"
     #: The secondary holds one that the primary does not.
     EXTRA = "extra"
+    #: The secondary lacks a blob.
+    MISSING_BLOB = "missing blob"
+    #: The secondary holds a blob that the primary does not.
+    EXTRA_BLOB = "extra blob"
     #: Both hold the transaction, with another status, user, description or extension.
-    TRANSACTION = "transaction"
+    TRANSACTION = "meta data"
     #: Both hold the record, with other contents.
     RECORD = "record"
     #: Both hold the blob, with other contents.
     BLOB = "blob"
+    #: One of them cannot be read there, since its file is damaged.
+    DAMAGED = "damaged"
+    #: An object refers to one that is not there, or its blob is not.
+    DANGLING = "dangling reference"
+    #: A record is not made of pickles.
+    UNREADABLE = "unreadable record"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +60,14 @@ class Difference:
     tid: bytes
     oid: bytes | None
     text: str
+
+    @property
+    def name(self) -> str:
+        """The kind in words: `missing transaction`, `meta data`, `record`, ..."""
+        name: str = self.kind.value
+        if self.kind in (Kind.MISSING, Kind.EXTRA):
+            name += " transaction" if self.oid is None else " record"
+        return name
 
     def __str__(self) -> str:
         where = f"transaction 0x{self.tid.hex()}"
@@ -63,7 +82,7 @@ class Comparison:
 
     `bytes` are those of records and blobs. `missing_blobs` counts blob records whose blob is on
     neither side, which is no difference. `complete` is False if there were more differences than
-    were asked for, so that the comparison was given up.
+    were asked for, or a file was too damaged to go on, so that the comparison was given up.
     """
 
     transactions: int = 0
@@ -107,9 +126,9 @@ def compare(
     :raises OSError: a file cannot be read.
     """
     with contextlib.ExitStack() as stack:
-        ours = stack.enter_context(_Side.open(primary, primary_blobs))
-        theirs = stack.enter_context(_Side.open(secondary, secondary_blobs))
-        run = _Run(ours, theirs, subset)
+        ours = stack.enter_context(contextlib.closing(_side(primary, primary_blobs)))
+        theirs = stack.enter_context(contextlib.closing(_side(secondary, secondary_blobs)))
+        run = Run(ours, theirs, subset=subset)
         for difference in run.differences():
             if len(run.result.differences) >= max_differences:
                 run.result.complete = False
@@ -118,43 +137,63 @@ def compare(
         return run.result
 
 
-class _Side(ABC):
-    """One of the two databases. A transaction's records are read before the next transaction."""
+def _side(storage: Any, blobs: str | os.PathLike[str] | None) -> Side:
+    if not isinstance(storage, (str, os.PathLike)):
+        return side_of(storage)
+    check_existing_blobs(blobs)
+    return FileSide(open_snapshot(storage), None if blobs is None else BlobFiles(blobs).open)
+
+
+def side_of(storage: Any) -> Side:
+    """An open storage as a side; closing that leaves the storage open.
+
+    :raises UnsuitableStorage: it does not iterate.
+    """
+    if not IStorageIteration.providedBy(storage):
+        raise UnsuitableStorage(
+            f"{storage!r} is neither the path of a FileStorage nor a storage that provides "
+            "IStorageIteration"
+        )
+    open_blob = storage.openCommittedBlobFile if IBlobStorage.providedBy(storage) else None
+    if is_file_storage(storage):
+        return FileSide(FileStorageSource(storage).open_file(), open_blob)
+    return IteratingSide(as_stored(storage), open_blob)
+
+
+class Side(ABC):
+    """One of the two databases. A transaction's records are read before the next transaction.
+
+    :param open_blob: opens the blob of an object and a tid; None where there are no blobs.
+    """
 
     #: Whether it has records in the order, and with the back-pointers, with which they came.
     is_exact = True
+    #: Whether it has of blobs no more than `blob_digest`.
+    has_digests_alone = False
+    #: Whether `grown` may find something later.
+    may_grow = False
 
     def __init__(self, open_blob: Callable[[bytes, bytes], IO[bytes]] | None) -> None:
         self._open_blob = open_blob
 
-    @staticmethod
-    @contextlib.contextmanager
-    def open(storage: Any, blobs: str | os.PathLike[str] | None) -> Iterator[_Side]:
-        if isinstance(storage, (str, os.PathLike)):
-            check_existing_blobs(blobs)
-            open_blob = None if blobs is None else _opener_in(blobs)
-            side: _Side = _FileSide(open_snapshot(storage), open_blob)
-        elif not IStorageIteration.providedBy(storage):
-            raise UnsuitableStorage(
-                f"{storage!r} is neither the path of a FileStorage nor a storage that provides "
-                "IStorageIteration"
-            )
-        else:
-            open_blob = storage.openCommittedBlobFile if IBlobStorage.providedBy(storage) else None
-            if is_file_storage(storage):
-                side = _FileSide(FileStorageSource(storage).open_file(), open_blob)
-            else:
-                side = _IteratingSide(as_stored(storage), open_blob)
-        with contextlib.closing(side):
-            yield side
+    @property
+    def has_blobs(self) -> bool:
+        return self._open_blob is not None or self.has_digests_alone
 
     @abstractmethod
-    def headers(self) -> Iterator[Header]:
-        """Of all transactions."""
+    def next_header(self) -> Header | None:
+        """Of the next transaction; None if there is no more.
+
+        :raises DamagedFile: there is something else.
+        """
+
+    def grown(self, tid: bytes) -> Header | None:
+        """After the end, the next transaction up to `tid`, if it was committed since."""
+        return None
 
     @abstractmethod
     def records(self, header: Header) -> Iterator[Record]:
-        """Of the transaction that came last from `headers`."""
+        """Of the transaction that came last from `next_header`."""
 
     def open_blob(self, record: Record) -> IO[bytes] | None:
         if self._open_blob is not None:
@@ -162,69 +201,120 @@ class _Side(ABC):
                 return self._open_blob(record.oid, record.tid)
         return None
 
+    def blob_digest(self, record: Record) -> BlobDigest | None:
+        """The size of a record's blob and what it hashes to; None if there is none."""
+        file = self.open_blob(record)
+        if file is None:
+            return None
+        with file:
+            return _digest_of(file)
+
     def close(self) -> None:  # noqa: B027
         """Nothing of its own to give up."""
 
 
-def _opener_in(directory: str | os.PathLike[str]) -> Callable[[bytes, bytes], IO[bytes]]:
-    files = BlobFiles(directory)
-    return lambda oid, tid: open(files.path(oid, tid), "rb")
+class BlobDigest(NamedTuple):
+    """A blob's size and its SHA-256."""
+
+    size: int
+    digest: bytes
 
 
-class _FileSide(_Side):
+def _digest_of(file: IO[bytes]) -> BlobDigest:
+    hashed, size = hashlib.sha256(), 0
+    while block := file.read(_BLOCK_SIZE):
+        hashed.update(block)
+        size += len(block)
+    return BlobDigest(size, hashed.digest())
+
+
+class FileSide(Side):
+    """A FileStorage's file up to its `end`, read from `pos` on."""
+
     def __init__(
         self, file: CommittedFile, open_blob: Callable[[bytes, bytes], IO[bytes]] | None
     ) -> None:
         super().__init__(open_blob)
-        self._file = file
+        self.file = file
+        self.pos = FIRST
 
-    def headers(self) -> Iterator[Header]:
-        pos = FIRST
-        while pos < self._file.end:
-            header = self._file.header(pos)
-            yield header
-            pos = header.next
+    def next_header(self) -> Header | None:
+        if self.pos >= self.file.end:
+            return None
+        header = self.file.header(self.pos)
+        self.pos = header.next
+        return header
 
     def records(self, header: Header) -> Iterator[Record]:
         # The records of an undone transaction are void, and not replicated.
-        return iter(()) if header.status == "u" else self._file.records(header)
+        return iter(()) if header.status == "u" else self.file.records(header)
 
     def close(self) -> None:
-        self._file.close()
+        self.file.close()
 
 
-class _IteratingSide(_Side):
+class IteratingSide(Side):
+    """An open storage, from behind the transaction `after` on."""
+
     is_exact = False
 
-    def __init__(self, storage: Any, open_blob: Callable[[bytes, bytes], IO[bytes]] | None) -> None:
+    def __init__(
+        self,
+        storage: Any,
+        open_blob: Callable[[bytes, bytes], IO[bytes]] | None,
+        after: bytes = NO_TID,
+    ) -> None:
         super().__init__(open_blob)
-        self._storage = storage
+        self._transactions = all_transactions(storage, after)
         self._found: Any = None
 
-    def headers(self) -> Iterator[Header]:
-        for found in all_transactions(self._storage):
-            self._found = found
-            yield Header(
-                0,
-                found.tid,
-                status_of(found),
-                0,
-                0,
-                found.user,
-                found.description,
-                extension_of(found),
-            )
+    def next_header(self) -> Header | None:
+        found = self._found = next(self._transactions, None)
+        if found is None:
+            return None
+        return Header(
+            0,
+            found.tid,
+            status_of(found),
+            0,
+            0,
+            found.user,
+            found.description,
+            extension_of(found),
+        )
 
     def records(self, header: Header) -> Iterator[Record]:
         return records_of(self._found)
 
+    def close(self) -> None:
+        self._transactions.close()
 
-class _Run:
-    def __init__(self, primary: _Side, secondary: _Side, subset: bool) -> None:
+
+class Run:
+    """One comparison of two sides.
+
+    :param subset: as in `compare`.
+    :param blobs: whether the blobs of records are compared.
+    :param names: what the texts of differences call the two.
+    """
+
+    def __init__(
+        self,
+        primary: Side,
+        secondary: Side,
+        *,
+        subset: bool = False,
+        blobs: bool = True,
+        names: tuple[str, str] = ("the primary", "the secondary"),
+    ) -> None:
         self.result = Comparison()
+        #: The last transaction that was compared.
+        self.tid = NO_TID
         self._primary = primary
         self._secondary = secondary
         self._subset = subset
+        self._blobs = blobs
+        self._here, self._there = names
         self._exact = primary.is_exact and secondary.is_exact
         if subset:
             self._compare_records = self._records_of_subset
@@ -234,26 +324,58 @@ class _Run:
             self._compare_records = self._records_in_any_order
 
     def differences(self) -> Iterator[Difference]:
-        there = self._secondary.headers()
-        their = next(there, None)
-        for our in self._primary.headers():
-            self.result.transactions += 1
-            while their is not None and their.tid < our.tid:
-                yield from self._extra(their)
-                their = next(there, None)
-            if their is None or their.tid != our.tid:
-                yield Difference(Kind.MISSING, our.tid, None, "is not in the secondary")
-                continue
-            yield from self._headers(our, their)
-            yield from self._compare_records(our, their)
-            their = next(there, None)
-        while their is not None:
-            yield from self._extra(their)
-            their = next(there, None)
+        """What differs, as it is found; `result` counts meanwhile.
 
-    def _extra(self, header: Header) -> Iterator[Difference]:
+        :raises DamagedFile: a file is damaged where the other one has nothing to go by.
+        """
+        our = their = None
+        while True:
+            if our is None and their is None:
+                yield from self._between()
+            our = our or self._next(self._primary)
+            their = their or self._next(self._secondary)
+            if our is None and their is not None:
+                our = self._grown(self._primary, their.tid)
+            elif their is None and our is not None:
+                their = self._grown(self._secondary, our.tid)
+            if our is not None and (their is None or our.tid <= their.tid):
+                self.result.transactions += 1
+            if our is not None and their is not None and our.tid == their.tid:
+                yield from self._transaction(our, their)
+                self.tid = our.tid
+                our = their = None
+            elif our is not None and (their is None or our.tid < their.tid):
+                yield from self._missing(our, their is None)
+                our = None
+            elif their is not None:
+                yield from self._extra(their, our is None)
+                their = None
+            else:
+                return
+
+    def _between(self) -> Iterator[Difference]:
+        """To be done when both sides stand behind the same transaction."""
+        return iter(())
+
+    def _next(self, side: Side) -> Header | None:
+        return side.next_header()
+
+    def _grown(self, side: Side, tid: bytes) -> Header | None:
+        return side.grown(tid)
+
+    def _transaction(self, our: Header, their: Header) -> Iterator[Difference]:
+        yield from self._headers(our, their)
+        yield from self._compare_records(our, their)
+
+    def _missing(self, header: Header, at_end: bool) -> Iterator[Difference]:
+        """A transaction that the secondary has not; `at_end`, and nothing after it either."""
+        self.tid = header.tid
+        yield Difference(Kind.MISSING, header.tid, None, f"is not in {self._there}")
+
+    def _extra(self, header: Header, at_end: bool) -> Iterator[Difference]:
+        self.tid = header.tid
         if not self._subset:
-            yield Difference(Kind.EXTRA, header.tid, None, "is not in the primary")
+            yield Difference(Kind.EXTRA, header.tid, None, f"is not in {self._here}")
 
     def _headers(self, our: Header, their: Header) -> Iterator[Difference]:
         for name in ("status", "user", "description", "extension"):
@@ -261,19 +383,19 @@ class _Run:
             # A pack marks what it has gone over.
             packed = self._subset and name == "status" and here == "p" and there == " "
             if here != there and not packed:
-                yield Difference(Kind.TRANSACTION, our.tid, None, _text(name, here, there))
+                yield Difference(Kind.TRANSACTION, our.tid, None, self._text(name, here, there))
 
     def _records(self, our: Header, their: Header) -> Iterator[Difference]:
         ours, theirs = self._primary.records(our), self._secondary.records(their)
         for record, other in itertools.zip_longest(ours, theirs):
             if record is None:
-                yield Difference(Kind.EXTRA, our.tid, other.oid, "is not in the primary")
+                yield Difference(Kind.EXTRA, our.tid, other.oid, f"is not in {self._here}")
                 continue
             self._count(record)
             if other is None:
-                yield Difference(Kind.MISSING, our.tid, record.oid, "is not in the secondary")
+                yield Difference(Kind.MISSING, our.tid, record.oid, f"is not in {self._there}")
             elif record.oid != other.oid:
-                text = _text("the object at its place", _hex(record.oid), _hex(other.oid))
+                text = self._text("the object at its place", _hex(record.oid), _hex(other.oid))
                 yield Difference(Kind.RECORD, our.tid, record.oid, text)
                 return
             else:
@@ -291,13 +413,13 @@ class _Run:
         for oid, (record, may_have_blob, needs_blob) in ours.items():
             found = theirs.pop(oid, None)
             if found is None:
-                yield Difference(Kind.MISSING, our.tid, oid, "is not in the secondary")
+                yield Difference(Kind.MISSING, our.tid, oid, f"is not in {self._there}")
                 continue
             yield from self._record(our.tid, record, found)
             if may_have_blob:
                 yield from self._blob(our.tid, record, needs_blob)
         for oid in theirs:
-            yield Difference(Kind.EXTRA, our.tid, oid, "is not in the primary")
+            yield Difference(Kind.EXTRA, our.tid, oid, f"is not in {self._here}")
 
     def _records_of_subset(self, our: Header, their: Header) -> Iterator[Difference]:
         theirs: dict[bytes, list[Record]] = {}
@@ -307,7 +429,7 @@ class _Run:
             self._count(record)
             candidates = theirs.get(record.oid)
             if candidates is None:
-                yield Difference(Kind.MISSING, our.tid, record.oid, "is not in the secondary")
+                yield Difference(Kind.MISSING, our.tid, record.oid, f"is not in {self._there}")
                 continue
             # A transaction may hold more than one record of an object.
             digested = _digested(record)
@@ -322,50 +444,74 @@ class _Run:
 
     def _record(self, tid: bytes, our: Record, their: Record) -> Iterator[Difference]:
         if our.tid != their.tid:
-            text = _text("the record's tid", _hex(our.tid), _hex(their.tid))
+            text = self._text("the record's tid", _hex(our.tid), _hex(their.tid))
             yield Difference(Kind.RECORD, tid, our.oid, text)
         # Where a pack removes the record that has the data, it copies them.
         copied = self._subset and our.data_txn is None
         if self._exact and our.data_txn != their.data_txn and not copied:
-            text = _text("data_txn", _hex(our.data_txn), _hex(their.data_txn))
+            text = self._text("data_txn", _hex(our.data_txn), _hex(their.data_txn))
             yield Difference(Kind.RECORD, tid, our.oid, text)
         if our.data != their.data:
             yield Difference(Kind.RECORD, tid, our.oid, "the data differ")
 
     def _blob(self, tid: bytes, record: Record, needed: bool) -> Iterator[Difference]:
+        if not self._blobs:
+            return
+        if self._primary.has_digests_alone or self._secondary.has_digests_alone:
+            yield from self._blob_by_digest(tid, record, needed)
+            return
         with contextlib.ExitStack() as stack:
             here, there = (
                 None if file is None else stack.enter_context(file)
                 for file in (self._primary.open_blob(record), self._secondary.open_blob(record))
             )
-            if here is None and there is None:
-                self.result.missing_blobs += needed
-            elif here is None:
-                if needed:
-                    yield Difference(Kind.EXTRA, tid, record.oid, "the primary has no blob")
-            else:
-                self.result.blobs += 1
-                self.result.bytes += os.fstat(here.fileno()).st_size
-                if there is None:
-                    yield Difference(Kind.MISSING, tid, record.oid, "the secondary has no blob")
-                else:
-                    yield from _blob_contents(tid, record.oid, here, there)
+            size = None if here is None else os.fstat(here.fileno()).st_size
+            yield from self._blob_presence(tid, record, needed, size, there is not None)
+            if here is not None and there is not None:
+                yield from self._blob_contents(tid, record.oid, here, there)
 
+    def _blob_by_digest(self, tid: bytes, record: Record, needed: bool) -> Iterator[Difference]:
+        here, there = (each.blob_digest(record) for each in (self._primary, self._secondary))
+        size = None if here is None else here.size
+        yield from self._blob_presence(tid, record, needed, size, there is not None)
+        if here is not None and there is not None:
+            if here.size != there.size:
+                text = self._text("the blob's size", here.size, there.size)
+                yield Difference(Kind.BLOB, tid, record.oid, text)
+            elif here != there:
+                yield Difference(Kind.BLOB, tid, record.oid, "the blobs differ")
 
-def _blob_contents(
-    tid: bytes, oid: bytes, here: IO[bytes], there: IO[bytes]
-) -> Iterator[Difference]:
-    sizes = [os.fstat(file.fileno()).st_size for file in (here, there)]
-    if sizes[0] != sizes[1]:
-        yield Difference(Kind.BLOB, tid, oid, _text("the blob's size", *sizes))
-        return
-    pos = 0
-    while block := here.read(_BLOCK_SIZE):
-        if block != there.read(_BLOCK_SIZE):
-            text = f"the blobs differ between byte {pos} and byte {pos + len(block)}"
-            yield Difference(Kind.BLOB, tid, oid, text)
+    def _blob_presence(
+        self, tid: bytes, record: Record, needed: bool, size: int | None, is_there: bool
+    ) -> Iterator[Difference]:
+        """:param size: of the primary's blob, None if it has none."""
+        if size is not None:
+            self.result.blobs += 1
+            self.result.bytes += size
+            if not is_there:
+                yield Difference(Kind.MISSING_BLOB, tid, record.oid, f"{self._there} has no blob")
+        elif not is_there:
+            self.result.missing_blobs += needed
+        elif needed:
+            yield Difference(Kind.EXTRA_BLOB, tid, record.oid, f"{self._here} has no blob")
+
+    def _blob_contents(
+        self, tid: bytes, oid: bytes, here: IO[bytes], there: IO[bytes]
+    ) -> Iterator[Difference]:
+        sizes = [os.fstat(file.fileno()).st_size for file in (here, there)]
+        if sizes[0] != sizes[1]:
+            yield Difference(Kind.BLOB, tid, oid, self._text("the blob's size", *sizes))
             return
-        pos += len(block)
+        pos = 0
+        while block := here.read(_BLOCK_SIZE):
+            if block != there.read(_BLOCK_SIZE):
+                text = f"the blobs differ between byte {pos} and byte {pos + len(block)}"
+                yield Difference(Kind.BLOB, tid, oid, text)
+                return
+            pos += len(block)
+
+    def _text(self, name: str, here: object, there: object) -> str:
+        return f"{name} is {_short(here)} in {self._here}, {_short(there)} in {self._there}"
 
 
 def _may_have_blob(record: Record) -> bool:
@@ -376,10 +522,6 @@ def _may_have_blob(record: Record) -> bool:
 def _digested(record: Record) -> Record:
     """The record with a digest for its data: a whole transaction's data may be too much."""
     return record._replace(data=hashlib.sha256(record.data).digest())
-
-
-def _text(name: str, here: object, there: object) -> str:
-    return f"{name} is {_short(here)} in the primary, {_short(there)} in the secondary"
 
 
 def _short(value: object) -> str:

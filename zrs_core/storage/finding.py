@@ -44,7 +44,7 @@ def find(file: CommittedFile, tid: bytes) -> int:
     low, high = FIRST, file.end
     while high - low > _NEAR:
         middle = (low + high) // 2
-        found = _next_beginning(file, middle, high, file.tid_at(low), last)
+        found = next_beginning(file, middle, high, file.tid_at(low), last)
         if found is None:
             high = middle
         elif file.tid_at(found) <= tid:
@@ -62,10 +62,12 @@ def _go_on(file: CommittedFile, pos: int, tid: bytes) -> int:
     return pos
 
 
-def _next_beginning(
+def next_beginning(
     file: CommittedFile, begin: int, end: int, low: bytes, high: bytes
 ) -> int | None:
     """Where the first transaction from `begin` on proves to begin, before `end`; None for nowhere.
+
+    One without records does not prove it.
 
     :param low: a tid below its own, or equal to it; `high` likewise above.
     """

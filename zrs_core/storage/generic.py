@@ -235,11 +235,14 @@ class IterationReader(StorageReader):
         release(self._source.storage, instance)
 
 
-def all_transactions(storage: Any) -> Generator[Any]:
-    """All that a storage has now, as its iterator gives them (IStorageTransactionInformation)."""
+def all_transactions(storage: Any, after: bytes = NO_TID) -> Generator[Any]:
+    """All that a storage has now, as its iterator gives them (IStorageTransactionInformation).
+
+    :param after: the transaction after which to begin.
+    """
     instance = own_instance(storage)
     try:
-        yield from transactions(instance, NO_TID, last_tid(instance))
+        yield from transactions(instance, after, last_tid(instance))
     finally:
         release(storage, instance)
 

@@ -195,6 +195,16 @@ def check_path(path: str) -> None:
 
     :raises UnsuitableStorage: neither.
     """
+    # FileStorage would take what is no transaction for an unfinished one, and cut it off.
+    if check_magic(path) and not begins_with_transaction(path):
+        raise UnsuitableStorage(f"{path} is not a FileStorage: no transaction follows its magic")
+
+
+def check_magic(path: str) -> bool:
+    """As `check_path`, whatever follows the magic of a file; whether it is there.
+
+    :raises UnsuitableStorage: there is something else, or a FileStorage could not be made there.
+    """
     if not path:
         raise UnsuitableStorage("an empty path names no FileStorage")
     if os.path.isdir(path):
@@ -206,16 +216,14 @@ def check_path(path: str) -> None:
         with open(path, "rb") as file:
             begin = file.read(FIRST)
     except FileNotFoundError:
-        return
+        return False
     except OSError as error:
         raise UnsuitableStorage(f"{path} cannot be read: {error.strerror}") from error
     if begin not in (b"", MAGIC):
         raise UnsuitableStorage(
             f"{path} is not a FileStorage: it begins with {begin!r}, not with {MAGIC!r}"
         )
-    # FileStorage would take what is no transaction for an unfinished one, and cut it off.
-    if begin and not begins_with_transaction(path):
-        raise UnsuitableStorage(f"{path} is not a FileStorage: no transaction follows its magic")
+    return begin == MAGIC
 
 
 def undo_unfinished_pack(path: str) -> None:

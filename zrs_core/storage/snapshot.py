@@ -6,11 +6,12 @@ it has not finished is not seen. It may even pack: the file that was opened stay
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import struct
 from collections.abc import Iterator
-from typing import Final
+from typing import IO, Final
 
 from ZODB.blob import FilesystemHelper
 
@@ -79,7 +80,7 @@ def new_transactions(file: CommittedFile) -> Iterator[bytes]:
     while True:
         file.end = size
         try:
-            begin = _begin(file, pos, last)
+            begin = complete_at(file, pos, last)
         except DamagedFile:
             # A transaction that is aborted after its vote is cut off the file.
             if file.stat().st_size >= size:
@@ -94,8 +95,12 @@ def new_transactions(file: CommittedFile) -> Iterator[bytes]:
         yield last
 
 
-def _begin(file: CommittedFile, pos: int, last: bytes) -> tuple[bytes, int] | None:
-    """The tid of the transaction at `pos` and where the next begins; None for no complete one."""
+def complete_at(file: CommittedFile, pos: int, last: bytes) -> tuple[bytes, int] | None:
+    """The tid of the transaction at `pos` and where the next begins; None for no complete one.
+
+    :param last: the tid of the transaction before it.
+    :raises DamagedFile: there is something else than a transaction, complete or not.
+    """
     if pos + _HEADER_SIZE > file.end:
         return None
     tid, length, status = _BEGIN.unpack(file.peek(pos, _BEGIN.size))
@@ -126,6 +131,24 @@ class BlobFiles:
         """Where the blob of a record is, if there is one."""
         path: str = self._helper.getBlobFilename(oid, tid)
         return path
+
+    def open(self, oid: bytes, tid: bytes) -> IO[bytes]:
+        """The blob of a record.
+
+        :raises FileNotFoundError: there is none.
+        """
+        return open(self.path(oid, tid), "rb")
+
+    def all(self) -> Iterator[tuple[bytes, bytes, str]]:
+        """The transaction, the object and the path of each file, in no order."""
+        for directory, _, names in os.walk(self._helper.base_dir):
+            for name in names:
+                # What else lies there has another name, or another place.
+                with contextlib.suppress(ValueError):
+                    path = os.path.join(directory, name)
+                    oid, tid = self._helper.splitBlobFilename(path)
+                    if oid is not None:
+                        yield tid, oid, path
 
     def create(self) -> None:
         """Make the directory."""

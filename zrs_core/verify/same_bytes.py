@@ -1,0 +1,167 @@
+"""The fast way past what two FileStorage files have alike: their bytes, without looking at records.
+
+All positions in a FileStorage's file are absolute. Where two files agree in every byte up to a
+place, they agree in all transactions up to there, in what their back-pointers lead to as well.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import struct
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+from ..storage.committed import NUMBER, CommittedFile
+
+#: Bytes that one thread compares before it hands them on.
+CHUNK_SIZE = 1 << 20
+
+# Bytes that are compared at once: they fit into the processor's cache.
+_PIECE_SIZE = 256 * 1024
+
+# How many chunks for each thread are read ahead.
+_AHEAD = 3
+
+_length_at = struct.Struct(">8xQ").unpack_from
+_HEAD = 16
+
+
+class Same(NamedTuple):
+    """So many more transactions are the same; all up to the transaction that begins at `pos`."""
+
+    pos: int
+    transactions: int
+
+
+class SameBytes:
+    """Compares two files from the same position on, in threads; a context manager.
+
+    :param jobs: the number of threads.
+    """
+
+    def __init__(self, ours: CommittedFile, theirs: CommittedFile, jobs: int) -> None:
+        self._ours = ours
+        self._fds = ours.fileno(), theirs.fileno()
+        self._jobs = jobs
+        self._buffers: queue.SimpleQueue[tuple[bytearray, bytearray]] = queue.SimpleQueue()
+        for _ in range(jobs * _AHEAD):
+            self._buffers.put((bytearray(CHUNK_SIZE), bytearray(min(CHUNK_SIZE, _PIECE_SIZE))))
+
+    def __enter__(self) -> SameBytes:
+        self._pool = ThreadPoolExecutor(self._jobs, "zrs verify")
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def skip(self, begin: int, end: int) -> Iterator[Same]:
+        """Go from `begin`, where a transaction begins in both files, to the first other byte.
+
+        What is told last may lie a chunk before it, and before transactions that are not as the
+        format asks for, although they are the same.
+
+        :param end: where the shorter of the files ends.
+        """
+        walk = _Walk(self._fds[0], begin)
+        told = 0
+        for start, size, buffer in self._same_chunks(begin, end):
+            walk.over(buffer, start, size)
+            # The last one may go on behind this chunk.
+            is_within = walk.pos <= start + size
+            pos, count = (walk.pos, walk.count) if is_within else (walk.last, walk.count - 1)
+            if count > told:
+                # Had the walk gone astray, no transaction would end there.
+                if not self._ours.is_end(pos):
+                    return
+                yield Same(pos, count - told)
+                told = count
+
+    def _same_chunks(self, begin: int, end: int) -> Iterator[tuple[int, int, bytearray]]:
+        waiting: deque[tuple[int, int, bytearray, bytearray, Future[bool]]] = deque()
+        pos = begin
+        try:
+            while True:
+                while pos < end and not self._buffers.empty():
+                    size = min(CHUNK_SIZE, end - pos)
+                    ours, theirs = self._buffers.get()
+                    future = self._pool.submit(self._equal, pos, size, ours, theirs)
+                    waiting.append((pos, size, ours, theirs, future))
+                    pos += size
+                if not waiting:
+                    return
+                start, size, ours, _, future = waiting[0]
+                if not future.result():
+                    return
+                yield start, size, ours
+                self._give_back(waiting.popleft())
+        finally:
+            for each in waiting:
+                each[-1].cancel()
+            while waiting:
+                self._give_back(waiting.popleft())
+
+    def _give_back(self, chunk: tuple[int, int, bytearray, bytearray, Future[bool]]) -> None:
+        _, _, ours, theirs, future = chunk
+        if not future.cancelled():
+            # Nothing else may use the buffers before it is done.
+            future.exception()
+        self._buffers.put((ours, theirs))
+
+    def _equal(self, pos: int, size: int, ours: bytearray, theirs: bytearray) -> bool:
+        """Whether `size` bytes from `pos` are the same; they are in `ours` then."""
+        for begin in range(0, size, len(theirs)):
+            end = min(begin + len(theirs), size)
+            with memoryview(ours)[begin:end] as here, memoryview(theirs)[: end - begin] as there:
+                for fd, piece in zip(self._fds, (here, there), strict=True):
+                    if not _fill(fd, pos + begin, piece):
+                        return False
+            # Memory is compared without a detour by whole byte strings alone.
+            if ours[begin:end] != (theirs if end - begin == len(theirs) else theirs[: end - begin]):
+                return False
+        return True
+
+
+def _fill(fd: int, pos: int, buffer: memoryview) -> bool:
+    """Read from `pos` on until the buffer is full; False where the file ends before."""
+    read = 0
+    while read < len(buffer):
+        count = os.preadv(fd, [buffer[read:]], pos + read)
+        if not count:
+            return False
+        read += count
+    return True
+
+
+class _Walk:
+    """From one transaction to the next by their lengths, which are not checked here."""
+
+    def __init__(self, fd: int, begin: int) -> None:
+        self._fd = fd
+        #: Where the next one begins, and where the one before it does.
+        self.pos = self.last = begin
+        self.count = 0
+
+    def over(self, buffer: bytearray, start: int, size: int) -> None:
+        """Go on through the bytes from `start` on."""
+        offset, last, count = self.pos - start, self.last - start, self.count
+        if offset >= size:
+            return
+        if offset < 0:
+            # Its length lies across the border of two chunks.
+            last = offset
+            offset += self._length(offset + start) + NUMBER.size
+            count += 1
+        full = size - _HEAD
+        while offset <= full:
+            last = offset
+            offset += _length_at(buffer, offset)[0] + 8
+            count += 1
+        self.pos, self.last, self.count = offset + start, last + start, count
+
+    def _length(self, pos: int) -> int:
+        head = os.pread(self._fd, _HEAD, pos)
+        length: int = _length_at(head)[0] if len(head) == _HEAD else 0
+        return length
