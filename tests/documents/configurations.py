@@ -17,6 +17,7 @@ _SCHEMA = """
       name="zodb_db" extends="zodb" implements="ZODB.database" datatype="ZODB.config.ZODBDatabase">
     <multikey name="mount-point" attribute="mount_points"/>
   </sectiontype>
+  <key name="instancehome"/>
   <multisection type="ZODB.database" name="*" attribute="databases"/>
   <multisection type="ZODB.storage" name="*" attribute="storages"/>
 </schema>
@@ -32,8 +33,9 @@ def read_configuration(text: str, directory: Path) -> None:
     :raises ZConfig.ConfigurationError: it is wrong.
     """
     text = text.replace("%import zc.zrs", "%import zrs_core")
-    # Zope's own script defines it.
-    text = f"%define INSTANCE {directory}\n{text}"
+    if "%define INSTANCE" not in text:
+        # It stands at the top of a zope.conf.
+        text = f"%define INSTANCE {directory}\n{text}"
     certificates = directory / "etc" / "zrs"
     if str(certificates) in text and not certificates.exists():
         _make_certificates(certificates)

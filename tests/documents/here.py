@@ -12,7 +12,13 @@ _PORT = re.compile(r"(?<=:)\d{4,5}\b")
 _PATH = re.compile(r"(?<![\w./-])/(?=(?:etc|run|srv|var)/)")
 
 # What an administrator has made before he comes to these documents.
-_DIRECTORIES = ("run/zrs", "var/backups/zodb", "var/zodb")
+_DIRECTORIES = (
+    "run/zrs",
+    "srv/zope/var",
+    "var/backups/zodb",
+    "var/lib/zrs/main/db",
+    "var/zodb",
+)
 
 # Below those that Linux gives to who asks for none in particular: nobody comes upon them by chance.
 _PORTS = range(20000, 32000)
