@@ -111,7 +111,9 @@ def assert_lag_is_shown(
         commits.commit()
         tid = primary.lastTransaction()
         wait_for(lambda tid=tid: secondary.progress.tid == tid, "the commit")
-        browser.wait_for(f"0x{tid.hex()}", "figures")
+        # Until then the lag grows.
+        here = re.compile(rf"Last transaction here\s+\S+\s+0x{tid.hex()}")
+        wait_for(lambda here=here: here.search(browser.text("figures")), "the commit on the page")
         imposed, lag = max(line.imposed), shown_lag(browser)
         tried.append((imposed, lag))
         tolerance = max(0.1 * imposed, 0.05)
