@@ -99,6 +99,7 @@ def test_two_sides_that_are_not_equal(monkeypatch):
     assert value(output, "Rate") == "2.0 MB/s"
 
 
+@pytest.mark.long
 def test_sigterm_cleans_up(zrs):
     process = zrs("demo")
     process.wait_for("A secondary in another process")

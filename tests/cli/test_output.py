@@ -156,6 +156,21 @@ def test_a_signal_that_reaches_another_thread_ends_the_wait():
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+def test_a_signal_of_somebody_else_does_not_end_the_wait():
+    before = signal.signal(signal.SIGUSR1, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        with StopSignals() as stop:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert stop.wait(60)
+            assert stop._stopping
+        with StopSignals() as stop:
+            signal.signal(signal.SIGUSR1, lambda *_: None)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert not stop.wait(0)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 def test_a_hangup_that_is_ignored_stays_so():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

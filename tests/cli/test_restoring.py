@@ -39,6 +39,7 @@ def test_it_begins_with_the_snapshot_and_goes_on_from_there(zrs, tmp_path, datab
     assert is_equal(database, copy)
 
 
+@pytest.mark.long
 def test_what_is_there_is_left_alone(zrs, tmp_path, database):
     _, address = serve(zrs, database)
     copy = tmp_path / "copy"

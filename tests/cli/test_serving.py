@@ -117,6 +117,7 @@ def test_a_line_for_each_change_of_state(zrs, tmp_path, database):
     assert primary.stop() == 0
 
 
+@pytest.mark.long
 def test_it_waits_for_a_primary_that_is_not_there_yet(zrs, tmp_path, database):
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
@@ -184,6 +185,7 @@ def test_a_secondary_that_has_gone_on_by_itself(zrs, tmp_path, database, ahead):
     assert primary.stop() == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("newer", [True, False])
 def test_a_secondary_that_holds_other_data(zrs, tmp_path, newer):
     names = ["primary", "other"] if newer else ["other", "primary"]
@@ -352,6 +354,7 @@ def test_live_commits_arrive(zrs, tmp_path, database):
     assert blob_files(copy / "blobs") == blob_files(database / "blobs")
 
 
+@pytest.mark.long
 def test_a_bar_on_a_terminal(zrs, tmp_path, database):
     _, address = serve(zrs, database)
     ours, theirs = pty.openpty()

@@ -81,12 +81,14 @@ def test_a_secondary_that_is_behind_gets_the_rest(behind, tmp_path, large):
     assert is_equal(large, tmp_path / "copy")
 
 
+@pytest.mark.long
 def test_it_is_waited_for_so_long_and_no_longer(behind):
     primary, *_ = behind("--close-timeout", "0.2")
     assert primary.stop() == 0
     assert "Stopped serving" in primary.out
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_second_signal_ends_it_at_once(behind, large, second):
     primary, *_ = behind("--close-timeout", "1000")

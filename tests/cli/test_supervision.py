@@ -41,6 +41,7 @@ def test_nobody_who_asks(monkeypatch):
     notify("READY=1")
 
 
+@pytest.mark.long
 def test_the_commands_tell_when_they_are_ready_and_when_they_stop(
     zrs, manager, tmp_path, database, monkeypatch
 ):

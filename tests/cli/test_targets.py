@@ -235,6 +235,7 @@ def test_help_tells_what_a_storage_may_be():
         )
 
 
+@pytest.mark.long
 def test_both_by_configurations(zrs, database, tmp_path):
     """Of a FileStorage, with the blobs that the configuration names."""
     copy = tmp_path / "copy"

@@ -118,6 +118,7 @@ def make_or_not(path: Path) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_what_cannot_work_is_not_started_again(directory):
     variables = environment(SYSTEMD / "primary.env")
     variables["STORAGE"] = str(directory / "nowhere.fs")
@@ -127,6 +128,7 @@ def test_what_cannot_work_is_not_started_again(directory):
         assert "nowhere.fs" in service.output
 
 
+@pytest.mark.long
 def test_what_failed_or_was_killed_is_started_again(directory):
     with Service("zrs-secondary@.service", directory, variables_of_nobody(directory)) as service:
         assert service.started()
@@ -139,6 +141,7 @@ def variables_of_nobody(directory: Path) -> dict[str, str]:
     return {"PRIMARY": str(directory / "nobody.sock"), "STORAGE": str(directory / "Data.fs")}
 
 
+@pytest.mark.long
 def test_a_zeo_server(directory):
     conf = directory / "main.conf"
     conf.write_text(

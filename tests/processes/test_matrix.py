@@ -51,7 +51,7 @@ def assert_equal(here: Path, there: Path) -> None:
         "plain",
         pytest.param("unix", marks=pytest.mark.long),
         pytest.param("tls", marks=pytest.mark.long),
-        "unix+tls",
+        pytest.param("unix+tls", marks=pytest.mark.long),
     ],
 )
 def test_all_are_equal_after_500_transactions(way: str, tmp_path: Path, sockets: Path) -> None:

@@ -34,6 +34,7 @@ def directories(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "primary", tmp_path / "secondary"
 
 
+@pytest.mark.long
 def test_the_line_may_break_at_any_byte(directories: tuple[Path, Path]) -> None:
     ours, theirs = directories
     cuts = random_cuts(random.Random(), 50)

@@ -93,6 +93,7 @@ def run(action: str, path: Path, monkeypatch, *, replaced: bool, count: int, las
     return kills
 
 
+@pytest.mark.long
 def test_some_points(tmp_path, monkeypatch):
     assert run("take", tmp_path, monkeypatch, replaced=True, count=3, last=8) >= 10
 

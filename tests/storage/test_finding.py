@@ -69,6 +69,7 @@ def check(file, chance=None):
     assert find(file, b"\xff" * 8) == file.end
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_steps")
 def test_every_tid_is_found_and_what_lies_between(tmp_path, open_committed):
     storage = open_file_storage(tmp_path / "db")

@@ -69,6 +69,7 @@ class TestTCP(OverTCP):
         assert peer.receive(len(stream(WHOLE))) == stream(WHOLE)
 
 
+@pytest.mark.long
 class TestUnixSockets(OverUnixSockets):
     transport = "socket-thread"
 

@@ -35,10 +35,12 @@ class TestTCP(OverTCP):
     transport = "twisted-tcp"
 
 
+@pytest.mark.long
 class TestUnixSockets(OverUnixSockets):
     transport = "twisted-tcp"
 
 
+@pytest.mark.long
 class TestTLS(OverTLS):
     transport = "twisted-tcp"
 

@@ -54,6 +54,7 @@ def client(text: str) -> Iterator[ZODB.Connection.Connection]:
         db.close()
 
 
+@pytest.mark.long
 def test_a_server_its_replica_and_clients(directory: Path) -> None:
     def sees(connection: Any, number: int) -> bool:
         connection.transaction_manager.begin()

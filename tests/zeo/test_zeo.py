@@ -236,6 +236,7 @@ def test_conflicts_are_left_to_clients_if_the_server_says_so(directory: Path) ->
                 two.commit()
 
 
+@pytest.mark.long
 def test_a_reader_that_comes_back_learns_what_it_missed(directory: Path) -> None:
     """With a cache file of its own, and over a restart of the secondary's server."""
     ours, theirs, cache = directory / "1", directory / "2", directory / "cache"
@@ -317,6 +318,7 @@ OLD = """
 """
 
 
+@pytest.mark.long
 def test_a_zeo_conf_of_the_old_package_needs_one_line_changed(directory: Path) -> None:
     ours, theirs, sock = directory / "1", directory / "2", directory / "replication.sock"
     now = OLD.replace("%import zc.zrs", "%import zrs_core")

@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import signal
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -23,6 +24,7 @@ class StopSignals:
     def __enter__(self) -> StopSignals:
         # A signal may reach any thread, or this one just before it begins to wait: the interpreter
         # writes to this pipe at once, where a handler would be called after the wait.
+        self._stopping = False
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
         self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
@@ -41,7 +43,14 @@ class StopSignals:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for a signal, for `timeout` seconds at most; whether one has come."""
-        return bool(select.select([self._read], [], [], timeout)[0])
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._stopping:
+            left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+            if not select.select([self._read], [], [], left)[0]:
+                return False
+            # A byte each, its number; those for which somebody else has a handler come here too.
+            self._stopping = any(number in _SIGNALS for number in os.read(self._read, 4096))
+        return True
 
     def __exit__(self, *exc_info: object) -> None:
         for number, handler in self._before.items():
