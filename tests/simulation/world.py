@@ -211,7 +211,10 @@ class World:
         """One end of a connection does what it can, and sends so many bytes at most."""
         if end in self.links.black_holes or end.network.node.suspended:
             return False
-        if end.peer.network.node.suspended or end.network.node.disk.dead:
+        if end.peer.network.node.suspended:
+            return False
+        # A process that was killed in the midst of what another one does is buried after that.
+        if end.network.node.disk.dead or end.peer.network.node.disk.dead:
             return False
         if self.links.separated(end.network.node.name, end.peer.network.node.name):
             return False
