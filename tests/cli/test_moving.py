@@ -120,8 +120,8 @@ def test_there_and_back(zrs, relstorage, tmp_path):
     last = application.stop()
     primary = run("primary /var/zodb/Data.fs", address, "old")
     primary.wait_for("Serving ")
-    line = secondary.wait_for(f"last is 0x{last.hex()}")
-    assert line.startswith("Caught up")
+    reached = re.compile(rf"^Caught up.*; last is 0x{last.hex()} ", re.MULTILINE)
+    wait_for(lambda: reached.search(secondary.out), "the last transaction")
     assert primary.stop() == secondary.stop() == 0, secondary.err
     for each in (primary, secondary):
         assert f"; last is 0x{last.hex()} (" in each.out.splitlines()[-1]

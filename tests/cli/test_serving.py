@@ -390,7 +390,7 @@ def test_json_lines(zrs, tmp_path, database):
     address = json.loads(primary.wait_for("Serving "))["message"].rpartition(" ")[2]
     secondary = zrs(
         "secondary", address, copy / "Data.fs", "--blobs", copy / "blobs",
-        "--until-caught-up", "--quiet", "0.5", "--log-format", "json",
+        "--until-caught-up", "--quiet", "5", "--log-format", "json",
     )  # fmt: skip
     assert secondary.finish() == 0
     assert primary.stop() == 0
