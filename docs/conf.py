@@ -43,5 +43,6 @@ autodoc_class_signature = "separated"
 # The documents of other projects would take the network.
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!zrs_core\.).*"), ("py:obj", ".*")]
-# A variable for types has no place of its own.
+# A variable for types has no place of its own, and the layout of a file is not for users.
 nitpick_ignore = [("py:class", "zrs_core.codec.connection.Received")]
+nitpick_ignore_regex += [("py:class", r"zrs_core\.storage\.committed\.\w+")]
