@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import sys
 import threading
 import time
+from contextlib import closing
 
 import pytest
 import transaction
@@ -224,6 +226,37 @@ def either_sink(request, monkeypatch):
     return request.param
 
 
+def apply_one(sink, minute):
+    for message in (Transaction(tid(minute)), Store(z64, tid(minute), EMPTY), Commit()):
+        sink.apply(message)
+    sink.flush()
+
+
+def apply_in_vain(sink, minute):
+    try:
+        apply_one(sink, minute)
+    finally:
+        sink.abort()
+
+
+def fail_to_cut_off(storage, monkeypatch):
+    """Nor does the disk take a transaction as a whole."""
+    real, written = os.pwrite, []
+
+    def fail(*args):
+        raise OSError(errno.EIO, "Input/output error")
+
+    def write_one(*args):
+        written.append(args)
+        return real(*args) if len(written) == 1 else fail()
+
+    monkeypatch.setattr(os, "pwrite", write_one)
+    monkeypatch.setattr(storage, "tpc_vote", fail)
+    for name in ("truncate", "ftruncate"):
+        monkeypatch.setattr(os, name, fail)
+    monkeypatch.setattr(filestorage._OwnFile, "truncate", fail)
+
+
 class TestAPackOfASecondary:
     def test_a_disk_that_is_full_when_it_begins_keeps_nobody_else_waiting(
         self, tmp_path, monkeypatch
@@ -246,6 +279,45 @@ class TestAPackOfASecondary:
         secondary.progress.stopped = NotWritten(OSError("I/O error"))
         with pytest.raises(NotWritten):
             secondary.pack(time.time(), lambda data: [])
+
+    @pytest.mark.usefixtures("either_sink")
+    def test_what_could_not_be_cut_off_is_no_transaction(self, tmp_path, monkeypatch):
+        """ZODB's pack takes an unfinished header for one, and more would be written behind it."""
+        storage = open_file_storage(tmp_path / "secondary")
+        sink = filestorage.file_storage_sink(storage, lambda tid, oids: None, "batch")
+        for number in (1, 2):
+            apply_one(sink, number)
+        with monkeypatch.context() as patched:
+            fail_to_cut_off(storage, patched)
+            with pytest.raises(OSError, match="Input/output error"):
+                apply_in_vain(sink, 3)
+            with pytest.raises(OSError, match="Input/output error"), sink.packs.one():
+                pass
+        end, path = storage.getSize(), tmp_path / "secondary" / "Data.fs"
+        assert path.stat().st_size > end
+        with sink.packs.one():
+            assert path.stat().st_size == end
+            storage.pack(time.time(), lambda data: [])
+        assert storage.getSize() == path.stat().st_size < end
+        apply_one(sink, 3)
+        storage.close()
+        path.with_suffix(".fs.index").unlink()
+        with closing(open_file_storage(tmp_path / "secondary")) as again:
+            assert again.lastTransaction() == tid(3)
+
+    @pytest.mark.usefixtures("either_sink")
+    def test_nothing_more_is_written_if_there_may_be_such_a_one(self, tmp_path, monkeypatch):
+        storage = open_file_storage(tmp_path / "secondary")
+        sink = filestorage.file_storage_sink(storage, lambda tid, oids: None, "batch")
+        apply_one(sink, 1)
+        with sink.packs.one(), monkeypatch.context() as patched:
+            fail_to_cut_off(storage, patched)
+            with pytest.raises(NotWritten, match="Input/output error"):
+                apply_in_vain(sink, 2)
+        with pytest.raises(NotWritten, match="Input/output error"):
+            sink.apply(Transaction(tid(3)))
+        assert sink.last_tid() == tid(1)
+        storage.close()
 
     @pytest.mark.usefixtures("either_sink")
     def test_it_begins_between_two_transactions(self, tmp_path):

@@ -141,6 +141,7 @@ class AppendingSink:
     :param invalidate: called with the tid and the oids of each transaction, in order, while nobody
         can read.
     :param durability: one of `options.DURABILITIES`.
+    :param packed: called after each pack.
     """
 
     def __init__(
@@ -151,9 +152,10 @@ class AppendingSink:
         invalidate: Callable[[bytes, list[bytes]], None],
         *,
         durability: str,
+        packed: Callable[[], None] = lambda: None,
     ) -> None:
         self.blobs = blobs
-        self.packs = Packs(storage)
+        self.packs = Packs(storage, begin=self._cut_off, done=packed)
         #: Blobs that have their places, and records that came without theirs.
         self.blobs_written = self.missing_blobs = 0
         self._storage = storage
@@ -430,7 +432,7 @@ class AppendingSink:
         self._guarded = guarded
         if self._sync and guarded is None:
             # The batch counts; where this fails, `_cut_off` comes back to it.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), self.packs.cutting_off():
                 self._file.trim()
                 self._dirty = False
 
@@ -457,13 +459,20 @@ class AppendingSink:
             self._file.unlock()
 
     def abort(self) -> None:
+        try:
+            self._abort()
+        except NotWritten as error:
+            self._failure = error
+            raise
+
+    def _abort(self) -> None:
         # Every step is taken, whichever of them fails.
         with contextlib.ExitStack() as steps:
             steps.callback(self._unlock)
             # After a failure nobody knows whether what was written will be found, and it may need
             # its blobs: if it is not, they come again.
             if self._locked and self._failure is None:
-                steps.callback(self._cut_off)
+                steps.callback(self.packs.cutting_off()(self._cut_off))
             if self._failure is None:
                 for path in self._placed:
                     steps.callback(_remove, path)

@@ -269,10 +269,8 @@ def file_storage_sink(
         _sync_new(storage)
     blobs = IBlobStorageRestoreable.providedBy(storage)
     file = _OwnFile(storage)
-    sink = AppendingSink(storage, file, blobs, invalidate, durability=durability)
-    if durability != "none":
-        sink.packs = Packs(storage, partial(_sync_new, storage))
-    return sink
+    packed = (lambda: None) if durability == "none" else partial(_sync_new, storage)
+    return AppendingSink(storage, file, blobs, invalidate, durability=durability, packed=packed)
 
 
 def _sync_new(storage: Any) -> None:
@@ -399,7 +397,7 @@ class FileStorageSink(RestoringSink):
 
     def __init__(self, storage: Any, invalidate: Callable[[bytes, list[bytes]], None]) -> None:
         super().__init__(storage, invalidate)
-        self.packs = Packs(storage, partial(_sync_new, storage))
+        self.packs = Packs(storage, begin=self._cut_off, done=partial(_sync_new, storage))
         self._tid = establish_last_tid(storage)
         _sync_new(storage)
         self._path = _path_of(storage)
@@ -414,6 +412,11 @@ class FileStorageSink(RestoringSink):
     def last_transaction(self, limit: int) -> HeldTransaction:
         return _last_transaction(self._storage, self._tid, limit)
 
+    def _cut_off(self) -> None:
+        end = self._storage.getSize()
+        if os.path.getsize(self._path) > end:
+            os.truncate(self._path, end)
+
     def _vote(self, transaction: Unfinished) -> None:
         fd = os.open(self._path, os.O_RDWR)
         try:
@@ -423,8 +426,9 @@ class FileStorageSink(RestoringSink):
                 disk.sync(fd)
                 super()._vote(transaction)
             except Exception:
-                # The storage does not know of the header, and a pack would come upon it.
-                os.ftruncate(fd, end)
+                # The storage does not know of the header.
+                with self.packs.cutting_off():
+                    os.ftruncate(fd, end)
                 raise
             disk.sync(fd)
         finally:

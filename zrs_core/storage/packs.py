@@ -9,6 +9,8 @@ from typing import Any
 
 from ZODB.Connection import TransactionMetaData
 
+from ..errors import NotWritten
+
 
 class Packs:
     """Whether the storage of a sink is being packed.
@@ -20,11 +22,19 @@ class Packs:
     So as long as `running` is true, a sink stores records with their data. It also lets the pack,
     which needs the lock for commits again and again, have it after each transaction.
 
+    :param begin: called before each pack, while nobody can commit.
     :param done: called after each pack.
     """
 
-    def __init__(self, storage: Any, done: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        storage: Any,
+        *,
+        begin: Callable[[], None] = lambda: None,
+        done: Callable[[], None] = lambda: None,
+    ) -> None:
         self._storage = storage
+        self._begin = begin
         self._done = done
         self._lock = threading.Lock()
         self._running = 0
@@ -43,6 +53,7 @@ class Packs:
         try:
             try:
                 self._storage.tpc_begin(between, self._storage.lastTransaction())
+                self._begin()
             finally:
                 # Also if it has failed: FileStorage's then holds the lock, and would for ever.
                 self._storage.tpc_abort(between)
@@ -50,6 +61,21 @@ class Packs:
             self._done()
         finally:
             self._count(-1)
+
+    @contextlib.contextmanager
+    def cutting_off(self) -> Iterator[None]:
+        """To cut something off in behind the end of the file.
+
+        :raises NotWritten: that fails, and a pack is running. It takes what is left there for a
+            transaction (`copyRest` of `ZODB.FileStorage.fspack`, 5.5 to 6.4), so that whatever
+            follows would be cut off with that when the file is opened again.
+        """
+        try:
+            yield
+        except OSError as error:
+            if self.running:
+                raise NotWritten(error) from error
+            raise
 
     def _count(self, change: int) -> None:
         with self._lock:
