@@ -110,12 +110,17 @@ class Application:
     def _store_objects(self, storage: Any, transaction: Any, changes: Any) -> str:
         count = self._rng.choice((1, 1, 2, 3, 8))
         size = self._rng.choice((0, 10, 100, 1000, 5000))
-        new = []
+        new: list[bytes] = []
+        stored = set()
         for _ in range(count):
             if self.objects and self._rng.random() < 0.5:
                 oid = self._rng.choice(self.objects)
-                if oid in self.blobs:
+                # Each once, as a connection of ZODB does. If the later of two is undone, a pack of
+                # FileStorage fails: it looks for the record that the undo points back to by its
+                # object, and finds the earlier one (`_data_find` of `ZODB.FileStorage.fspack`).
+                if oid in self.blobs or oid in stored:
                     continue
+                stored.add(oid)
             else:
                 oid = storage.new_oid()
                 new.append(oid)

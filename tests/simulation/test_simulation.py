@@ -40,24 +40,11 @@ def test_nothing_is_lost_in_some_seeds():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-#: Seeds that fail, what they say, and what is known of it. To be understood.
-_OPEN = {
-    # A secondary is packed, and ZODB's pack ends so (`copyOne` of `fspack`), over an undo that was
-    # there before the pack began.
-    "5106": "AssertionError: ",
-    # A secondary is packed while its disk fails.
-    "7717": "Broken: I2: A: the transaction at 5364 is cut off",
-}
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("start", range(0, 8000, 1000))
 def test_nothing_is_lost(start):
     done = simulate("--start", start, "--count", 1000)
-    failed = dict(re.findall(r"^seed (\d+): (.*)", done.stdout, re.MULTILINE))
-    assert "1000 seeds" in done.stdout, done.stdout + done.stderr
-    here = {seed: _OPEN[seed] for seed in _OPEN if start <= int(seed) < start + 1000}
-    assert failed == here, done.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_same_seed_gives_the_same_trace():
