@@ -1,4 +1,5 @@
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,17 @@ def _logged_as_documented():
     """Whatever a test makes the package log is listed in docs/logs.rst."""
     with all_documented():
         yield
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_usual():
+    """Whoever started the tests may have them ignored: a shell in the background, or nohup."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -367,7 +367,7 @@ def test_a_disk_that_fails(run, database, monkeypatch):
 
 @pytest.fixture
 def signals_of_a_terminal():
-    """Who runs the tests in the background may have them ignore some."""
+    """Where the command left one of them to the tests, this would end them all."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {each: signal.signal(each, signal.default_int_handler) for each in numbers}
     yield
@@ -398,10 +398,7 @@ def test_interrupted(zrs, tmp_path, database, number, replaced):
         before = json.loads((place / "it" / "snapshot.json").read_text())
     # Listens, and never answers.
     with answering(b"") as address:
-        process = zrs(
-            *("snapshot", address, place / "it", "--quiet", "30", "--replace"),
-            preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
-        )
+        process = zrs("snapshot", address, place / "it", "--quiet", "30", "--replace")
         wait_for(lambda: (place / ".it.zrs" / "new" / "Data.fs").exists(), "a beginning")
         process.process.send_signal(number)
         assert process.finish() == 1
