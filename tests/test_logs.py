@@ -93,7 +93,7 @@ def _logger_of(path, owner) -> str:
 def test_each_call_has_an_event():
     found = 0
     for path, owner, _, call in CALLS:
-        if _is_log_call(call) and not (owner and owner.name == "_Log"):
+        if _is_log_call(call) and not (owner and owner.name == "PeerLog"):
             found += 1
             keywords = {each.arg for each in call.keywords}
             assert "extra" in keywords, f"{path}:{call.lineno}"

@@ -211,7 +211,7 @@ class TestSecondarySession:
 
     def test_what_was_applied_is_held_back_while_more_is_there(self, monkeypatch):
         now = [100.0]
-        monkeypatch.setattr("zrs_core.sessions.time.monotonic", lambda: now[0])
+        monkeypatch.setattr("time.monotonic", lambda: now[0])
         sink, flushed = Sink(), []
         sink.flush = lambda: flushed.append(len(sink.applied))
         data = stream(transactions(1, 5))

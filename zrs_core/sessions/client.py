@@ -1,0 +1,221 @@
+"""What a connector connects for, over all sessions that it has."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from zope.interface import implementer
+
+from ..addresses import Address
+from ..backoff import Backoff
+from ..codec.dialects import ZRS_2_0, ZRS_2_1
+from ..interfaces import IReplicationClient, ITransactionSink
+from ..logs import event
+from ..options import ClientOptions
+from ..progress import Progress, State
+from ..status.lag import secondary_status
+from ..status.rates import Meter
+from ..status.state import SecondaryStatus
+from .secondary import ANSWER_TIME, Doubt, SecondarySession
+
+log = logging.getLogger("zrs_core.secondary")
+
+# Seconds between attempts to connect of a secondary that has stopped for good.
+_STOPPED_DELAY = 3600.0
+
+#: So many sessions that fail in a row are an alarm: from then on, the longest delay lies between
+#: two attempts.
+ALARM_AFTER = 5
+
+
+@implementer(IReplicationClient)
+class ReplicationClient:
+    """What a connector connects for.
+
+    :param committed: called when transactions have been applied.
+    """
+
+    def __init__(
+        self,
+        sink: ITransactionSink,
+        address: Address,
+        reactor: object = None,
+        options: ClientOptions | None = None,
+        committed: Callable[[], object] = lambda: None,
+    ) -> None:
+        options = options or ClientOptions()
+        self.sink = sink
+        self._committed = committed
+        self.max_record_size = options.max_record_size
+        self.address = address
+        self.reactor = reactor
+        self.tls = options.tls
+        self.peer_timeout = options.peer_timeout
+        self.checksums = options.policy()
+        self.max_compared_size = options.max_compared_size
+        self.sends_keep_alive = options.keep_alive_delay > 0
+        # Also without messages to send, a session looks at times whether it has an answer.
+        self.keep_alive_delay = options.keep_alive_delay or ANSWER_TIME
+        #: Why the next session is not to compare.
+        self.doubt: Doubt | None = None
+        self.progress = Progress(sink.last_tid())
+        #: What has come, by the second.
+        self.meter = Meter()
+        #: The protocol word that sessions ask for.
+        self.protocol = ZRS_2_1.word if sink.blobs else ZRS_2_0.word
+        #: Held by the session that may apply.
+        self.turn = threading.Lock()
+        self._backoff = Backoff(*options.reconnect_bounds())
+        # Attempts to connect that failed since the last one that did not.
+        self._failed_attempts = 0
+        # A session may still be applying when the next one begins.
+        self._open_sessions = 0
+        self._sessions_lock = threading.Lock()
+
+    def status(self, transport: str) -> SecondaryStatus:
+        """How it is going now. For any thread."""
+        return secondary_status(
+            self.progress,
+            self.meter,
+            primary_address=str(self.address),
+            transport=transport,
+            tls=self.tls is not None,
+            protocol=self.protocol,
+            # Not every sink counts them.
+            blobs_written=getattr(self.sink, "blobs_written", 0),
+            missing_blobs=getattr(self.sink, "missing_blobs", 0),
+        )
+
+    def session(self, peer: str, local_address: str | None = None) -> SecondarySession:
+        if self._failed_attempts and not self.failing:
+            log.info(
+                "%s: connected again after %d failed attempt(s)",
+                self.address,
+                self._failed_attempts,
+                extra=self._event("connected-again", failures=self._failed_attempts),
+            )
+        self._failed_attempts = 0
+        self.progress.connections += 1
+        self.progress.found(local_address)
+        self._count_session(1)
+        return SecondarySession(self, peer)
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last session failed, and nothing has been applied since."""
+        return self.progress.failure is not None
+
+    def take_doubt(self) -> Doubt | None:
+        """Why the session that asks is not to compare; those after it may."""
+        doubt, self.doubt = self.doubt, None
+        return doubt
+
+    def greeted(self, *, sure: bool) -> None:
+        """A session has asked for transactions; `sure` if they are applied as they come."""
+        if not self.failing:
+            self.progress.state = State.REPLICATING if sure else State.COMPARING
+
+    def compared(self) -> None:
+        """The primary holds what is held here."""
+        if self.progress.state in (State.REFUSED, State.DIVERGED):
+            self._recovered()
+        if not self.failing:
+            self.progress.state = State.REPLICATING
+            self._backoff.succeeded()
+
+    def session_failed(self, reason: str, state: State = State.FAILING) -> bool:
+        """A session failed. Whether that is news: the one before it failed for another reason."""
+        progress = self.progress
+        news = reason != progress.failure
+        progress.failure, progress.state = reason, state
+        progress.failed(reason)
+        progress.failures += 1
+        if progress.failures == ALARM_AFTER:
+            self._backoff.exhausted()
+            log.error(
+                "%s: %d sessions in a row have failed for the reason above, and nothing was "
+                "applied; will go on trying with the longest delay",
+                self.address,
+                progress.failures,
+                extra=self._event("still-failing", failures=progress.failures, reason=reason),
+            )
+        return news
+
+    def _event(self, name: str, **fields: object) -> dict[str, object]:
+        return event(name, peer=self.address, tid=self.progress.tid, **fields)
+
+    def _recovered(self) -> None:
+        progress = self.progress
+        if self.failing:
+            log.info(
+                "%s: replicating again after %d failed session(s)",
+                self.address,
+                progress.failures,
+                extra=self._event("replicating-again", failures=progress.failures),
+            )
+        progress.failure = None
+        progress.failures = 0
+        progress.state = State.REPLICATING
+
+    def applied(self, transactions: int, tid: bytes, begun: bytes) -> None:
+        """A session has applied so many transactions, up to `tid`: all can see them.
+
+        :param begun: the last one that it has received in part at least.
+        """
+        if not transactions:
+            return
+        self.meter.add(transactions, 0)
+        self.progress.applied(transactions, tid, begun)
+        if self._backoff.failures:
+            self._backoff.succeeded()
+        self._recovered()
+        self._committed()
+
+    def aborted(self) -> None:
+        """A session has given up what is not visible; some may be that it has not told of."""
+        last = self.sink.last_tid()
+        if last > self.progress.tid:
+            self.progress.tid = last
+            self._committed()
+
+    def disconnected(self, reason: str, *, news: bool) -> None:
+        """A session has lost its connection; `news` if nothing was told of why before."""
+        self._count_session(-1)
+        self.progress.last_error = reason
+        if news:
+            self.progress.failed(reason)
+        self._backoff.failed()
+
+    def _count_session(self, change: int) -> None:
+        with self._sessions_lock:
+            self._open_sessions += change
+            self.progress.connected = self._open_sessions > 0
+            if not (self.progress.connected or self.failing):
+                self.progress.state = State.CONNECTING
+
+    def connection_failed(self, reason: str) -> None:
+        self.progress.last_error = reason
+        self.progress.failed(reason)
+        if self._open_sessions:
+            # In TLS 1.3 a primary refuses a certificate when the handshake is over here. For the
+            # back-off the session itself counts.
+            news = self.session_failed(reason)
+        else:
+            # Once is news; the attempts after it are not.
+            news = not self._failed_attempts
+            self._failed_attempts += 1
+            self._backoff.failed()
+        level = logging.WARNING if news else logging.DEBUG
+        log.log(
+            level,
+            "%s: cannot connect (%s); will keep trying",
+            self.address,
+            reason,
+            extra=self._event("cannot-connect", reason=reason),
+        )
+
+    def retry_delay(self) -> float:
+        # There is nothing to be asked for any more.
+        return self._backoff.delay() if self.progress.stopped is None else _STOPPED_DELAY

@@ -1,0 +1,241 @@
+"""The primary's end of a connection, joined to a source."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from zope.interface import implementer
+
+from ..addresses import Address
+from ..codec import PrimaryConnection
+from ..errors import RemoteProtocolError, StartError
+from ..interfaces import (
+    IPrimarySession,
+    IReplicationService,
+    ITransactionReader,
+    ITransactionSource,
+)
+from ..logs import event
+from ..messages import NO_TID, Commit, KeepAlive, PrimaryMessage, Start, Transaction
+from ..options import ServiceOptions
+from ..refusals import RefusalLog
+from ..status.peers import Peers
+from ..tids import describe_tid
+from .log import PeerLog
+
+log = logging.getLogger("zrs_core.primary")
+
+#: Bytes of data in one batch for one secondary: what a primary holds in memory for each at most,
+#: but for a single record that is larger.
+BATCH_SIZE = 256 * 1024
+
+# Seconds that a session rests for each transaction of a batch with which its secondary has caught
+# up, and for all of them at most. What is committed meanwhile makes the next batch: at some hundred
+# commits a second or more the rests grow, and a commit neither wakes every session nor waits for
+# each of them to send it by itself. A commit that comes after the rest is sent at once.
+_REST = 0.004
+
+_LONGEST_REST = 0.02
+
+# How the first record of a peer that speaks TLS begins; as a length it would be above any limit.
+_TLS_HANDSHAKE = b"\x16\x03"
+
+_LEFT = (
+    "the secondary left without a word; if it does not accept this primary's certificate, its log "
+    "tells why"
+)
+
+
+@implementer(IPrimarySession)
+class PrimarySession:
+    """The primary's end of one connection.
+
+    :param peer: names the other end in the log.
+    :param tls: whether the peer has seen a certificate of this end.
+    :param refusals: keeps the log short when many are refused.
+    :param peers: has what is noted of this connection, for people to read.
+    :param certificate: the name in the peer's certificate.
+    """
+
+    def __init__(
+        self,
+        source: ITransactionSource,
+        peer: str,
+        *,
+        pickle_protocol: int,
+        tls: bool = False,
+        refusals: RefusalLog | None = None,
+        peers: Peers | None = None,
+        certificate: str | None = None,
+    ) -> None:
+        self.finished = False
+        self.rest = 0.0
+        self._peers = Peers() if peers is None else peers
+        self._notes = self._peers.add(peer, certificate)
+        # The transaction that is under way.
+        self._tid = NO_TID
+        self._tls = tls
+        self._peer = peer
+        self._refusals = refusals or RefusalLog(log)
+        self._silent = True
+        self._source = source
+        self._connection = PrimaryConnection(blobs=source.blobs, pickle_protocol=pickle_protocol)
+        self._log = PeerLog(log, peer, lambda: self._notes.position)
+        self._start: bytes | None = None
+        # Guards the reader between `produce` and `close`.
+        self._lock = threading.Lock()
+        self._reader: ITransactionReader | None = None
+        self._closed = False
+        self._info(event("connected"), "Connected")
+
+    @property
+    def started(self) -> bool:
+        return self._start is not None
+
+    def receive_data(self, data: bytes) -> None:
+        if self.finished:
+            return
+        self._silent = False
+        try:
+            self._connection.receive_data(data)
+            for message in self._connection.messages():
+                match message:
+                    case Start(tid=start):
+                        self._notes.greeted(self._connection.dialect.word, start)
+                        self._info(event("start"), "start %s", describe_tid(start))
+                        self._start = start
+                    case KeepAlive():
+                        self._log.debug("keep-alive", extra=event("keep-alive"))
+        except RemoteProtocolError as error:
+            if data.startswith(_TLS_HANDSHAKE):
+                self._refuse("the peer speaks TLS, and this primary does not")
+            else:
+                self._refuse(error.reason)
+
+    def receive_eof(self) -> None:
+        # A secondary that will say no more (it never does so in half) is a secondary that left.
+        self.finished = True
+
+    def produce(self) -> list[bytes]:
+        with self._lock:
+            if self._closed or self.finished or self._start is None:
+                return []
+            try:
+                if self._reader is None:
+                    self._reader = self._source.open(self._start)
+                self._notes.asks()
+                batch = self._reader.read(BATCH_SIZE)
+                return self._send(batch, at_end=self._reader.at_end)
+            except StartError as error:
+                self._refuse(str(error))
+            except Exception as error:  # noqa: BLE001
+                # Whatever goes wrong with the source must not take the transport's thread along,
+                # and the secondary must not be left waiting for an answer.
+                self.finished = True
+                self._peers.failed(f"cannot go on sending: {error}")
+                self._log.exception(
+                    "cannot go on sending: %s", error, extra=event("cannot-send", reason=error)
+                )
+                self._info(event("hanging-up"), "Closed")
+            return []
+
+    def _send(self, batch: list[PrimaryMessage], *, at_end: bool) -> list[bytes]:
+        chunks = self._connection.send_all(batch)
+        if not batch:
+            self.rest = 0.0
+            self._notes.has_all()
+            return chunks
+        commits, sent = 0, None
+        for message in batch:
+            kind = type(message)
+            if kind is Commit:
+                commits += 1
+                sent = self._tid
+            elif isinstance(message, Transaction):
+                self._tid = message.tid
+        self.rest = min(commits * _REST, _LONGEST_REST) if at_end else 0.0
+        self._notes.gets(commits, sum(map(len, chunks)), sent, self.rest)
+        return chunks
+
+    def wait(self, wake: Callable[[], None]) -> None:
+        with self._lock:
+            reader = None if self._closed else self._reader
+        if reader is not None:
+            reader.wait(wake)
+
+    def close(self, reason: str) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = self.finished = True
+            self._peers.remove(self._notes)
+            if self._reader is not None:
+                self._reader.close()
+        if self._silent and self._tls and self._refusals.is_news(self._peer, _LEFT):
+            # In TLS 1.3 the handshake is over here before the other end has looked at a name.
+            self._log.warning(_LEFT, extra=event("left"))
+        fields = event("disconnected", reason=reason)
+        self._info(fields, "Disconnected (%s)%s", reason, self._log.last())
+
+    def _refuse(self, reason: str) -> None:
+        self.finished = True
+        self._peers.refused(reason)
+        if self._refusals.is_news(self._peer, reason):
+            # What a peer says may stand in it, which is no format.
+            self._log.error("%s", reason, extra=event("refused", reason=reason))
+        self._info(event("hanging-up"), "Closed")
+
+    def _info(self, fields: dict[str, object], message: str, *args: object) -> None:
+        # While many are refused, nothing is told of those to whom nothing was sent.
+        quiet = self._reader is None and self._refusals.quiet
+        self._log.log(logging.DEBUG if quiet else logging.INFO, message, *args, extra=fields)
+
+
+@implementer(IReplicationService)
+class ReplicationService:
+    """What a listener serves."""
+
+    def __init__(
+        self,
+        source: ITransactionSource,
+        address: Address,
+        reactor: object = None,
+        options: ServiceOptions | None = None,
+    ) -> None:
+        options = options or ServiceOptions()
+        self.address = address
+        self.reactor = reactor
+        self.tls = options.tls
+        self.peer_timeout = options.peer_timeout
+        self.socket_mode = options.socket_mode
+        self.max_peers = options.max_peers
+        self.handshake_timeout = options.handshake_timeout
+        self.write_timeout = options.write_timeout
+        self.require_tls = options.require_tls
+        #: What is noted of connections, for people to read.
+        self.peers = Peers()
+        self._refusals = RefusalLog(log)
+        self._source = source
+        self._pickle_protocol = options.pickle_protocol
+
+    def session(self, peer: str, certificate: str | None = None) -> PrimarySession:
+        return PrimarySession(
+            self._source,
+            peer,
+            pickle_protocol=self._pickle_protocol,
+            tls=self.tls is not None,
+            refusals=self._refusals,
+            peers=self.peers,
+            certificate=certificate,
+        )
+
+    def refused(self, peer: str, reason: str) -> None:
+        self.peers.refused(reason)
+        if self._refusals.is_news(peer, reason):
+            fields = event("refused", peer=peer, reason=reason)
+            log.error("%s: refused (%s)", peer, reason, extra=fields)
+
+    def stopped(self) -> None:
+        self._refusals.summarize()
