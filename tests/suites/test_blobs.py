@@ -13,6 +13,9 @@ from typing import Any
 from unittest import mock
 
 import pytest
+
+# It keeps the clock that it finds, which is to be none of those that go faster.
+import twisted.python.runtime  # noqa: F401
 from ZODB.tests import PackableStorage, testblob
 
 from zrs_core import Primary

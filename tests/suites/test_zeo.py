@@ -90,7 +90,9 @@ class Served(testZEO.GenericTestBase):
             wait_for(lambda: live.lastTransaction() >= last, "the secondary to be connected")
         finally:
             super().tearDown()
-        # What is left behind here is not to be found by the next test, of whatever module.
+        # What is left behind here is not to be found by the next test, of whatever module. The
+        # pipes to the servers, and a file of the client, are there as long as this instance.
+        del self._servers, self._storage
         gc.collect()
 
     def _close(self):
