@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -326,9 +327,13 @@ class World:
         try:
             if current is not None:
                 storage.tpc_abort(current)
-            storage._file.tell()
+            whole = storage._file.seek(0, os.SEEK_END) == storage.getSize()
         except (Exception, Killed):
             # FileStorage closes itself when a sync has failed.
+            whole = False
+        if not whole:
+            # What FileStorage has written and cannot cut off, a smaller transaction would cover in
+            # part, and then the file could not be opened any more.
             node.disk.die()
 
     def commit(self) -> None:
