@@ -7,8 +7,8 @@ import logging
 import pytest
 
 from tests.test_sessions import WHOLE, Sink, client, greeted_session, stream
-from zrs_core import sessions
 from zrs_core.messages import NO_TID
+from zrs_core.sessions import ALARM_AFTER
 
 
 @pytest.fixture(autouse=True)
@@ -72,15 +72,15 @@ def test_the_same_failure_again_is_no_news(caplog):
     fail(it)
     first = told(caplog)
     assert [level for level, _ in first] == ["INFO", "INFO", "WARNING", "INFO"]
-    for _ in range(sessions.ALARM_AFTER - 2):
+    for _ in range(ALARM_AFTER - 2):
         fail(it)
     assert told(caplog) == first
-    assert it.progress.refusals == sessions.ALARM_AFTER - 1
+    assert it.progress.refusals == ALARM_AFTER - 1
 
 
 def test_many_failures_in_a_row_are_an_alarm(caplog):
     it = client(Sink(), reconnect_delay=(0.5, 60))
-    for _ in range(sessions.ALARM_AFTER):
+    for _ in range(ALARM_AFTER):
         assert it.retry_delay() < 20
         fail(it)
     alarms = [message for level, message in told(caplog) if level == "ERROR"]
@@ -94,7 +94,7 @@ def test_many_failures_in_a_row_are_an_alarm(caplog):
     assert it.progress.failure in caplog.text
     for _ in range(3):
         fail(it)
-    assert it.progress.failures == sessions.ALARM_AFTER + 3
+    assert it.progress.failures == ALARM_AFTER + 3
     assert [message for level, message in told(caplog) if level == "ERROR"] == alarms
     session = it.session("peer")
     session.greeting()
@@ -152,7 +152,7 @@ def test_a_connection_that_lasted_was_no_refusal(monkeypatch, caplog):
     it.progress.refusals = 1
     session = it.session("localhost")
     session.greeting()
-    monkeypatch.setattr(sessions, "REFUSAL_TIME", -1.0)
+    monkeypatch.setattr("zrs_core.sessions.secondary.REFUSAL_TIME", -1.0)
     session.receive_eof()
     session.close("closed")
     assert it.progress.refusals == 0

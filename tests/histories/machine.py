@@ -29,8 +29,9 @@ from persistent.TimeStamp import TimeStamp
 from ZODB.Connection import TransactionMetaData
 from ZODB.utils import p64, z64
 
-from zrs_core import Primary, Secondary, sessions
+from zrs_core import Primary, Secondary
 from zrs_core.progress import State
+from zrs_core.sessions import secondary as secondary_sessions
 from zrs_core.transports.memory import MemoryNetwork
 
 from ..databases import Stored, contents, open_file_storage, temporary_files
@@ -104,7 +105,7 @@ class Histories(RuleBasedStateMachine):
         self.network = MemoryNetwork()
         # Nothing may depend on how long a step really takes.
         clock = SimpleNamespace(monotonic=lambda: self.network.now)
-        self.clock = mock.patch.object(sessions, "time", clock)
+        self.clock = mock.patch.object(secondary_sessions, "time", clock)
         self.clock.start()
         self.history: list[Committed] = []
         self.packed = z64

@@ -21,9 +21,10 @@ from ZODB.Connection import TransactionMetaData
 from ZODB.serialize import referencesf
 from ZODB.utils import p64
 
-from zrs_core import sessions
+from zrs_core.errors import StartError
 from zrs_core.messages import NO_TID
 from zrs_core.progress import State
+from zrs_core.sessions import ANSWER_TIME
 from zrs_core.storage import filestorage
 from zrs_core.storage.generic import GenericSink
 
@@ -60,7 +61,7 @@ def old_primaries(monkeypatch):
 
     def check(self):
         if self._tid > self._source.last_tid():
-            raise sessions.StartError("transaction id too high")
+            raise StartError("transaction id too high")
 
     monkeypatch.setattr(filestorage.FileStorageReader, "_check_start", check)
 
@@ -514,7 +515,7 @@ class TestAPrimaryThatLooks:
         commit(both[1])
         _, secondary = join()
         assert secondary.progress.state is State.COMPARING
-        network.advance(sessions.ANSWER_TIME)
+        network.advance(ANSWER_TIME)
         network.run()
         assert "has sent nothing after" in caplog.text
         network.advance(1)
@@ -527,7 +528,7 @@ class TestAPrimaryThatLooks:
         commit(both[1])
         primary, secondary = join({"pickle_protocol": 1})
         before = contents(secondary)
-        network.advance(sessions.ANSWER_TIME)
+        network.advance(ANSWER_TIME)
         network.run()
         with database(primary).transaction() as connection:
             connection.root()["more"] = 1
@@ -546,7 +547,7 @@ class TestAPrimaryThatLooks:
         commit(both[1])
         primary, secondary = join()
         before = contents(secondary)
-        network.advance(sessions.ANSWER_TIME)
+        network.advance(ANSWER_TIME)
         network.run()
         network.advance(1)
         network.run()
@@ -566,14 +567,14 @@ class TestAPrimaryThatLooks:
     ):
         """Then the last one itself is asked for, which it has looked for."""
         if takes_its_time:
-            monkeypatch.setattr(sessions, "REFUSAL_TIME", -1.0)
+            monkeypatch.setattr("zrs_core.sessions.secondary.REFUSAL_TIME", -1.0)
         commit(both[0])
         before = held(both[1])[-2].tid
         check = filestorage.FileStorageReader._check_start
 
         def check_start(self):
             if self._tid == before:
-                raise sessions.StartError("it was packed away")
+                raise StartError("it was packed away")
             check(self)
 
         monkeypatch.setattr(filestorage.FileStorageReader, "_check_start", check_start)
