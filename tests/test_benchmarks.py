@@ -70,7 +70,10 @@ def test_all_benchmarks(tmp_path):
         ["benchmarks", "--sizes", "smallest", *where],
         ["benchmarks.drawing", results, drawing],
         ["benchmarks.verify", "--megabytes", "1", "--rounds", "1", "--directory", tmp_path],
-        ["pytest", "-q", "-p", "no:cacheprovider", "--benchmark-disable", "benchmarks/parts"],
+        [
+            *("pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'parts'}"),
+            *("--benchmark-disable", "benchmarks/parts"),
+        ],
     ):
         subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, check=True)
     measured = json.loads(results.read_text())

@@ -34,7 +34,7 @@ import pytest
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from .. import sessions, transports
+from .. import transports
 from ..addresses import Address
 from ..errors import ListenError, TidTooHigh
 from ..held import HeldTransaction
@@ -49,7 +49,7 @@ from ..interfaces import (
 from ..messages import NO_TID, Commit, PrimaryMessage, Store, Transaction
 from ..options import ClientOptions, ServiceOptions
 from ..refusals import TOLD
-from ..sessions import BATCH_SIZE, ReplicationClient, ReplicationService
+from ..sessions import BATCH_SIZE, ReplicationClient, ReplicationService, secondary
 from .environments import DEADLINE, End, Environment, Server, SocketEnvironment
 from .fakes import WHOLE, Sink, Source, greeting, stream
 
@@ -679,7 +679,7 @@ class TransportConformance:
         self, connect: Connect, server: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The session finds out when it is asked whether there is something to say."""
-        monkeypatch.setattr(sessions, "ANSWER_TIME", 0.02)
+        monkeypatch.setattr(secondary, "ANSWER_TIME", 0.02)
         connect(Holding(), server.address, keep_alive_delay=0.01)
         peer = server.accept()
         assert peer.receive(len(_GREETING)) == _GREETING
