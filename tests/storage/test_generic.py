@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import threading
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from pickle import loads
 
@@ -40,12 +42,21 @@ from zrs_core.errors import (
 )
 from zrs_core.interfaces import IStorageSource
 from zrs_core.messages import NO_TID, BlobBlock, Commit, Store, StoreBlob, Transaction
+from zrs_core.storage import generic
+from zrs_core.storage.filestorage import FileStorageSink, file_storage_sink
 from zrs_core.storage.generic import GenericSink, IncomingBlob, IterationSource, RestoringSink
 from zrs_core.storage.opening import sink_of, source_of
 from zrs_core.tids import describe_tid
 
 from ..conditions import DEADLINE, wait_for
-from ..databases import BLOB_SIZES, blob_files, contents, open_file_storage, traffic
+from ..databases import (
+    BLOB_SIZES,
+    blob_files,
+    contents,
+    open_file_storage,
+    temporary_files,
+    traffic,
+)
 from .hexstorage import HexStorage
 
 
@@ -747,3 +758,28 @@ def test_a_blob_that_the_disk_does_not_take_leaves_no_file(tmp_path):
     os.close(blob._file.fileno())
     blob.discard()
     assert list(tmp_path.iterdir()) == []
+
+
+class ShortWrites(io.FileIO):
+    """A file that does not take the last byte, and says so to who does not listen."""
+
+    def write(self, data):
+        return super().write(data[:-1])
+
+
+@pytest.mark.parametrize(
+    "make", [GenericSink, FileStorageSink, partial(file_storage_sink, durability="batch")]
+)
+def test_a_blob_that_is_too_short_gets_no_name(tmp_path, monkeypatch, make):
+    storage = open_file_storage(tmp_path)
+    sink = make(storage, lambda tid, oids: None)
+    monkeypatch.setattr(generic.os, "fdopen", ShortWrites)
+    sink.apply(Transaction(p64(1)))
+    sink.apply(StoreBlob(p64(7), p64(1), b"record", None, 1))
+    with pytest.raises(OSError, match="2 of 3 bytes were written"):
+        sink.apply(BlobBlock(b"abc"))
+    sink.abort()
+    assert sink.last_tid() == z64
+    assert blob_files(storage.blob_dir) == {}
+    assert temporary_files(storage.blob_dir) == []
+    storage.close()
