@@ -78,7 +78,7 @@ ELSEWHERE = {
     ("zope-plone.rst", "zrs secondary ..."): "tests/zope/test_zope.py",
     ("zope-plone.rst", "[instance]"): "tests/zope/test_zope.py",
     ("zope-plone.rst", "[zeoserver]"): "tests/zope/test_zope.py",
-    ("write-a-transport.rst", "python examples/asyncio_server.py ..."): "tests/test_examples.py",
+    ("own-server.rst", "python examples/asyncio_server.py ..."): "tests/test_examples.py",
 }
 
 # Languages of which all is run or, of a configuration, read. A block with a caption is a file that
