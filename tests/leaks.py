@@ -16,7 +16,7 @@ DEADLINE = 60.0
 
 # Seconds after which what nobody refers to is collected: some of ZODB's storages tidy up only then.
 # A file that was not closed is a warning.
-_PATIENCE = 0.5
+_PATIENCE = 0.1
 
 _DESCRIPTORS = "/proc/self/fd"
 

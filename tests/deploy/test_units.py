@@ -86,6 +86,7 @@ def test_a_unit_waits_for_those_who_catch_up_and_does_not_repeat_what_cannot_wor
     assert Misconfigured.exit_code in STATUSES
 
 
+@pytest.mark.long
 def test_a_primary_and_its_secondary(directory):
     at = {side: make_or_not(directory / side) for side in ("primary", "secondary")}
     variables = {

@@ -178,6 +178,7 @@ def test_a_chain_of_back_pointers_may_end_without_data(tmp_path, open_committed)
     assert (second.data, second.data_txn) == (b"", p64(9))
 
 
+@pytest.mark.long
 def test_the_end_moves_only_to_where_a_transaction_ends(path, open_committed):
     file = open_committed(path)
     ends = {FIRST, *(pos for _, pos in positions(path)), file.end}
