@@ -6,7 +6,7 @@ PEERS := .venv-peers
 # Versions of ZODB that the tests are run with besides the newest one.
 ZODBS := 5.8.1 6.0.1
 
-.PHONY: demo docs test test-all test-strictly test-versions $(ZODBS:%=test-zodb-%) peers coverage \
+.PHONY: demo docs environments test test-all test-strictly test-versions $(ZODBS:%=test-zodb-%) peers coverage \
 	lint types fuzz mutation soak bench bench-quick bench-parts screenshot clean
 
 demo: $(VENV)/.cli
@@ -15,9 +15,10 @@ demo: $(VENV)/.cli
 test: $(VENV)/.test $(PEERS)/zodb-5.5.1/.installed
 	$(BIN)/python -m pytest -q --numprocesses=auto -m "not long" --cov --cov-report=term
 
-# All that `test` runs, and what takes its time.
+# All that `test` runs, and what takes its time: most of that is spent waiting for other processes.
+MANY := $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
 test-all: test test-strictly test-versions peers $(VENV)/.bench
-	$(BIN)/python -m pytest -q --numprocesses=auto -m long --timeout=900
+	$(BIN)/python -m pytest -q --numprocesses=$(MANY) -m long --timeout=900
 
 # As Python is strictest and laxest, in all processes: in its development mode (-X dev), where what is
 # not closed is a warning, and warnings are errors; and without `assert` (-O). Those of the tests stay:
@@ -31,6 +32,9 @@ test-versions: $(ZODBS:%=test-zodb-%)
 
 $(ZODBS:%=test-zodb-%): test-zodb-%: $(VENV)-zodb-%/.test
 	$(<D)/bin/python -m pytest -q --numprocesses=auto -m "not long" tests/storage tests/suites
+
+# All that have a directory of their own: they can be made side by side.
+environments: $(VENV)/.test peers $(ZODBS:%=$(VENV)-zodb-%/.test)
 
 # Those with whom tests/interop and tests/zope replicate, each in an environment of its own.
 peers: $(PEERS)/zodb-5.5.1/.installed $(PEERS)/zodb-6.4/.installed $(PEERS)/zope/.installed
