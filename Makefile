@@ -18,7 +18,8 @@ test: $(VENV)/.test $(PEERS)/zodb-5.5.1/.installed
 # All that `test` runs, and what takes its time: most of that is spent waiting for other processes.
 MANY := $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
 test-all: test test-strictly test-versions peers $(VENV)/.bench
-	$(BIN)/python -m pytest -q --numprocesses=$(MANY) -m long --timeout=900
+	$(BIN)/python -m pytest -q --numprocesses=$(MANY) --dist=worksteal -m long \
+		--timeout=900
 
 # As Python is strictest and laxest, in all processes: in its development mode (-X dev), where what is
 # not closed is a warning, and warnings are errors; and without `assert` (-O). Those of the tests stay:

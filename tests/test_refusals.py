@@ -78,6 +78,22 @@ def test_the_same_failure_again_is_no_news(caplog):
     assert it.progress.refusals == ALARM_AFTER - 1
 
 
+def test_who_has_nothing_to_send_and_does_not_hang_up_has_not_refused(caplog, monkeypatch):
+    """A primary that is stopped right after it was asked looks like one that refuses."""
+    it = client(Sink())
+    fail(it)
+    assert it.progress.state == "failing"
+    session = it.session("peer")
+    session.greeting()
+    session.keep_alive()
+    assert it.progress.state == "failing"
+    monkeypatch.setattr("zrs_core.sessions.secondary.REFUSAL_TIME", -1.0)
+    session.keep_alive()
+    assert (it.progress.state, it.progress.failure) == ("replicating", None)
+    assert "replicating again after 1 failed session(s)" in caplog.text
+    session.close("lost")
+
+
 def test_many_failures_in_a_row_are_an_alarm(caplog):
     it = client(Sink(), reconnect_delay=(0.5, 60))
     for _ in range(ALARM_AFTER):

@@ -31,6 +31,7 @@ from ZODB.utils import p64, z64
 
 from zrs_core import Primary, Secondary
 from zrs_core.progress import State
+from zrs_core.sessions import ANSWER_TIME
 from zrs_core.sessions import secondary as secondary_sessions
 from zrs_core.transports.memory import MemoryNetwork
 
@@ -268,6 +269,8 @@ class Histories(RuleBasedStateMachine):
         for _ in range(3):
             self.network.run()
             self.network.advance(10.0)
+        # Who was refused, as it looked, when the primary closed, knows by then that it is served.
+        self.network.advance(ANSWER_TIME)
         self.network.run()
 
     def do_as_the_error_says(self, number: int) -> None:

@@ -117,6 +117,11 @@ class ReplicationClient:
         if not self.failing:
             self.progress.state = State.REPLICATING if sure else State.COMPARING
 
+    def served(self) -> None:
+        """The primary does not refuse what is asked for."""
+        if self.progress.state in (State.REFUSED, State.FAILING):
+            self._recovered()
+
     def compared(self) -> None:
         """The primary holds what is held here."""
         if self.progress.state in (State.REFUSED, State.DIVERGED):

@@ -142,7 +142,15 @@ class SecondarySession:
         self._ticks += 1
         if self._ticks * client.keep_alive_delay >= ANSWER_TIME:
             self._check_answer()
+        if self._is_served():
+            client.served()
         return self._connection.send(KeepAlive()) if client.sends_keep_alive else b""
+
+    def _is_served(self) -> bool:
+        """Whether the primary has refused nothing, where it has nothing to send either."""
+        if not self._silent or self._resent is not None or self._doubt is not None or self.finished:
+            return False
+        return self._greeted_at is not None and time.monotonic() - self._greeted_at > REFUSAL_TIME
 
     def _check_answer(self) -> None:
         if self._resent is not None and self._silent and not self.finished:
