@@ -18,6 +18,7 @@ from zrs_core.messages import (
     StoreBlob,
     Transaction,
     unchecked_store,
+    unchecked_transaction,
 )
 
 TID = b"\x03tid-one"
@@ -161,3 +162,12 @@ def test_an_unchecked_record_is_the_same_as_a_checked_one():
     assert hash(store) == hash(Store(*fields))
     with pytest.raises(AttributeError):
         store.data = b""
+
+
+def test_an_unchecked_transaction_is_the_same_as_a_checked_one():
+    fields = (TID, "p", b"jim", b"an example")
+    transaction = unchecked_transaction(*fields)
+    assert transaction == Transaction(*fields)
+    assert hash(transaction) == hash(Transaction(*fields))
+    with pytest.raises(AttributeError):
+        transaction.user = b""
