@@ -104,7 +104,7 @@ class ReplicationClient:
 
     @property
     def failing(self) -> bool:
-        """Whether the last session failed, and nothing has been applied since."""
+        """Whether the last session failed, and none has got anywhere since."""
         return self.progress.failure is not None
 
     def take_doubt(self) -> Doubt | None:
@@ -118,7 +118,7 @@ class ReplicationClient:
             self.progress.state = State.REPLICATING if sure else State.COMPARING
 
     def served(self) -> None:
-        """The primary does not refuse what is asked for."""
+        """The primary has nothing to send, and has not hung up as one does that refuses."""
         if self.progress.state in (State.REFUSED, State.FAILING):
             self._recovered()
 
