@@ -94,6 +94,18 @@ def test_who_has_nothing_to_send_and_does_not_hang_up_has_not_refused(caplog, mo
     session.close("lost")
 
 
+def test_who_has_begun_to_send_has_to_get_it_done(monkeypatch):
+    monkeypatch.setattr("zrs_core.sessions.secondary.REFUSAL_TIME", -1.0)
+    it = client(Sink())
+    fail(it)
+    session = it.session("peer")
+    session.greeting()
+    session.receive_data(stream(WHOLE)[:10])
+    session.keep_alive()
+    assert it.progress.state == "failing"
+    session.close("lost")
+
+
 def test_many_failures_in_a_row_are_an_alarm(caplog):
     it = client(Sink(), reconnect_delay=(0.5, 60))
     for _ in range(ALARM_AFTER):
