@@ -95,12 +95,12 @@ def test_who_has_nothing_to_send_and_does_not_hang_up_has_not_refused(caplog, mo
 
 
 def test_who_has_begun_to_send_has_to_get_it_done(monkeypatch):
-    monkeypatch.setattr("zrs_core.sessions.secondary.REFUSAL_TIME", -1.0)
     it = client(Sink())
     fail(it)
+    monkeypatch.setattr("zrs_core.sessions.secondary.REFUSAL_TIME", -1.0)
     session = it.session("peer")
     session.greeting()
-    session.receive_data(stream(WHOLE)[:10])
+    session.receive_data(b"\0\0")
     session.keep_alive()
     assert it.progress.state == "failing"
     session.close("lost")
