@@ -27,7 +27,7 @@ from zrs_core.cli.output import (
     say,
     size,
 )
-from zrs_core.cli.signals import StopSignals
+from zrs_core.cli.signals import Interruption, StopSignals
 from zrs_core.errors import ConfigurationError, Diverged, ListenError
 from zrs_core.messages import NO_TID
 
@@ -180,6 +180,54 @@ def test_a_hangup_that_is_ignored_stays_so():
             os.kill(os.getpid(), signal.SIGTERM)
             assert stop.wait()
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", _STOPPING)
+def test_signals_interrupt(number):
+    before = [signal.getsignal(each) for each in _STOPPING]
+    with Interruption() as interruption:
+        interruption.check()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+        # Whoever has swallowed it comes to a place like this.
+        with pytest.raises(KeyboardInterrupt):
+            interruption.check()
+    assert [signal.getsignal(each) for each in _STOPPING] == before
+
+
+def test_an_interruption_that_is_deferred():
+    done = []
+
+    def interrupt(times):
+        with interruption.deferred():
+            for number in range(times):
+                signal.raise_signal(signal.SIGTERM)
+                done.append(number)
+
+    with Interruption() as interruption:
+        interrupt(0)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    with Interruption() as interruption:
+        with pytest.raises(KeyboardInterrupt):
+            interrupt(1)
+        assert done == [0]
+    with Interruption() as interruption:
+        # The second one does not wait.
+        with pytest.raises(KeyboardInterrupt):
+            interrupt(2)
+        assert done == [0, 0]
+
+
+def test_a_hangup_that_is_ignored_does_not_interrupt():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interruption() as interruption:
+            signal.raise_signal(signal.SIGHUP)
+            interruption.check()
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from persistent.timestamp import TimeStamp
+from ZODB.FileStorage import FileStorage
 
 from tests.certificates import authority
 from tests.conditions import DEADLINE, wait_for
@@ -385,6 +386,22 @@ def test_interrupted_in_the_midst(run, database, monkeypatch, number):
     line = run("snapshot", database / "Data.fs", "it", status=1)
     assert line == "zrs: interrupted; nothing half-written is left at it"
     assert signal.getsignal(number) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("signals_of_a_terminal")
+def test_interrupted_where_that_is_swallowed(run, monkeypatch):
+    """FileStorage, which is just saving its index, goes on whatever is raised there."""
+
+    def swallow(*arguments, **options):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return FileStorage(*arguments, **options)
+
+    monkeypatch.setattr("zrs_core.snapshots.receiving.FileStorage", swallow)
+    # Listens, and never answers.
+    with answering(b"") as address:
+        line = run("snapshot", address, "it", *PATIENTLY, status=1)
+    assert line == "zrs: interrupted; nothing half-written is left at it"
 
 
 @pytest.mark.long

@@ -23,7 +23,7 @@ from ..storage.snapshot import check_existing, check_existing_blobs, copy_databa
 from .cutting import Cut, CuttingProxy
 from .following import FileFollower, SecondaryProcess, transactions_in
 from .output import count, logging_to, say, size
-from .signals import terminated_as_interrupted
+from .signals import Interruption
 from .workload import Workload
 
 _GENERATED_STEPS = 240
@@ -61,7 +61,7 @@ def run_demo(console: Console, source: str | None, blobs: str | None) -> bool:
     if source is not None:
         check_existing(source)
         check_existing_blobs(blobs)
-    with terminated_as_interrupted(), logging_to(console, logging.WARNING):
+    with Interruption() as interruption, logging_to(console, logging.WARNING):
         with tempfile.TemporaryDirectory(prefix="zrs-demo-") as directory:
             ours, theirs = Path(directory, "primary"), Path(directory, "secondary")
             ours.mkdir()
@@ -70,7 +70,9 @@ def run_demo(console: Console, source: str | None, blobs: str | None) -> bool:
                 say(console, f"Copying {source}")
                 copy_database(source, blobs, ours / "Data.fs", ours / "blobs")
             with _bars(console) as bars:
-                moved = _Demo(console, bars, ours, theirs).run(generate=source is None)
+                moved = _Demo(console, bars, interruption, ours, theirs).run(
+                    generate=source is None
+                )
             say(console, "Comparing both sides, record by record and blob by blob")
             result = compare(
                 ours / "Data.fs",
@@ -99,9 +101,17 @@ def _bars(console: Console) -> Progress:
 class _Demo:
     """One run, over empty directories but for a database to be replicated, perhaps."""
 
-    def __init__(self, console: Console, bars: Progress, ours: Path, theirs: Path) -> None:
+    def __init__(
+        self,
+        console: Console,
+        bars: Progress,
+        interruption: Interruption,
+        ours: Path,
+        theirs: Path,
+    ) -> None:
         self._console = console
         self._bars = bars
+        self._interruption = interruption
         self._ours = ours
         self._theirs = theirs
         self._moved = _Moved()
@@ -138,6 +148,7 @@ class _Demo:
         bar = self._bars.add_task("Generating", total=_GENERATED_STEPS)
         with contextlib.closing(Workload(db, seed=1)) as workload:
             for number in workload.run(_GENERATED_STEPS):
+                self._interruption.check()
                 self._bars.update(bar, completed=number)
 
     def _cut(self, cut: Cut) -> None:
@@ -171,6 +182,7 @@ class _Demo:
             self._wait(secondary, proxy, lambda: proxy.forwarded > 0)
             begin = time.monotonic()
             for number in workload.run(_LIVE_STEPS):
+                self._interruption.check()
                 caught_up()
                 moved.live = own.transactions - before
                 if theirs.transactions < before:
@@ -185,6 +197,7 @@ class _Demo:
         """:raises Failed: the secondary stops, or nothing moves any more."""
         last, deadline = -1, 0.0
         while not condition():
+            self._interruption.check()
             secondary.check()
             now = time.monotonic()
             if proxy.forwarded != last:

@@ -60,18 +60,52 @@ class StopSignals:
         os.close(self._write)
 
 
-@contextlib.contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
-    """The other signals raise KeyboardInterrupt, as SIGINT does, so that everything is cleaned up.
+class Interruption:
+    """While this context is entered, the signals raise KeyboardInterrupt: all is cleaned up.
 
     To be used in the main thread.
     """
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
+
+    def __init__(self) -> None:
+        self._asked = self._deferring = False
+
+    def __enter__(self) -> Interruption:
+        self._before = {number: signal.getsignal(number) for number in _SIGNALS}
+        for number, handler in self._before.items():
+            # By nohup.
+            if number is not signal.SIGHUP or handler is not signal.SIG_IGN:
+                signal.signal(number, self._interrupt)
+        return self
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if not self._asked:
+            self._asked = True
+            if self._deferring:
+                return
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """:raises KeyboardInterrupt: a signal has come before.
+
+        To be called wherever something may go on for long. A signal raises it at any place, and
+        some swallow it: FileStorage does while it saves its index (a bare `except`), finalizers do.
+        """
+        if self._asked:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Within this, the first signal is left to `check`, which is called in the end too.
+
+        For what starts threads: they have to be known to be stopped.
+        """
+        self._deferring = True
+        try:
+            yield
+            self.check()
+        finally:
+            self._deferring = False
+
+    def __exit__(self, *exc_info: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)

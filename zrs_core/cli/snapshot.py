@@ -23,11 +23,12 @@ from ..snapshots.manifest import Manifest
 from ..snapshots.receiving import Receiver
 from ..snapshots.restoring import restore as restore_snapshot
 from ..snapshots.taking import finish, now, snapshot_workspace, take_snapshot
+from ..snapshots.workspace import Workspace
 from .arguments import Seconds
 from .connections import peer_timeout, tls, tls_options, transport
 from .output import Failed, Misconfigured, count, describe_last, logging_to, say, size
 from .progress import CatchUp, Meter, view
-from .signals import terminated_as_interrupted
+from .signals import Interruption
 from .stages import stages
 
 _EPILOG = """\
@@ -95,11 +96,11 @@ def snapshot(
     """
     console = Console()
     is_file = _is_file(source)
-    with _ending_well(destination), logging_to(console, logging.CRITICAL):
+    with _ending_well(destination) as interruption, logging_to(console, logging.CRITICAL):
         if is_file:
             if any(options.values()):
                 raise click.UsageError("--tls-... belong to an ADDRESS, and this is a FILE.")
-            with stages(console) as report:
+            with stages(console, interruption) as report:
                 manifest = take_snapshot(source, blobs, destination, report, replace=replace)
         else:
             if blobs is not None:
@@ -110,9 +111,9 @@ def snapshot(
                 peer_timeout=peer_timeout,
                 durability="none",
             )
-            manifest = _receive(
-                console, source, destination, transport, settings, quiet, replace=replace
-            )
+            with snapshot_workspace(destination, replace=replace) as workspace:
+                receiver = Receiver(source, transport, settings, workspace.new)
+                manifest = _receive(console, receiver, workspace, quiet, interruption)
     last = "no transaction yet" if manifest.tid is None else f"{manifest.tid} ({manifest.time})"
     say(console, f"{destination} is a snapshot of {source}; last is {last}, {_sizes(manifest)}")
     if manifest.missing_blobs:
@@ -142,8 +143,8 @@ def restore(source: str, destination: str, until: str | None) -> None:
 
 def restore_to(console: Console, source: str, destination: str, until: str | None) -> None:
     """What `zrs restore` does."""
-    with _ending_well(destination), logging_to(console, logging.CRITICAL):
-        with stages(console) as report:
+    with _ending_well(destination) as interruption, logging_to(console, logging.CRITICAL):
+        with stages(console, interruption) as report:
             contents = restore_snapshot(source, destination, until, report)
     transactions = count(contents.transactions, "transaction")
     last = describe_last(contents.tid)
@@ -169,11 +170,11 @@ def _is_file(source: str) -> bool:
 
 
 @contextlib.contextmanager
-def _ending_well(destination: str) -> Iterator[None]:
+def _ending_well(destination: str) -> Iterator[Interruption]:
     """Say in a line what has kept something from being made."""
     try:
-        with terminated_as_interrupted():
-            yield
+        with Interruption() as interruption:
+            yield interruption
     except KeyboardInterrupt as error:
         raise Failed(f"interrupted; nothing half-written is left at {destination}") from error
     except (NotWritten, OSError) as error:
@@ -194,30 +195,29 @@ def _sizes(manifest: Manifest) -> str:
 
 def _receive(
     console: Console,
-    address: str,
-    destination: str,
-    transport: str,
-    settings: ClientOptions,
+    receiver: Receiver,
+    workspace: Workspace,
     quiet: float,
-    *,
-    replace: bool,
+    interruption: Interruption,
 ) -> Manifest:
     taken = now()
-    with snapshot_workspace(destination, replace=replace) as workspace:
-        with Receiver(address, transport, settings, workspace.new) as receiver:
-            _catch_up(console, receiver, quiet)
-        with stages(console) as report:
-            contents = receiver.check(report)
-        return finish(workspace, contents, str(receiver.address), taken)
+    with interruption.deferred(), receiver:
+        _catch_up(console, receiver, quiet, interruption)
+    with stages(console, interruption) as report:
+        contents = receiver.check(report)
+    return finish(workspace, contents, str(receiver.address), taken)
 
 
-def _catch_up(console: Console, receiver: Receiver, quiet: float) -> None:
+def _catch_up(
+    console: Console, receiver: Receiver, quiet: float, interruption: Interruption
+) -> None:
     """:raises Failed: nothing comes, or nothing that can be used."""
     progress, address = receiver.progress, receiver.address
     caught_up, meter = CatchUp(progress, quiet), Meter(progress)
     last, deadline, looks = -1, 0.0, 0
     with view(console, str(address)) as shown:
         while not receiver.has_come_to_now:
+            interruption.check()
             if progress.failures >= ALARM_AFTER or progress.stopped is not None:
                 raise Failed(f"{address}: {progress.failure or progress.stopped}")
             if progress.last_error is not None and not progress.connections:

@@ -9,15 +9,20 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from .signals import Interruption
+
 #: Seconds between two looks of a person, at least.
 _INTERVAL = 0.1
 
 
 @contextmanager
-def stages(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+def stages(
+    console: Console, interruption: Interruption
+) -> Iterator[Callable[[str, int, int], None]]:
     """What shows a stage, how many bytes of it are done, and of how many, while entered.
 
-    To be called as often as one likes. Nothing is shown where there is no terminal.
+    To be called as often as one likes: it raises what the interruption does. Nothing is shown where
+    there is no terminal.
     """
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -32,6 +37,7 @@ def stages(console: Console) -> Iterator[Callable[[str, int, int], None]]:
 
         def report(what: str, done: int, total: int) -> None:
             nonlocal stage, due
+            interruption.check()
             now = time.monotonic()
             if what != stage:
                 stage = what

@@ -26,7 +26,7 @@ from ..verify.sources import Source
 from .arguments import Seconds
 from .connections import tls, tls_options
 from .output import Failed, Misconfigured, count, errors_in_a_line, size
-from .signals import terminated_as_interrupted
+from .signals import Interruption
 from .targets import Target
 
 #: Seconds between two times that the bar moves.
@@ -72,7 +72,12 @@ def run_verify(
     """
     one, other = _source(a, blobs[0]), _source(b, blobs[1])
     begin = time.monotonic()
-    with terminated_as_interrupted(), _bar(Console(stderr=True)) as watch:
+    with Interruption() as interruption, _bar(Console(stderr=True)) as bar:
+
+        def watch(what: str, done: int, total: int) -> None:
+            interruption.check()
+            bar(what, done, total)
+
         verification = Verification(one, other, options, watch, state=state, tls=tls)
         try:
             report = verification.run()
