@@ -13,19 +13,23 @@ demo: $(VENV)/.cli
 	$(BIN)/zrs demo
 
 test: $(VENV)/.test $(PEERS)/zodb-5.5.1/.installed
-	$(BIN)/python -m pytest -q --numprocesses=auto -m "not long" --cov --cov-report=term
+	$(BIN)/python -m pytest -q --numprocesses=auto -m "not long"
 
 # All that `test` runs, and what takes its time: most of that is spent waiting for other processes.
-MANY := $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+MANY := $(shell expr 2 '*' $(CORES))
 test-all: test test-strictly test-versions peers $(VENV)/.bench
 	$(BIN)/python -m pytest -q --numprocesses=$(MANY) --dist=worksteal -m long \
 		--timeout=900
 
 # As Python is strictest and laxest, in all processes: in its development mode (-X dev), where what is
 # not closed is a warning, and warnings are errors; and without `assert` (-O). Those of the tests stay:
-# pytest writes them anew. Coverage is measured by `test`: under -O it takes minutes for its report.
+# pytest writes them anew. The coverage of all is measured here too; the process that reports it goes
+# without -O, under which that takes minutes.
+STRICT := $(BIN)/python -X dev -O//env:PYTHONDEVMODE=1//env:PYTHONOPTIMIZE=1
 test-strictly: $(VENV)/.test $(PEERS)/zodb-5.5.1/.installed
-	PYTHONDEVMODE=1 PYTHONOPTIMIZE=1 $(BIN)/python -m pytest -q --numprocesses=auto -m "not long" \
+	$(BIN)/python -m pytest -q -m "not long" --cov --cov-report=term \
+		--dist=load --tx="$(CORES)*popen//python=$(STRICT)" \
 		-W "ignore:assertions not in test modules:pytest.PytestConfigWarning"
 
 # The storages with older versions of ZODB, by the tests of this project and by ZODB's own.
