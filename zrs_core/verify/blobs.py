@@ -13,6 +13,7 @@ from typing import NamedTuple
 from ..storage.committed import DamagedFile
 from ..storage.compare import Difference, Kind
 from ..storage.snapshot import BlobFiles
+from .buffers import TwoBuffers
 from .files import VerifiedFile
 
 _BLOCK_SIZE = 256 * 1024
@@ -115,11 +116,9 @@ class BlobTrees:
             if sizes[0] != sizes[1]:
                 text = f"the blob's size is {sizes[0]} in A, {sizes[1]} in B"
                 return Difference(Kind.BLOB, tid, oid, text)
-            here, there = bytearray(_BLOCK_SIZE), bytearray(_BLOCK_SIZE)
-            pos = 0
-            while size := ours.readinto(here):
-                # The rest of both may be of a block before, and is the same then.
-                if theirs.readinto(there) != size or here != there:
+            buffers, pos = TwoBuffers(_BLOCK_SIZE), 0
+            while size := ours.readinto(buffers.ours):
+                if theirs.readinto(buffers.theirs) != size or not buffers.equal(size):
                     text = f"the blobs differ between byte {pos} and byte {pos + size}"
                     return Difference(Kind.BLOB, tid, oid, text)
                 pos += size

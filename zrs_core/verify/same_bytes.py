@@ -7,7 +7,6 @@ place, they agree in all transactions up to there, in what their back-pointers l
 from __future__ import annotations
 
 import os
-import queue
 import struct
 from collections import deque
 from collections.abc import Iterator
@@ -15,12 +14,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 from ..storage.committed import NUMBER, CommittedFile
+from .buffers import TwoBuffers
 
 #: Bytes that one thread compares before it hands them on.
 CHUNK_SIZE = 1 << 20
-
-# Bytes that are compared at once: they fit into the processor's cache.
-_PIECE_SIZE = 256 * 1024
 
 # How many chunks for each thread are read ahead.
 _AHEAD = 3
@@ -46,9 +43,7 @@ class SameBytes:
         self._ours = ours
         self._fds = ours.fileno(), theirs.fileno()
         self._jobs = jobs
-        self._buffers: queue.SimpleQueue[tuple[bytearray, bytearray]] = queue.SimpleQueue()
-        for _ in range(jobs * _AHEAD):
-            self._buffers.put((bytearray(CHUNK_SIZE), bytearray(min(CHUNK_SIZE, _PIECE_SIZE))))
+        self._buffers = [TwoBuffers(CHUNK_SIZE) for _ in range(jobs * _AHEAD)]
 
     def __enter__(self) -> SameBytes:
         self._pool = ThreadPoolExecutor(self._jobs, "zrs verify")
@@ -67,8 +62,8 @@ class SameBytes:
         """
         walk = _Walk(self._fds[0], begin)
         told = 0
-        for start, size, buffer in self._same_chunks(begin, end):
-            walk.over(buffer, start, size)
+        for start, size, chunk in self._same_chunks(begin, end):
+            walk.over(chunk, start, size)
             # The last one may go on behind this chunk.
             is_within = walk.pos <= start + size
             pos, count = (walk.pos, walk.count) if is_within else (walk.last, walk.count - 1)
@@ -79,23 +74,25 @@ class SameBytes:
                 yield Same(pos, count - told)
                 told = count
 
-    def _same_chunks(self, begin: int, end: int) -> Iterator[tuple[int, int, bytearray]]:
-        waiting: deque[tuple[int, int, bytearray, bytearray, Future[bool]]] = deque()
+    def _same_chunks(self, begin: int, end: int) -> Iterator[tuple[int, int, memoryview]]:
+        waiting: deque[tuple[int, int, TwoBuffers, Future[bool]]] = deque()
         pos = begin
         try:
             while True:
-                while pos < end and not self._buffers.empty():
-                    size = min(CHUNK_SIZE, end - pos)
-                    ours, theirs = self._buffers.get()
-                    future = self._pool.submit(self._equal, pos, size, ours, theirs)
-                    waiting.append((pos, size, ours, theirs, future))
+                while pos < end and self._buffers:
+                    # From the second one on they begin where pages do, for the sake of `TwoBuffers`.
+                    size = min(CHUNK_SIZE - pos % CHUNK_SIZE, end - pos)
+                    # The last one that was given back: it may still be in the processor's cache.
+                    buffers = self._buffers.pop()
+                    future = self._pool.submit(self._equal, pos, size, buffers)
+                    waiting.append((pos, size, buffers, future))
                     pos += size
                 if not waiting:
                     return
-                start, size, ours, _, future = waiting[0]
+                start, size, buffers, future = waiting[0]
                 if not future.result():
                     return
-                yield start, size, ours
+                yield start, size, buffers.ours
                 self._give_back(waiting.popleft())
         finally:
             for each in waiting:
@@ -103,25 +100,19 @@ class SameBytes:
             while waiting:
                 self._give_back(waiting.popleft())
 
-    def _give_back(self, chunk: tuple[int, int, bytearray, bytearray, Future[bool]]) -> None:
-        _, _, ours, theirs, future = chunk
+    def _give_back(self, chunk: tuple[int, int, TwoBuffers, Future[bool]]) -> None:
+        _, _, buffers, future = chunk
         if not future.cancelled():
             # Nothing else may use the buffers before it is done.
             future.exception()
-        self._buffers.put((ours, theirs))
+        self._buffers.append(buffers)
 
-    def _equal(self, pos: int, size: int, ours: bytearray, theirs: bytearray) -> bool:
-        """Whether `size` bytes from `pos` are the same; they are in `ours` then."""
-        for begin in range(0, size, len(theirs)):
-            end = min(begin + len(theirs), size)
-            with memoryview(ours)[begin:end] as here, memoryview(theirs)[: end - begin] as there:
-                for fd, piece in zip(self._fds, (here, there), strict=True):
-                    if not _fill(fd, pos + begin, piece):
-                        return False
-            # Memory is compared without a detour by whole byte strings alone.
-            if ours[begin:end] != (theirs if end - begin == len(theirs) else theirs[: end - begin]):
+    def _equal(self, pos: int, size: int, buffers: TwoBuffers) -> bool:
+        """Whether `size` bytes from `pos` are the same; they are in the buffers then."""
+        for fd, buffer in zip(self._fds, (buffers.ours, buffers.theirs), strict=True):
+            if not _fill(fd, pos, buffer[:size]):
                 return False
-        return True
+        return buffers.equal(size)
 
 
 def _fill(fd: int, pos: int, buffer: memoryview) -> bool:
@@ -144,7 +135,7 @@ class _Walk:
         self.pos = self.last = begin
         self.count = 0
 
-    def over(self, buffer: bytearray, start: int, size: int) -> None:
+    def over(self, buffer: memoryview, start: int, size: int) -> None:
         """Go on through the bytes from `start` on."""
         offset, last, count = self.pos - start, self.last - start, self.count
         if offset >= size:
