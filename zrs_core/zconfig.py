@@ -309,7 +309,7 @@ class ZRS:
     def _check_files(self, base: Any) -> None:
         from ZODB import config
 
-        from .storage.opening import check_path
+        from .storage.paths import check_path
 
         while (inner := getattr(getattr(base, "config", None), "base", None)) is not None:
             base = inner

@@ -12,7 +12,7 @@ from rich.console import Console
 from tests.cli.conftest import snapshot_of
 from tests.databases import open_file_storage
 from zrs_core.cli import demo
-from zrs_core.storage.compare import Comparison, Difference, Kind
+from zrs_core.storage.comparison import Comparison, Difference, Kind
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,8 @@ from tests.databases import blob_files, open_file_storage, stored, traffic
 from zrs_core.errors import UnsuitableStorage
 from zrs_core.messages import NO_TID
 from zrs_core.storage.committed import FIRST, CommittedFile, DamagedFile
-from zrs_core.storage.compare import Comparison, Kind, compare
+from zrs_core.storage.compare import compare
+from zrs_core.storage.comparison import Comparison, Kind
 from zrs_core.storage.snapshot import open_snapshot
 
 

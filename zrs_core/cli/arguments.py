@@ -1,4 +1,4 @@
-"""Types of arguments that several commands share."""
+"""Arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 from typing import Any
 
 import click
+
+from .output import LOG_FORMATS
 
 
 class Seconds(click.FloatRange):
@@ -18,3 +20,13 @@ class Seconds(click.FloatRange):
         if not math.isfinite(seconds):
             self.fail(f"{seconds} is no number of seconds.", param, ctx)
         return seconds
+
+
+#: How the commands that serve and follow can print what they say and log.
+log_format = click.option(
+    "--log-format",
+    type=click.Choice(LOG_FORMATS),
+    default="text",
+    show_default=True,
+    help="Print lines for people, or a JSON object for each.",
+)

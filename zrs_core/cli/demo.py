@@ -11,19 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from ZODB import DB
 
 from ..addresses import TCPAddress
-from ..storage.compare import Comparison, compare
+from ..storage.compare import compare
+from ..storage.comparison import Comparison
 from ..storage.primary import Primary
 from ..storage.snapshot import check_existing, check_existing_blobs, copy_database
 from .cutting import Cut, CuttingProxy
 from .following import FileFollower, SecondaryProcess, transactions_in
-from .output import count, logging_to, say, size
+from .output import Failed, count, logging_to, say, size
 from .signals import Interruption
+from .statuses import EPILOG
 from .workload import Workload
 
 _GENERATED_STEPS = 240
@@ -233,3 +236,25 @@ def _table(moved: _Moved, result: Comparison) -> Table:
 def _different(result: Comparison) -> str:
     more = "" if result.complete else " or more"
     return f"NOT EQUAL: {count(len(result.differences), 'difference')}{more}"
+
+
+@click.command(epilog=EPILOG, short_help="Show it all on this machine, and compare.")
+@click.option(
+    "--source",
+    metavar="DATA.fs",
+    type=click.Path(),
+    help="A database to replicate a copy of; it is only read, and may be in use.",
+)
+@click.option("--blobs", metavar="DIR", type=click.Path(), help="The blobs that belong to it.")
+def demo(source: str | None, blobs: str | None) -> None:
+    """Replicate between two processes on this machine, cut the connection twice, and compare.
+
+    This process is the primary: of a database that it generates, or of a copy of the one given.
+    It commits small and large records, undo and blobs while a secondary in another process
+    catches up. In the end both sides are compared, record by record and blob by blob: exit status
+    0 if they are equal, else 1. All files are temporary.
+    """
+    if blobs is not None and source is None:
+        raise click.UsageError("--blobs belongs to --source: give both.")
+    if not run_demo(Console(), source, blobs):
+        raise Failed("the two sides are not equal")

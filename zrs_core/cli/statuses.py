@@ -8,3 +8,9 @@ STATUSES = {
     1: "when it ran and failed",
     2: "for arguments, files or addresses that cannot work",
 }
+
+#: What the help of these commands ends with.
+EPILOG = (
+    f"Exit status: {', '.join(f'{number} {meaning}' for number, meaning in STATUSES.items())}. "
+    "Errors are one line on the standard error output."
+)

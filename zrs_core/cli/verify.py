@@ -17,7 +17,7 @@ from rich.console import Console
 from ..addresses import Address, TCPAddress, UnixAddress, parse_address
 from ..errors import ConfigurationError, InvalidAddress
 from ..messages import NO_TID
-from ..storage.compare import Difference
+from ..storage.comparison import Difference
 from ..tids import describe_tid
 from ..tls import TLSOptions
 from ..verify.report import Report

@@ -19,7 +19,7 @@ from zope.interface import implementedBy, providedBy
 from ..errors import UnsuitableStorage
 from ..interfaces import IStorageSource, ITransactionSink
 from ..logs import event
-from .committed import FIRST, MAGIC, begins_with_transaction
+from .committed import MAGIC
 from .filestorage import (
     FileStorageSource,
     check_last_tid,
@@ -27,6 +27,7 @@ from .filestorage import (
     is_file_storage,
 )
 from .generic import GenericSink, IterationSource
+from .paths import check_path
 from .wrapped import as_stored, untransform_of
 
 log = logging.getLogger("zrs_core.storage")
@@ -188,42 +189,6 @@ def _check_blob_dir(blob_dir: object) -> str:
     if not os.path.isdir(parent):
         raise UnsuitableStorage(f"{path} cannot be made: {parent} is no directory")
     return absolute
-
-
-def check_path(path: str) -> None:
-    """Whether a FileStorage is at `path`, or could be made there; nothing is written.
-
-    :raises UnsuitableStorage: neither.
-    """
-    # FileStorage would take what is no transaction for an unfinished one, and cut it off.
-    if check_magic(path) and not begins_with_transaction(path):
-        raise UnsuitableStorage(f"{path} is not a FileStorage: no transaction follows its magic")
-
-
-def check_magic(path: str) -> bool:
-    """As `check_path`, whatever follows the magic of a file; whether it is there.
-
-    :raises UnsuitableStorage: there is something else, or a FileStorage could not be made there.
-    """
-    if not path:
-        raise UnsuitableStorage("an empty path names no FileStorage")
-    if os.path.isdir(path):
-        raise UnsuitableStorage(f"{path} is a directory: the path of a FileStorage is needed")
-    directory = os.path.dirname(os.path.abspath(path))
-    if not os.path.isdir(directory):
-        raise UnsuitableStorage(f"{path} cannot be made: there is no directory {directory}")
-    try:
-        with open(path, "rb") as file:
-            begin = file.read(FIRST)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise UnsuitableStorage(f"{path} cannot be read: {error.strerror}") from error
-    if begin not in (b"", MAGIC):
-        raise UnsuitableStorage(
-            f"{path} is not a FileStorage: it begins with {begin!r}, not with {MAGIC!r}"
-        )
-    return begin == MAGIC
 
 
 def undo_unfinished_pack(path: str) -> None:

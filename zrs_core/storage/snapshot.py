@@ -19,7 +19,7 @@ from ..errors import UnsuitableStorage
 from ..messages import NO_TID
 from .blobs import is_ordinary_record
 from .committed import FIRST, CommittedFile, DamagedFile, Header, Record
-from .opening import check_path
+from .paths import check_path
 
 # A transaction's tid, length and status; its lengths of user, description and extension follow.
 _BEGIN: Final = struct.Struct(">8sQc")

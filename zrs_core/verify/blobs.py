@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 from ..storage.committed import DamagedFile
-from ..storage.compare import Difference, Kind
+from ..storage.comparison import Difference, Kind
 from ..storage.snapshot import BlobFiles
 from .buffers import TwoBuffers
 from .files import VerifiedFile

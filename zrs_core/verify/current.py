@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from ZODB.fsIndex import fsIndex
-
 from ..storage.blobs import is_blob_record
 from ..storage.committed import Record
-from ..storage.compare import Difference, Kind
+from ..storage.comparison import Difference, Kind
 from .blobs import Key
 from .files import VerifiedFile
 from .references import BadRecord, references
@@ -26,6 +24,9 @@ class CurrentRecords:
     """
 
     def __init__(self, side: VerifiedFile, until: bytes, step: Callable[[], None]) -> None:
+        # BTrees take longer to import than a large file to compare, and are seldom needed.
+        from ZODB.fsIndex import fsIndex
+
         self._file = side.file
         self._places = fsIndex()
         self.transactions = 0

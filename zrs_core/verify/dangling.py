@@ -9,7 +9,7 @@ from typing import Protocol
 
 from ..storage.blobs import is_blob_record
 from ..storage.committed import Record
-from ..storage.compare import Difference, Kind
+from ..storage.comparison import Difference, Kind
 from ..storage.snapshot import BlobFiles
 from .references import BadRecord, references
 

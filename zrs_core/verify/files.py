@@ -11,9 +11,9 @@ from ZODB.utils import p64, u64
 from ..errors import UnsuitableStorage
 from ..messages import NO_TID
 from ..storage.committed import FIRST, RECORD, CommittedFile, DamagedFile, Header
-from ..storage.compare import FileSide
 from ..storage.finding import find, next_beginning
-from ..storage.opening import check_magic
+from ..storage.paths import check_magic
+from ..storage.sides import FileSide
 from ..storage.snapshot import BlobFiles, check_existing_blobs, complete_at
 from ..tids import tid_of
 

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from ..storage.committed import RECORD, DamagedFile, Header
-from ..storage.compare import Difference, Kind, Run, Side
+from ..storage.comparison import Difference, Kind, Run
+from ..storage.sides import Side
 from .files import VerifiedFile
 from .same_bytes import CHUNK_SIZE, SameBytes
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..messages import NO_TID
-from ..storage.compare import Difference, Kind
+from ..storage.comparison import Difference, Kind
 
 # What is counted, and kept as it is.
 _PLAIN = (

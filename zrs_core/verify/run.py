@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..errors import ConfigurationError
 from ..messages import MAX_TID
 from ..storage.committed import FIRST
-from ..storage.compare import Side
+from ..storage.sides import Side
 from ..tls import TLSOptions
 from .blobs import BlobTrees, Key, strays
 from .current import CurrentPair, CurrentRecords

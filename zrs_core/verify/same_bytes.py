@@ -13,14 +13,17 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
-from ..storage.committed import NUMBER, CommittedFile
+from ..storage.committed import NUMBER, TRANSACTION, CommittedFile
 from .buffers import TwoBuffers
 
 #: Bytes that one thread compares before it hands them on.
-CHUNK_SIZE = 1 << 20
+CHUNK_SIZE = 1 << 21
+
+# So many chunks it goes without telling: what is done then keeps the threads from reading.
+_STRIDE = 8
 
 # How many chunks for each thread are read ahead.
-_AHEAD = 3
+_AHEAD = 2
 
 _length_at = struct.Struct(">8xQ").unpack_from
 _HEAD = 16
@@ -55,24 +58,26 @@ class SameBytes:
     def skip(self, begin: int, end: int) -> Iterator[Same]:
         """Go from `begin`, where a transaction begins in both files, to the first other byte.
 
-        What is told last may lie a chunk before it, and before transactions that are not as the
-        format asks for, although they are the same.
+        What is told last may lie a chunk before it, and 8 of them before transactions that are
+        not as the format asks for, although they are the same.
 
         :param end: where the shorter of the files ends.
         """
         walk = _Walk(self._fds[0], begin)
-        told = 0
+        pos, count, told, next_stop = begin, 0, 0, begin + _STRIDE * CHUNK_SIZE
         for start, size, chunk in self._same_chunks(begin, end):
             walk.over(chunk, start, size)
             # The last one may go on behind this chunk.
             is_within = walk.pos <= start + size
             pos, count = (walk.pos, walk.count) if is_within else (walk.last, walk.count - 1)
-            if count > told:
+            if count > told and pos >= next_stop:
                 # Had the walk gone astray, no transaction would end there.
                 if not self._ours.is_end(pos):
                     return
                 yield Same(pos, count - told)
-                told = count
+                told, next_stop = count, pos + _STRIDE * CHUNK_SIZE
+        if count > told and self._ours.is_end(pos):
+            yield Same(pos, count - told)
 
     def _same_chunks(self, begin: int, end: int) -> Iterator[tuple[int, int, memoryview]]:
         waiting: deque[tuple[int, int, TwoBuffers, Future[bool]]] = deque()
@@ -80,7 +85,7 @@ class SameBytes:
         try:
             while True:
                 while pos < end and self._buffers:
-                    # From the second one on they begin where pages do, for the sake of `TwoBuffers`.
+                    # From the second one on they begin where pages do, see `TwoBuffers`.
                     size = min(CHUNK_SIZE - pos % CHUNK_SIZE, end - pos)
                     # The last one that was given back: it may still be in the processor's cache.
                     buffers = self._buffers.pop()
@@ -143,7 +148,7 @@ class _Walk:
         if offset < 0:
             # Its length lies across the border of two chunks.
             last = offset
-            offset += self._length(offset + start) + NUMBER.size
+            offset += max(self._length(offset + start), TRANSACTION.size) + NUMBER.size
             count += 1
         full = size - _HEAD
         while offset <= full:

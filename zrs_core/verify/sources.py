@@ -12,10 +12,9 @@ from ZODB.interfaces import IStorageCurrentRecordIteration
 from ..addresses import Address
 from ..errors import ConfigurationError
 from ..storage.committed import Record
-from ..storage.compare import Side, side_of
+from ..storage.sides import Side
 from ..tls import TLSOptions
 from .files import VerifiedFile
-from .stream import PrimaryStream
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +76,14 @@ class Opened:
             if source.open is not None:
                 storage = self.storages[number] = source.open()
                 self._stack.callback(storage.close)
+                # This takes longer to import than a large file to compare, and is seldom needed.
+                from ..storage.compare import side_of
+
                 side = side_of(storage)
             elif source.address is not None:
+                # Likewise.
+                from .stream import PrimaryStream
+
                 (other,) = filter(None, self.files)
                 side = PrimaryStream(
                     source.address,

@@ -25,7 +25,7 @@ from ..messages import (
 )
 from ..sessions import ANSWER_TIME, REFUSAL_TIME
 from ..storage.committed import Header, Record
-from ..storage.compare import BlobDigest, Side
+from ..storage.sides import BlobDigest, Side
 from ..tids import describe_tid, tid_of
 from ..tls import PeerRefused, TLSOptions, certificate_names, describe_error
 from ..transports.sockets import CONNECT_TIMEOUT, READ_SIZE, connect_argument, look_up
