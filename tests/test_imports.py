@@ -164,6 +164,11 @@ def test_replicating_over_socket_thread_needs_no_twisted():
         ("import zrs_core.transports.twisted_tcp", ["twisted.internet.reactor"]),
         ("import zrs_core.zconfig, zrs_core.uri", ["ZODB", "twisted", "zodburi"]),
         ("import zrs_core.cli.nagios", ["ZODB", "twisted", "click", "rich"]),
+        ("import zrs_core.cli.command", ["BTrees", "twisted", "ssl", "zrs_core.sessions"]),
+        (
+            "import zrs_core.cli.command, zrs_core.cli.verify",
+            ["BTrees", "twisted", "zrs_core.sessions", "zrs_core.transports"],
+        ),
         ("import zrs_core.codec", ["ZODB", "persistent", "twisted", "socket", "asyncio"]),
     ],
 )
