@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 
 import pytest
+from zope.interface import implementer
 
 from tests.test_sessions import WHOLE, Sink, client, greeted_session, stream
+from zrs_core.held import HeldTransaction
+from zrs_core.interfaces import IComparableSink
 from zrs_core.messages import NO_TID
 from zrs_core.sessions import ALARM_AFTER
 
@@ -104,6 +107,37 @@ def test_who_has_begun_to_send_has_to_get_it_done(monkeypatch):
     session.keep_alive()
     assert it.progress.state == "failing"
     session.close("lost")
+
+
+@implementer(IComparableSink)
+class Comparable(Sink):
+    def __init__(self):
+        super().__init__()
+        self.applied = list(WHOLE)
+
+    def last_transaction(self, limit):
+        return HeldTransaction(NO_TID, False, WHOLE[0], {}, lambda oid: None)
+
+
+def test_who_is_still_to_send_what_is_compared_has_to_do_so(monkeypatch):
+    """Nothing comes, and it is not known whether the primary has what is held."""
+    it, served = client(Comparable()), []
+    monkeypatch.setattr(it, "served", lambda: served.append(session))
+    monkeypatch.setattr("zrs_core.sessions.secondary.REFUSAL_TIME", -1.0)
+    monkeypatch.setattr("zrs_core.sessions.secondary.ANSWER_TIME", 1e9)
+    session = it.session("peer")
+    session.greeting()
+    session.keep_alive()
+    monkeypatch.setattr("zrs_core.sessions.secondary.ANSWER_TIME", 0)
+    # It gives the comparison up, and the next one does without.
+    session.keep_alive()
+    assert session.finished
+    session.close("closed")
+    session = it.session("peer")
+    session.greeting()
+    session.keep_alive()
+    session.close("lost")
+    assert served == []
 
 
 def test_many_failures_in_a_row_are_an_alarm(caplog):
