@@ -22,7 +22,7 @@ CHUNK_SIZE = 1 << 21
 # So many chunks it goes without telling: what is done then keeps the threads from reading.
 _STRIDE = 8
 
-# How many chunks for each thread are read ahead.
+# So many chunks may wait to be gone over, beside those that the threads read.
 _AHEAD = 2
 
 _length_at = struct.Struct(">8xQ").unpack_from
@@ -46,7 +46,7 @@ class SameBytes:
         self._ours = ours
         self._fds = ours.fileno(), theirs.fileno()
         self._jobs = jobs
-        self._buffers = [TwoBuffers(CHUNK_SIZE) for _ in range(jobs * _AHEAD)]
+        self._buffers = [TwoBuffers(CHUNK_SIZE) for _ in range(jobs + _AHEAD)]
 
     def __enter__(self) -> SameBytes:
         self._pool = ThreadPoolExecutor(self._jobs, "zrs verify")
