@@ -20,20 +20,21 @@ from ZODB.FileStorage import FileStorage
 
 from zrs_core import Primary, Secondary
 from zrs_core.errors import ReplicationError
-from zrs_core.storage import appending, opening
+from zrs_core.storage import appending, batches, disk, opening
 from zrs_core.storage.filestorage import FileStorageSink, file_storage_sink
 from zrs_core.storage.generic import GenericSink
 from zrs_core.transports.memory import MemoryNetwork
 
 from ..databases import Stored, blob_files, contents, temporary_files
 from . import histories
-from .disk import Applied, Disk, Operation, Sync, SyncDirectory, Tree
+from .disk import SECTOR, Applied, Disk, Operation, Sync, SyncDirectory, Tree
 from .recording import Fault, Recording, failing, short
 
 ADDRESS = ("", 8000)
 
-# Bytes of a transaction that are held in memory, here.
+# Bytes of transactions that are made known together, and of those that are held in memory, here.
 _BATCH_SIZE = 40_000
+_PIECE_SIZE = 8_000
 
 _SINKS: dict[str, Callable[[Any, Any, str], Any]] = {
     "batches": file_storage_sink,
@@ -49,24 +50,68 @@ class Unsound(Exception):
     """What must hold does not."""
 
 
+class AtOnce:
+    """`disk.Beside`, done when it is begun."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._failure: BaseException | None = None
+        try:
+            function()
+        except BaseException as error:
+            self._failure = error
+
+    def is_over(self) -> bool:
+        return True
+
+    def wait(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+
+class Late:
+    """`disk.Beside`, done when it is waited for."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function = function
+        self._done: AtOnce | None = None
+
+    def is_over(self) -> bool:
+        return self._done is not None
+
+    def wait(self) -> None:
+        self._done = self._done or AtOnce(self._function)
+        self._done.wait()
+
+
 class Setup(NamedTuple):
-    """What is replicated, and how: `chunk_size` are the bytes that come at once."""
+    """What is replicated, and how: `chunk_size` are the bytes that come at once.
+
+    `block` are the bytes that the disk writes all or not at all, and `beside` tells when what is
+    done beside is done.
+    """
 
     shape: str
     sink: str
     durability: str
     chunk_size: int
     packing: bool
+    block: int = SECTOR
+    beside: type[AtOnce] | type[Late] = AtOnce
 
 
 _KINDS = (
     ("batches", "batch", 300, False),
+    ("batches", "batch", 300, False, 4096),
     ("batches", "batch", 7_000, False),
+    ("batches", "batch", 7_000, False, 4096, Late),
     ("batches", "batch", 1 << 20, False),
+    ("batches", "batch", 1 << 20, False, SECTOR, Late),
     ("batches", "transaction", 1 << 20, False),
+    ("batches", "transaction", 1 << 20, False, 4096, Late),
     ("public", "batch", 1 << 20, False),
     ("batches", "none", 7_000, False),
     ("batches", "batch", 2_000, True),
+    ("batches", "batch", 2_000, True, 4096, Late),
     ("public", "batch", 2_000, True),
     ("generic", "batch", 1 << 20, False),
 )
@@ -107,6 +152,7 @@ class Workshop:
 
     def __enter__(self) -> Workshop:
         self._stack.enter_context(mock.patch.object(appending, "BATCH_SIZE", _BATCH_SIZE))
+        self._stack.enter_context(mock.patch.object(appending, "_PIECE_SIZE", _PIECE_SIZE))
         # Of a FileStorage that cannot be opened its files are left open, to be collected.
         self._stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore", ResourceWarning)
@@ -152,21 +198,28 @@ class Workshop:
         """A secondary over the files in a directory, which has been told nothing yet."""
         history = self.history(setup.shape)
         history.network.chunk_size = setup.chunk_size
-        with mock.patch.object(opening, "file_storage_sink", _SINKS[setup.sink]):
-            secondary = Secondary(
-                directory / "Data.fs",
-                ADDRESS,
-                history.network,
-                blob_dir=directory / "blobs",
-                transport="memory",
-                reconnect_delay=1,
-                durability=setup.durability,
-            )
-        try:
-            yield secondary
-        finally:
-            secondary.close()
-            history.network.run()
+        with (
+            mock.patch.object(batches, "Beside", setup.beside),
+            mock.patch.object(disk, "Beside", setup.beside),
+        ):
+            with (
+                mock.patch.object(opening, "file_storage_sink", _SINKS[setup.sink]),
+                mock.patch.object(disk, "block_size", return_value=setup.block),
+            ):
+                secondary = Secondary(
+                    directory / "Data.fs",
+                    ADDRESS,
+                    history.network,
+                    blob_dir=directory / "blobs",
+                    transport="memory",
+                    reconnect_delay=1,
+                    durability=setup.durability,
+                )
+            try:
+                yield secondary
+            finally:
+                secondary.close()
+                history.network.run()
 
     def run(self, setup: Setup, recording: Recording, secondary: Secondary) -> tuple[int, int]:
         """Replicate until nothing more comes; what the pack, if there is one, did."""
@@ -208,7 +261,7 @@ class Workshop:
             zeros = chance.choice((1, 22, 23, 512, 4096, chance.randrange(1, 4097)))
         what = f"{how} at operation {point}, {zeros} bytes of zeros"
         operations = recorded.operations[:point]
-        tree = _left(recorded.before, recorded.files, operations, how, chance)
+        tree = _left(recorded.before, recorded.files, operations, how, setup.block, chance)
         data = tree.files.get("Data.fs")
         if data is not None:
             tree.files["Data.fs"] = data + bytes(zeros)
@@ -238,7 +291,7 @@ class Workshop:
         how = "kill"
         if setup.sink != "generic" and not setup.packing and setup.durability != "none":
             how = chance.choice(("kill", "lost", "torn", "reordered"))
-        tree = _left(begin, files, operations, how, chance)
+        tree = _left(begin, files, operations, how, setup.block, chance)
         self.reopen(setup, tree, promised, f"{what}, then {how}")
         return what
 
@@ -367,12 +420,13 @@ def _left(
     files: dict[str, int],
     operations: list[Operation],
     how: str,
+    block: int,
     chance: random.Random,
 ) -> Tree:
-    disk = Disk(before, files)
+    left = Disk(before, files, block)
     for each in operations:
-        disk.apply(each)
-    return disk.left_by_a_kill() if how == "kill" else disk.left_by_a_power_loss(how, chance)
+        left.apply(each)
+    return left.left_by_a_kill() if how == "kill" else left.left_by_a_power_loss(how, chance)
 
 
 def _last_applied(operations: list[Operation], *, survives: bool) -> bytes:

@@ -1,6 +1,6 @@
 """What is on a disk, and what is left of it when the machine stops.
 
-Until a file is synced, any sector of what was written may be on disk or not, in any order; until a
+Until a file is synced, any block of what was written may be on disk or not, in any order; until a
 directory is synced, any of its new entries. A process that is killed leaves all that it has done.
 """
 
@@ -123,7 +123,8 @@ class Tree(NamedTuple):
 class Disk:
     """What the operations so far have made of a tree, which was on disk as a whole."""
 
-    def __init__(self, tree: Tree, files: dict[str, int]) -> None:
+    def __init__(self, tree: Tree, files: dict[str, int], block: int = SECTOR) -> None:
+        self._block = block
         self._files: dict[int, _File] = {}
         self._names = dict(files)
         self._directories = set(tree.directories)
@@ -164,9 +165,9 @@ class Disk:
             return self._tree([], lambda file: file.synced)
         if how == "torn":
             changes = self._pending[: chance.randrange(len(self._pending) + 1)]
-            return self._tree(changes, lambda file: _torn(file, chance))
+            return self._tree(changes, lambda file: _torn(file, self._block, chance))
         changes = [each for each in self._pending if chance.random() < 0.5]
-        return self._tree(changes, lambda file: _reordered(file, chance))
+        return self._tree(changes, lambda file: _reordered(file, self._block, chance))
 
     def _tree(self, changes, content) -> Tree:  # type: ignore[no-untyped-def]
         directories, names = set(self._directories), dict(self._names)
@@ -213,17 +214,20 @@ def _reachable(path: str, directories: set[str]) -> bool:
     return True
 
 
-def _torn(file: _File, chance: random.Random) -> bytearray:
+def _torn(file: _File, block: int, chance: random.Random) -> bytearray:
     content = bytearray(file.synced)
     count = chance.randrange(len(file.pending) + 1)
     for each in file.pending[:count]:
         _apply(content, each)
     if count < len(file.pending) and isinstance(each := file.pending[count], Write):
-        _write(content, each.pos, each.data[: chance.randrange(len(each.data) + 1)])
+        end = each.pos + chance.randrange(len(each.data) + 1)
+        if end < each.pos + len(each.data):
+            end = max(each.pos, end - end % block)
+        _write(content, each.pos, each.data[: end - each.pos])
     return content
 
 
-def _reordered(file: _File, chance: random.Random) -> bytearray:
+def _reordered(file: _File, block: int, chance: random.Random) -> bytearray:
     content = bytearray(file.synced)
     likely = chance.choice((0.1, 0.5, 0.9))
     for each in file.pending:
@@ -233,7 +237,7 @@ def _reordered(file: _File, chance: random.Random) -> bytearray:
             continue
         begin, end = each.pos, each.pos + len(each.data)
         while begin < end:
-            stop = min(end, begin - begin % SECTOR + SECTOR)
+            stop = min(end, begin - begin % block + block)
             if chance.random() < likely:
                 _write(content, begin, each.data[begin - each.pos : stop - each.pos])
             begin = stop

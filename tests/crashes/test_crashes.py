@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 
-from zrs_core.storage import appending, disk, filestorage, opening
+from zrs_core.storage import batches, disk, filestorage, opening
 
 from . import run
 from .cases import Setup, Workshop
@@ -32,6 +32,8 @@ PLAIN = Setup("one_small_record", "batches", "batch", 1 << 20, packing=False)
 ZEROS = PLAIN._replace(shape="records_that_are_zeros")
 BLOBS = PLAIN._replace(shape="blobs_of_all_sizes")
 PACKING = ZEROS._replace(chunk_size=2_000, packing=True)
+EXTENSIONS = PLAIN._replace(shape="extensions")
+NOTHING = PLAIN._replace(shape="from_nothing")
 
 
 @pytest.mark.parametrize(
@@ -39,12 +41,26 @@ PACKING = ZEROS._replace(chunk_size=2_000, packing=True)
     [
         pytest.param(
             ZEROS,
-            appending,
+            batches,
             "unfinished",
             lambda tid: b"",
             id="the header first, or behind it",
         ),
-        pytest.param(PLAIN, appending, "_UNFINISHED", b" ", id="the status last"),
+        pytest.param(NOTHING, batches, "_UNFINISHED", b" ", id="the status last"),
+        pytest.param(
+            EXTENSIONS,
+            batches.BatchWriter,
+            "_guard",
+            lambda self, begin, tid: None,
+            id="the header first, of what is written ahead",
+        ),
+        pytest.param(
+            PLAIN,
+            batches.BatchWriter,
+            "_append_in_steps",
+            batches.BatchWriter._append_at_once,
+            id="steps for what is not within a block",
+        ),
         pytest.param(
             PLAIN._replace(sink="public"),
             filestorage,

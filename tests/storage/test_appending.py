@@ -27,7 +27,7 @@ from zrs_core.messages import (
     Transaction,
 )
 from zrs_core.options import DURABILITIES
-from zrs_core.storage import appending, disk, filestorage, generic
+from zrs_core.storage import appending, batches, disk, filestorage, generic
 from zrs_core.storage.committed import FIRST
 from zrs_core.storage.filestorage import (
     FileStorageSink,
@@ -66,6 +66,14 @@ def messages(tmp_path):
 @pytest.fixture
 def original(tmp_path, messages):
     return (tmp_path / "original" / "Data.fs").read_bytes()
+
+
+@pytest.fixture(autouse=True)
+def block_size(monkeypatch):
+    """Whatever disk this machine has. It may be changed before a sink is made."""
+    sizes = [disk.SECTOR]
+    monkeypatch.setattr(disk, "block_size", lambda fd: sizes[-1])
+    return sizes.append
 
 
 @pytest.fixture
@@ -192,7 +200,7 @@ class TestLargeTransactions:
         sink = file_storage_sink(target, no_invalidation, "batch")
         for message in messages:
             sink.apply(message)
-            held = sum(map(len, sink._records)) + sum(map(len, sink._chunks))
+            held = sum(map(len, sink._records)) + sum(map(len, sink._batch.chunks))
             assert held < 1000 + max(len(getattr(each, "data", b"")) for each in messages) + 200
         sink.flush()
         assert data_of(target) == original
@@ -258,10 +266,11 @@ class TestALargeBlob:
 
     def test_nothing_is_visible_before_it_is_on_disk(self, blob, target, monkeypatch):
         sink, messages = blob
-        may_be_synced, real = threading.Event(), disk.sync
+        may_be_synced, real, begun = threading.Event(), disk.sync, []
 
         def sync(fd):
-            if threading.current_thread().name == "zrs-sync":
+            begun.append(fd)
+            if len(begun) == 1:
                 assert may_be_synced.wait(60)
                 assert target.lastTransaction() == z64
             real(fd)
@@ -278,10 +287,11 @@ class TestALargeBlob:
 
     def test_that_the_disk_does_not_take_ends_it(self, blob, target, monkeypatch, tmp_path):
         sink, messages = blob
-        real = disk.sync
+        real, begun = disk.sync, []
 
         def sync(fd):
-            if threading.current_thread().name == "zrs-sync":
+            begun.append(fd)
+            if len(begun) == 1:
                 raise NotWritten(OSError(errno.EIO, "Input/output error"))
             real(fd)
 
@@ -355,7 +365,7 @@ class TestTrouble:
         self, small, step, messages, target, monkeypatch, tmp_path
     ):
         """The system forgets what it could not write: the next fsync would succeed."""
-        monkeypatch.setattr(appending, "_SMALL", small)
+        monkeypatch.setattr(batches, "_SMALL", small)
         monkeypatch.setattr(target, "_save_index", lambda: None)
         sink = file_storage_sink(target, no_invalidation, "batch")
         first, second = whole_transactions(messages)[9:11]
@@ -419,7 +429,7 @@ class TestTrouble:
         sink.apply(StoreBlob(p64(1), tid, b"record", None, 1))
         sink.apply(BlobBlock(b"x"))
         sink.apply(StoreBlob(p64(2), tid, b"record", None, 2))
-        sink._dirty = True
+        sink._writer.dirty = True
         with monkeypatch.context() as patched:
             patched.setattr(type(sink._file), "truncate", lambda self: 1 / 0)
             with pytest.raises(ZeroDivisionError):
@@ -461,7 +471,7 @@ class TestTrouble:
         sink.flush()
         for message in transaction(2 << 40, b"AAAAA"):
             sink.apply(message)
-        sink._write(sink._begin, b"".join(sink._chunks))
+        sink._writer._write(sink._batch.begin, *sink._batch.chunks)
         target.loadSerial(p64(1), p64(1 << 40))
         target.undoLog(0, 10)
         sink.abort()
@@ -477,7 +487,7 @@ class TestTrouble:
         end = whole_transactions(messages)[9]
         for message in messages[:end]:
             sink.apply(message)
-        sink._write(target.getSize(), b"x" * 1_000_000)
+        sink._writer._write(target.getSize(), b"x" * 1_000_000)
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(type(sink._file), "truncate", lambda self: 1 / 0)
             with pytest.raises(ZeroDivisionError):
@@ -578,28 +588,31 @@ def test_durability_is_a_matter_of_fsync(durability, fsyncs, target, monkeypatch
     monkeypatch.setattr(filestorage.os, "fdatasync", synced.append)
     for number in range(1, 62):
         tid = p64(number << 40)
-        for message in (Transaction(tid), Store(p64(number), tid, b"x"), Commit()):
+        # None is within a sector.
+        for message in (Transaction(tid), Store(p64(number), tid, b"x" * 600), Commit()):
             sink.apply(message)
     sink.flush()
     assert len(synced) == fsyncs
     assert len(contents(target)) == 61
 
 
-def sectors(before, after):
-    """All that a disk may hold that had `before`, as long as `after` is not synced."""
-    size = appending._SECTOR
+def left_by_a_disk(before, after, block):
+    """All that a disk may hold that had `before`, as long as `after` is not synced.
+
+    :param block: bytes that it writes all or not at all.
+    """
     changed = [
         place
-        for place in range(0, len(after), size)
-        if before[place : place + size] != after[place : place + size]
+        for place in range(0, len(after), block)
+        if before[place : place + block] != after[place : place + block]
     ]
     for number in range(2 ** len(changed)):
         kept = [place for bit, place in enumerate(changed) if number >> bit & 1]
         disk = bytearray(before)
         for place in kept:
-            sector = after[place : place + size]
-            disk.extend(bytes(max(0, place + len(sector) - len(disk))))
-            disk[place : place + len(sector)] = sector
+            piece = after[place : place + block]
+            disk.extend(bytes(max(0, place + len(piece) - len(disk))))
+            disk[place : place + len(piece)] = piece
         yield bytes(disk)
 
 
@@ -610,9 +623,12 @@ LENGTH_AT_THE_END = [
 ]
 
 
-@pytest.mark.parametrize("begin", [0, 100, 350, 498, 507])
+# The last of them leave a block of 4,096 bytes, which the others do not.
+@pytest.mark.parametrize("begin", [0, 100, 350, 498, 507, 2600, 4090])
 @pytest.mark.parametrize("data", [b"x" * 1500, bytes(1500), *LENGTH_AT_THE_END[::20]])
-def test_whatever_sectors_are_on_disk_a_file_storage_opens(begin, data, tmp_path):
+@pytest.mark.parametrize("block", [512, 4096])
+def test_whatever_is_on_disk_a_file_storage_opens(begin, data, block, block_size, tmp_path):
+    block_size(block)
     target = FileStorage(str(tmp_path / "Data.fs"))
     sink = file_storage_sink(target, no_invalidation, "batch")
 
@@ -622,10 +638,12 @@ def test_whatever_sectors_are_on_disk_a_file_storage_opens(begin, data, tmp_path
             sink.apply(message)
         sink.flush()
 
-    # So that the next one begins at that place in a sector.
-    overhead = FIRST + 23 + 42 + 8
-    apply(1, b"x" * ((begin - overhead) % appending._SECTOR + appending._SECTOR))
-    assert target.getSize() % appending._SECTOR == begin
+    # So that the next one begins at that place in a block.
+    overhead = FIRST + 23 + 42 + 8 + 23 + 42 + 8 + 8
+    apply(1, b"x" * ((begin - overhead) % 4096 + 4096))
+    # What that one has left to be done is done.
+    apply(2, b"")
+    assert target.getSize() % 4096 == begin
     old = Path(target.getName()).read_bytes()
     states = [old]
     sync = sink._file.sync
@@ -635,35 +653,184 @@ def test_whatever_sectors_are_on_disk_a_file_storage_opens(begin, data, tmp_path
         sync()
 
     sink._file.sync = record
-    apply(2, data)
+    apply(3, data)
     whole = Path(target.getName()).read_bytes()
     target.close()
-    assert len(states) in (3, 4)
+    within = len(old) // block == (len(whole) - 1) // block
+    assert within == (block == 4096 and begin < (2600 if len(data) == 1500 else 4090))
+    assert len(states) == 2 if within else len(states) in (3, 4)
     path = tmp_path / "left" / "Data.fs"
     path.parent.mkdir()
     last = len(states) - 2
     for step in range(last + 1):
-        for left in sectors(states[step], states[step + 1]):
+        for left in left_by_a_disk(states[step], states[step + 1], block):
             path.write_bytes(left)
             storage = FileStorage(str(path))
             last_tid = establish_last_tid(storage)
             storage.close()
             found = path.read_bytes()
             assert found in ((old, whole) if step == last else (old,))
-            assert last_tid == p64((2 if found == whole else 1) << 40)
+            assert last_tid == p64((3 if found == whole else 2) << 40)
+
+
+def test_what_is_within_a_block_takes_one_write_and_one_fsync(block_size, target, monkeypatch):
+    block_size(4096)
+    done = []
+    for name in ("pwrite", "fdatasync", "ftruncate"):
+        real = getattr(os, name)
+        monkeypatch.setattr(
+            filestorage.os, name, lambda *args, n=name, real=real: done.append(n) or real(*args)
+        )
+    sink = file_storage_sink(target, no_invalidation, "batch")
+
+    def apply(number, size):
+        done.clear()
+        tid = p64(number << 40)
+        for message in (Transaction(tid), Store(p64(1), tid, b"x" * size), Commit()):
+            sink.apply(message)
+        sink.flush()
+        return done
+
+    apply(1, 10)
+    assert apply(2, 10) == ["pwrite", "fdatasync"]
+    steps = ["pwrite", "fdatasync"]
+    assert apply(3, 5000) == [*steps, *steps, "ftruncate"]
+    # Half of the block could be on its way to the disk, for what was cut off.
+    assert apply(4, 10) == ["fdatasync", *steps]
+    assert apply(5, 10) == steps
+    assert len(contents(target)) == 5
+
+
+class TestBatchesOneAfterTheOther:
+    """The disk is busy with one while the next one comes."""
+
+    @pytest.fixture(autouse=True)
+    def _small_batches(self, monkeypatch):
+        monkeypatch.setattr(appending, "BATCH_SIZE", 3000)
+        monkeypatch.setattr(appending, "_PIECE_SIZE", 1000)
+
+    def transactions(self, count):
+        for number in range(1, count + 1):
+            tid = p64(number << 40)
+            # Each object twice: what comes points back to what is on its way.
+            stores = [Store(p64(oid), tid, b"%d" % number * 100) for oid in (1, number // 2)]
+            yield from (Transaction(tid), *stores, Commit())
+
+    def apply_all(self, sink, messages):
+        for message in messages:
+            sink.apply(message)
+        sink.flush()
+
+    def test_the_next_one_is_written_before_the_disk_has_the_first(self, target, monkeypatch):
+        may_be_synced, real, begun = threading.Event(), disk.sync, []
+        main = threading.get_ident()
+
+        def sync(fd):
+            if threading.get_ident() != main:
+                begun.append(fd)
+                assert may_be_synced.wait(60)
+            real(fd)
+
+        monkeypatch.setattr(disk, "sync", sync)
+        sink = file_storage_sink(target, no_invalidation, "batch")
+        messages = self.transactions(100)
+        while sink._closing is None:
+            sink.apply(next(messages))
+        first = sink._closing.end
+        while not sink._batch.place > first:
+            sink.apply(next(messages))
+        assert os.path.getsize(target.getName()) > first
+        assert target.lastTransaction() == z64
+        may_be_synced.set()
+        self.apply_all(sink, messages)
+        assert begun
+        assert [each.tid for each in contents(target)] == [p64(n << 40) for n in range(1, 101)]
+        assert len(target.history(p64(1), 1000)) == 100
+        assert os.path.getsize(target.getName()) == target.getSize()
+
+    def test_each_is_visible_once_the_disk_has_it(self, target):
+        sink = file_storage_sink(target, no_invalidation, "batch")
+        seen = set()
+        for message in self.transactions(200):
+            sink.apply(message)
+            seen.add(target.lastTransaction())
+        sink.flush()
+        assert len(seen) > 10
+
+    @pytest.mark.parametrize("failing", range(1, 12))
+    def test_after_an_fsync_that_failed_beside_nothing_counts(
+        self, failing, target, monkeypatch, tmp_path
+    ):
+        monkeypatch.setattr(target, "_save_index", lambda: None)
+        sink = file_storage_sink(target, no_invalidation, "batch")
+        real, calls = os.fdatasync, []
+
+        def fail(fd):
+            calls.append(fd)
+            if len(calls) == failing:
+                raise OSError(errno.EIO, "Input/output error")
+            real(fd)
+
+        monkeypatch.setattr(filestorage.os, "fdatasync", fail)
+        with pytest.raises(NotWritten, match="Input/output error"):
+            self.apply_all(sink, self.transactions(100))
+        sink.abort()
+        with pytest.raises(NotWritten):
+            sink.apply(next(self.transactions(1)))
+        last = sink.last_tid()
+        assert target.lastTransaction() == last
+        target.close()
+        with contextlib.closing(open_file_storage(tmp_path / "copy")) as again:
+            held = [each.tid for each in contents(again)]
+        # A batch that was not visible may be there.
+        assert held == [p64(n << 40) for n in range(1, len(held) + 1)]
+        assert ([z64, *held])[-1] >= last
+
+    def test_what_was_not_written_beside_is_cut_off(self, target, monkeypatch):
+        sink = file_storage_sink(target, no_invalidation, "batch")
+        messages = [*self.transactions(100)]
+        real, failed = os.pwrite, []
+
+        def fail(fd, data, pos):
+            # What finishes a batch.
+            if len(data) == 9 and len(failed) < 1:
+                failed.append(pos)
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return real(fd, data, pos)
+
+        monkeypatch.setattr(filestorage.os, "pwrite", fail)
+        with pytest.raises(OSError, match="No space left"):
+            self.apply_all(sink, messages)
+        with pytest.raises(OSError, match="No space left"):
+            sink.flush()
+        sink.abort()
+        assert target.lastTransaction() == z64
+        assert data_of(target) == b"FS30"
+        self.apply_all(sink, messages)
+        assert len(contents(target)) == 100
+
+    def test_an_abort_takes_back_what_is_not_visible(self, target):
+        sink = file_storage_sink(target, no_invalidation, "batch")
+        messages = self.transactions(100)
+        while sink._closing is None:
+            sink.apply(next(messages))
+        sink.abort()
+        assert target.lastTransaction() == sink.last_tid() == z64
+        assert data_of(target) == b"FS30"
+        assert not target._commit_lock.locked()
 
 
 def test_only_what_could_be_a_length_calls_for_another_fsync():
     batch = bytearray(b"x" * 2000 + bytes(8))
-    assert not appending._could_mislead(0, bytes(batch))
-    assert not appending._could_mislead(510, bytes(batch))
+    assert not batches._could_mislead(0, [bytes(batch)])
+    assert not batches._could_mislead(510, [bytes(batch)])
     batch[504:512] = struct.pack(">Q", 512)
-    assert appending._could_mislead(0, bytes(batch))
-    assert not appending._could_mislead(1, bytes(batch))
+    assert batches._could_mislead(0, [bytes(batch)])
+    assert not batches._could_mislead(1, [bytes(batch)])
     for harmless in (22, 513):
         batch[504:512] = struct.pack(">Q", harmless)
-        assert not appending._could_mislead(0, bytes(batch))
-    assert appending._could_mislead(0, bytes(1 << 20))
+        assert not batches._could_mislead(0, [bytes(batch)])
+    assert batches._could_mislead(0, [bytes(1 << 20)])
 
 
 def test_who_reads_meanwhile_sees_whole_transactions(tmp_path):

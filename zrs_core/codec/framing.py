@@ -34,10 +34,10 @@ class FrameReader:
     memory before it has arrived. `offset` counts the bytes of the stream before the message that
     the last `take` was about, prefixes included. Not thread-safe.
 
-    What is fed is cut where it lies, in `buffer` from `begin` on; a little that was left is put
-    before it. What is fed while more than that is left is copied into `_later`, from which a
-    payload that began in `buffer` is completed once it has all come: so the time is linear,
-    however the stream arrives.
+    What is fed is cut where it lies, in `buffer` from `begin` on. A message that began in what was
+    fed before is put together by itself, and `_following` lies behind it. What is fed while more
+    than that is left is copied into `_later`, from which a payload that began in `buffer` is
+    completed once it has all come: so the time is linear, however the stream arrives.
     """
 
     def __init__(self) -> None:
@@ -47,16 +47,39 @@ class FrameReader:
         self.begin = 0
         # Bytes of the stream before `buffer`.
         self._before = 0
+        # What comes after `buffer`, and where the next message begins in it.
+        self._following = b""
+        self._following_begin = 0
         self._later = bytearray()
 
     def feed(self, data: bytes) -> None:
         """Add bytes of any number, as they came from the network."""
         if self._later or self.waiting > len(data):
             self._later += data
-        elif self.begin < len(self.buffer):
-            self._replace(self.buffer[self.begin :] + data)
+        elif self.waiting:
+            self._join(bytes(data))
         else:
             self._replace(bytes(data))
+
+    def _join(self, data: bytes) -> None:
+        """Go on with what is left and `data` behind it."""
+        rest = self.buffer[self.begin :] + self._following[self._following_begin :]
+        self._following, self._following_begin = b"", 0
+        missing = 0
+        if len(rest) >= _PREFIX_SIZE:
+            missing = _PREFIX_SIZE + _LENGTH.unpack_from(rest)[0] - len(rest)
+        if 0 < missing < len(data):
+            self._replace(rest + data[:missing])
+            self._following, self._following_begin = data, missing
+        else:
+            self._replace(rest + data)
+
+    def advance(self) -> None:
+        """Have the next message in `buffer`, if it lies behind it."""
+        if self._following and self.begin == len(self.buffer):
+            self._before += self.begin - self._following_begin
+            self.buffer, self.begin = self._following, self._following_begin
+            self._following, self._following_begin = b"", 0
 
     def _replace(self, data: bytes) -> None:
         """Go on with `data`, which begins where the next message does."""
@@ -70,6 +93,7 @@ class FrameReader:
         :param limit: the most bytes that this payload may have.
         :raises LimitExceeded: more than `limit` bytes are announced.
         """
+        self.advance()
         self.offset = self._before + self.begin
         size = self.announced()
         if size is None:
@@ -105,9 +129,11 @@ class FrameReader:
     @property
     def waiting(self) -> int:
         """Bytes that were fed and not taken."""
-        return len(self.buffer) - self.begin + len(self._later)
+        following = len(self._following) - self._following_begin
+        return len(self.buffer) - self.begin + following + len(self._later)
 
     def discard(self) -> None:
         """Drop what was fed and not taken."""
         self._later = bytearray()
+        self._following, self._following_begin = b"", 0
         self._replace(b"")

@@ -186,12 +186,16 @@ class Machine:
             State.BETWEEN_TRANSACTIONS if tid is None else State.IN_TRANSACTION
         )
 
+    def advance_in_blob(self, blocks: int) -> None:
+        """The primary has sent so many blocks, all of them legal."""
+        self.blocks_left -= blocks
+        self._leave_blob()
+
     def _apply(self, message: Message) -> None:
         if isinstance(message, Store):
             return
         if isinstance(message, BlobBlock):
-            self.blocks_left -= 1
-            self._leave_blob()
+            self.advance_in_blob(1)
         elif isinstance(message, Transaction):
             self.tid = message.tid
         elif isinstance(message, Commit):

@@ -94,6 +94,12 @@ class PrimaryConnection(Connection[SecondaryMessage]):
     def _send_run(self, messages: Sequence[PrimaryMessage], begin: int, chunks: list[bytes]) -> int:
         """Send what has a template; which message comes next."""
         machine = self._machine
+        if machine.blocks_left:
+            blocks = templates.write_blocks(
+                messages, begin, machine.blocks_left, self._checksum, chunks
+            )
+            machine.advance_in_blob(blocks)
+            begin += blocks
         if self._writer is not WRITERS[3] or machine.state(Role.PRIMARY) not in PLAIN:
             return begin
         written = templates.write_run(

@@ -133,6 +133,9 @@ class SecondaryConnection(Connection[PrimaryMessage]):
     def _read_run(self) -> PrimaryMessage | None:
         """The first of as many messages as are written as this package does, the others ready."""
         machine, frames = self._machine, self._frames
+        frames.advance()
+        if machine.blocks_left:
+            return self._read_blocks()
         if self._header is not None or machine.state(Role.PRIMARY) not in PLAIN:
             return None
         if self._max_pickle_size < templates.MAX_PICKLE_SIZE:
@@ -154,6 +157,19 @@ class SecondaryConnection(Connection[PrimaryMessage]):
             self._checksum_seen = self._policy is not ChecksumPolicy.IGNORE
         if len(messages) > 1 or not isinstance(messages[0], Transaction):
             self._newer_dialect = self.newer_pickles = True
+        return self._first_of(messages)
+
+    def _read_blocks(self) -> PrimaryMessage | None:
+        frames, machine = self._frames, self._machine
+        blocks, frames.begin = templates.read_blocks(
+            frames.buffer, frames.begin, machine.blocks_left, self._checksum
+        )
+        if not blocks:
+            return None
+        machine.advance_in_blob(len(blocks))
+        return self._first_of(blocks)
+
+    def _first_of(self, messages: list[PrimaryMessage]) -> PrimaryMessage:
         messages.reverse()
         self._ready = messages
         return messages.pop()

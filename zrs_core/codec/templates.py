@@ -9,9 +9,11 @@ and read by comparing and cutting bytes, several times as fast as message by mes
         4 length   the record
     C   4 length   80 03 X 01000000 C ( C 10 digest t 86 .
 
-`read_run` takes what has these shapes, is complete and is legal where it stands, and leaves the
-rest where it is, for the reader of all spellings and the state table. It decides nothing that
-these would decide otherwise, and refuses nothing itself.
+So have all blocks of a blob but the last one: the length 65,536, and as many bytes.
+
+`read_run` and `read_blocks` take what has these shapes, is complete and is legal where it stands,
+and leave the rest where it is, for the reader of all spellings and the state table. They decide
+nothing that these would decide otherwise, and refuse nothing themselves.
 """
 
 from __future__ import annotations
@@ -21,8 +23,10 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from ..messages import (
+    BLOB_BLOCK_SIZE,
     MAX_TID,
     STATUSES,
+    BlobBlock,
     Commit,
     PrimaryMessage,
     Store,
@@ -54,6 +58,8 @@ _T_PICKLE: Final = _T_HEAD + b"%b" + _T_STATUS + b"%bC%c%bC%c%b" + _T_TAIL
 
 #: Bytes in the longest pickle that is read here: a T with two texts of 255 bytes.
 MAX_PICKLE_SIZE: Final = len(_T_HEAD) + 8 + len(_T_STATUS) + 1 + 2 * (2 + 255) + len(_T_TAIL)
+
+_BLOCK_LENGTH: Final = _LENGTH.pack(BLOB_BLOCK_SIZE)
 
 # Where the parts of an S begin, behind its first byte.
 _S_OID: Final = len(_S_OPENING)
@@ -141,6 +147,28 @@ def write_run(
     return Written(place, tid, last_tid)
 
 
+def write_blocks(
+    messages: Sequence[PrimaryMessage],
+    begin: int,
+    left: int,
+    checksum: RunningChecksum,
+    chunks: list[bytes],
+) -> int:
+    """Write whole blocks of a blob, from the message at `begin` on; how many they are.
+
+    :param left: how many are left of the blob.
+    :param checksum: as for `write_run`; and so are `chunks`.
+    """
+    place = begin
+    for message in messages[begin : begin + left]:
+        if type(message) is not BlobBlock or len(message.data) != BLOB_BLOCK_SIZE:
+            break
+        checksum.update(message.data)
+        chunks += (_BLOCK_LENGTH, message.data)
+        place += 1
+    return place - begin
+
+
 class Run(NamedTuple):
     """What was read: the messages, where the next one begins, and the state there."""
 
@@ -210,6 +238,27 @@ def read_run(
         update(buffer[pos + 4 : end])
         pos = end
     return Run(messages, pos, tid, last_tid, checksums)
+
+
+def read_blocks(
+    buffer: bytes, begin: int, left: int, checksum: RunningChecksum
+) -> tuple[list[PrimaryMessage], int]:
+    """Read whole blocks of a blob from `buffer`; they, and where the next message begins.
+
+    :param left: how many are left of the blob.
+    :param checksum: as for `read_run`.
+    """
+    blocks: list[PrimaryMessage] = []
+    pos = begin
+    while len(blocks) < left and buffer.startswith(_BLOCK_LENGTH, pos):
+        end = pos + 4 + BLOB_BLOCK_SIZE
+        if end > len(buffer):
+            break
+        data = buffer[pos + 4 : end]
+        checksum.update(data)
+        blocks.append(BlobBlock(data))
+        pos = end
+    return blocks, pos
 
 
 def _closing(tid: bytes) -> bytes:

@@ -5,23 +5,7 @@ Here a batch of whole transactions is built in memory, byte for byte as FileStor
 written them, appended at once, and only then made known to the storage: its index, its end, its
 last tid, and the databases that are open on it.
 
-A machine may stop at any time, and of what it wrote since the last fsync any sectors may be on
-disk, with holes anywhere. A FileStorage that is opened then cuts off what begins with an unfinished
-transaction, whatever follows; it fails over holes elsewhere, or does not notice them. So a batch is
-written in three steps, with an fsync after each:
-
-1. The header of an unfinished transaction, where the batch is to begin.
-2. The batch, whose first transaction is still unfinished, and has no length.
-3. The length and the status of the first transaction. Should they lie in two sectors, then each of
-   the two without the other leaves it unfinished.
-
-The first step costs nothing while transactions follow each other: the header stands behind the
-batch before. A small batch, such as a single transaction, can do without it. Should the sector with
-its header be missing, FileStorage finds zeros there. It cuts them off, too, unless the last 8 bytes
-of the file could be the length of the transaction: so another header is written behind the batch
-for the time being, and the batch is looked through for such bytes at the end of a sector.
-
-The layout is described in `committed`.
+How a batch gets onto the disk, as a whole or not at all, is in `batches`.
 """
 
 from __future__ import annotations
@@ -29,10 +13,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import struct
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from zope.interface import implementer
 
@@ -42,89 +24,21 @@ from ..interfaces import IComparableSink
 from ..logs import event
 from ..messages import BlobBlock, Commit, PrimaryMessage, Store, StoreBlob, Transaction
 from ..tids import describe_tid
+from .batches import AppendableFile, Batch, BatchWriter, header
 from .blobs import lacks_blob
+from .committed import NUMBER, RECORD
 from .disk import Directories
 from .generic import IncomingBlob, place_blob, remove_temporary_files
 from .packs import Packs
 
 log = logging.getLogger("zrs_core.storage")
 
-#: Bytes of whole transactions that are held back for one write at most, and of one transaction that
-#: are held in memory.
+#: Bytes of whole transactions that are made known together at most, and of one transaction that are
+#: held in memory.
 BATCH_SIZE: Final = 8 * 1024 * 1024
 
-
-_TRANSACTION: Final = struct.Struct(">8sQcHHH")
-_RECORD: Final = struct.Struct(">8s8sQQHQ")
-_NUMBER: Final = struct.Struct(">Q")
-
-# Where a transaction has its length, which is followed by its status, and that of one that is
-# unfinished.
-_LENGTH: Final = 8
-_UNFINISHED: Final = b"c"
-
-# No part of it, with zeros behind, is a length that a transaction could have.
-_NO_LENGTH: Final = 0xFFFF_FFFF_FFFF_FFFF
-
-# What a disk writes as a whole; some write more.
-_SECTOR: Final = 512
-
-# Bytes of a batch that is looked through. For a larger one, one fsync more makes no difference.
-_SMALL: Final = 64 * 1024
-
-
-class AppendableFile(Protocol):
-    """A FileStorage's file, as who appends to it needs it."""
-
-    @property
-    def last_tid(self) -> bytes:
-        """The tid of the last transaction that the storage knows."""
-
-    @property
-    def end(self) -> int:
-        """Where what the storage knows of ends."""
-
-    def lock(self) -> None:
-        """Keep everybody from committing, and a pack from replacing the file."""
-
-    def alone(self) -> AbstractContextManager[object]:
-        """In it nobody else finds out what the storage has; `publish` may be called in it."""
-
-    def unlock(self) -> None:
-        """Allow it again."""
-
-    def find(self, oid: bytes) -> int:
-        """Where the newest record of an object begins, 0 for none."""
-
-    def read(self, pos: int, size: int) -> bytes:
-        """`size` bytes from `pos`."""
-
-    def last_transaction(self, tid: bytes, limit: int) -> HeldTransaction:
-        """As `IComparableSink.last_transaction`, where it must be `tid`."""
-
-    def write(self, pos: int, data: bytes) -> None:
-        """Write at `pos`, which lies at `end` or beyond."""
-
-    def truncate(self) -> None:
-        """Cut off what lies beyond `end`."""
-
-    def trim(self) -> None:
-        """As `truncate`, where it is too short for anybody to have read a record there."""
-
-    def sync(self) -> None:
-        """Return when all that was written is on disk.
-
-        :raises NotWritten: it may not be, ever.
-        """
-
-    def publish(
-        self, end: int, index: dict[bytes, int], tid: bytes, invalidate: Callable[[], None]
-    ) -> None:
-        """What was written up to `end` is known from now on.
-
-        :param index: where the newest record of each object in it begins.
-        :param invalidate: called while nobody can read; it must not raise.
-        """
+# Bytes of whole transactions that are held in memory before they are written.
+_PIECE_SIZE: Final = 1024 * 1024
 
 
 @implementer(IComparableSink)
@@ -155,33 +69,25 @@ class AppendingSink:
         packed: Callable[[], None] = lambda: None,
     ) -> None:
         self.blobs = blobs
-        self.packs = Packs(storage, begin=self._cut_off, done=packed)
+        self.packs = Packs(storage, begin=lambda: self._writer.cut_off(), done=packed)
         #: Blobs that have their places, and records that came without theirs.
         self.blobs_written = self.missing_blobs = 0
         self._storage = storage
         self._file = file
         self._invalidate = invalidate
         self._sync = durability != "none"
-        self._batch_size = 0 if durability == "transaction" else BATCH_SIZE
+        self._each = durability == "transaction"
         self._tid = file.last_tid
         self._locked = False
-        # Whole transactions that are not published yet, from `_begin` to `_end`: their bytes, where
-        # those go, what finishes the first, where the newest record of each object is, and whom to
-        # tell what.
-        self._begin = self._end = 0
-        self._chunks: list[bytes] = []
-        self._place_of_chunks = 0
-        self._finishing = b""
-        self._index: dict[bytes, int] = {}
-        self._done: list[tuple[bytes, list[bytes]]] = []
-        # Where the header of an unfinished transaction is on disk.
-        self._guarded: int | None = None
+        # Whole transactions that are not published yet, and those before them that are on their way
+        # to the disk.
+        self._batch = Batch(file.end)
+        self._closing: Batch | None = None
+        self._writer = BatchWriter(file, sync=self._sync)
         self._blobs_done: list[IncomingBlob] = []
         # Their blobs that are in their final places.
         self._placed: list[str] = []
-        # Whether there may be something in the file beyond its end.
-        self._dirty = False
-        # The transaction that is being received, which begins at `_end`.
+        # The transaction that is being received, which begins where the batch ends.
         self._transaction: Transaction | None = None
         self._records: list[bytes] = []
         self._next = 0
@@ -226,12 +132,11 @@ class AppendingSink:
         if not self._locked:
             self._file.lock()
             self._locked = True
-            self._begin = self._end = self._place_of_chunks = self._file.end
+            self._batch = Batch(self._file.end)
             self._check_last_tid()
-            self._cut_off()
-            self._guarded = None
+            self._writer.cut_off()
         self._transaction = message
-        self._next = self._end + len(_header(message, None))
+        self._next = self._batch.end + len(header(message, None))
 
     def _check_last_tid(self) -> None:
         found = self._file.last_tid
@@ -240,16 +145,6 @@ class AppendingSink:
                 f"{self._storage.getName()} has a transaction {describe_tid(found)} that did not "
                 "come by this replication; nobody else may write to it"
             )
-
-    def _cut_off(self) -> None:
-        """Cut off what is in the file and will not be published."""
-        if self._dirty:
-            self._file.truncate()
-            self._dirty = False
-
-    def _write(self, pos: int, data: bytes) -> None:
-        self._dirty = True
-        self._file.write(pos, data)
 
     # -- records
 
@@ -264,16 +159,24 @@ class AppendingSink:
         back = 0
         if message.data_txn is not None and not self.packs.running:
             back = self._find_data(oid, message.data_txn, data)
-        before = self._index.get(oid) or self._file.find(oid)
+        before = self._find(oid)
         size = 0 if back else len(data)
+        begin = self._batch.end
         self._records += (
-            _RECORD.pack(oid, message.serial, before, self._end, 0, size),
-            data if size else _NUMBER.pack(back),
+            RECORD.pack(oid, message.serial, before, begin, 0, size),
+            data if size else NUMBER.pack(back),
         )
         self._newest[oid] = self._next
-        self._next += _RECORD.size + (size or _NUMBER.size)
-        if self._next - (self._written or self._end) > BATCH_SIZE:
+        self._next += RECORD.size + (size or NUMBER.size)
+        if self._next - (self._written or begin) > BATCH_SIZE:
             self._spill()
+
+    def _find(self, oid: bytes) -> int:
+        """Where the newest record of an object begins, in the transactions before this one."""
+        pos = self._batch.index.get(oid)
+        if pos is None and self._closing is not None:
+            pos = self._closing.index.get(oid)
+        return self._file.find(oid) if pos is None else pos
 
     def _find_data(self, oid: bytes, tid: bytes, data: bytes) -> int:
         """Where the record of an object in transaction `tid` begins that has the same data.
@@ -283,12 +186,11 @@ class AppendingSink:
         self._publish()
         pos = self._file.find(oid)
         while pos:
-            header = self._file.read(pos, _RECORD.size)
-            _, serial, before, _, _, size = _RECORD.unpack(header)
+            _, serial, before, _, _, size = RECORD.unpack(self._file.read(pos, RECORD.size))
             if serial == tid:
                 # One without data of its own points to them, or there are none: trust it, as
                 # FileStorage does.
-                same = not size or self._file.read(pos + _RECORD.size, size) == data
+                same = not size or self._file.read(pos + RECORD.size, size) == data
                 return pos if same else 0
             pos = before if serial > tid else 0
         return 0
@@ -298,49 +200,38 @@ class AppendingSink:
         self._publish()
         transaction = self._transaction
         assert transaction is not None  # noqa: S101
+        batch = self._batch
         if self._written is None:
-            self._guard(transaction.tid)
-            self._written = self._end + len(_header(transaction, None))
-        self._write(self._written, b"".join(self._records))
-        self._records.clear()
+            self._written = batch.end + len(header(transaction, None))
+        records, self._records = self._records, []
+        self._writer.write_part(batch.begin, transaction.tid, self._written, records)
         self._written = self._next
 
-    def _guard(self, tid: bytes) -> None:
-        """See to it that an unfinished transaction begins on disk where the batch is to begin."""
-        if self._guarded != self._begin and self._sync:
-            self._write(self._begin, unfinished(tid))
-            self._sync_file()
-            self._guarded = self._begin
-
     def _commit(self) -> None:
-        transaction = self._transaction
+        transaction, batch = self._transaction, self._batch
         if transaction is None:
             raise ValueError("Commit outside of a transaction")
-        length = self._next - self._end
-        header = _header(transaction, length if self._done else None)
-        if not self._done:
-            self._finishing = _NUMBER.pack(length) + transaction.status.encode("ascii")
+        begun = batch.header_of(transaction, self._next)
         spilled = self._written is not None
         if self._written is None:
-            self._chunks.append(header)
+            batch.chunks.append(begun)
         else:
-            self._write(self._end, header)
-            self._place_of_chunks = self._written
+            self._writer.write_part(batch.begin, transaction.tid, batch.end, [begun])
+            batch.place = self._written
             self._written = None
-        self._chunks += self._records
-        self._chunks.append(_NUMBER.pack(length))
-        self._records.clear()
-        self._end = self._next + _NUMBER.size
-        self._done.append((transaction.tid, list(self._newest)))
-        self._index.update(self._newest)
-        self._newest = {}
+        batch.add(transaction, self._next, self._records, self._newest)
+        self._records, self._newest = [], {}
         self._blobs_done += self._blobs
         self._blobs = []
         self._transaction = None
         if self.packs.running:
             self.flush()
-        elif spilled or self._end - self._begin > self._batch_size:
+        elif spilled or self._each:
             self._publish()
+        elif batch.end - batch.begin > BATCH_SIZE:
+            self._close_batch()
+        elif batch.end - batch.place > _PIECE_SIZE:
+            self._writer.write_ahead(batch)
 
     # -- blobs
 
@@ -391,15 +282,37 @@ class AppendingSink:
     def flush(self) -> None:
         try:
             self._publish()
+            if self._transaction is None and self._locked:
+                # The batch counts; where this fails, the next one comes back to it.
+                if self._writer.dirty:
+                    with contextlib.suppress(OSError), self.packs.cutting_off():
+                        self._writer.trim()
+                self._unlock()
         except NotWritten as error:
             self._failure = error
             raise
-        if self._transaction is None:
-            self._unlock()
+
+    def _close_batch(self) -> None:
+        """Have the transactions that are whole made known, beside what comes next."""
+        if self._blobs_done:
+            self._publish()
+            return
+        self._settle()
+        self._writer.append_beside(self._batch)
+        self._closing, self._batch = self._batch, Batch(self._batch.end)
+
+    def _settle(self) -> None:
+        """Make known the batch that is on its way to the disk, if there is one."""
+        if self._closing is not None:
+            self._writer.wait()
+            batch, self._closing = self._closing, None
+            self._make_known(batch)
 
     def _publish(self) -> None:
         """Make known the transactions that are whole."""
-        if not self._done:
+        self._settle()
+        batch = self._batch
+        if not batch.done:
             return
         for blob in self._blobs_done:
             blob.settle()
@@ -408,37 +321,16 @@ class AppendingSink:
         with self._file.alone() if self._blobs_done else contextlib.nullcontext():
             if self._blobs_done:
                 self._place_blobs()
-            index, done = self._index, self._done
-            guarded = None
-            if self._sync and self._transaction is not None:
-                # For the next batch.
-                self._chunks.append(unfinished(self._transaction.tid))
-                guarded = self._end
-            elif self._sync:
-                self._chunks.append(unfinished(done[-1][0]))
-            data = b"".join(self._chunks)
-            if self._begin != self._place_of_chunks or _could_mislead(self._begin, data):
-                self._guard(done[0][0])
-            self._write(self._place_of_chunks, data)
-            self._sync_file()
-            self._write(self._begin + _LENGTH, self._finishing)
-            self._sync_file()
-            self._file.publish(self._end, index, done[-1][0], lambda: self._tell(done))
-        self._begin = self._place_of_chunks = self._end
+            self._writer.append(batch)
+            self._make_known(batch)
         self.blobs_written += len(self._blobs_done)
-        self._chunks, self._index, self._done = [], {}, []
         self._blobs_done, self._placed = [], []
-        self._tid = done[-1][0]
-        self._guarded = guarded
-        if self._sync and guarded is None:
-            # The batch counts; where this fails, `_cut_off` comes back to it.
-            with contextlib.suppress(OSError), self.packs.cutting_off():
-                self._file.trim()
-                self._dirty = False
+        self._batch = Batch(batch.end)
 
-    def _sync_file(self) -> None:
-        if self._sync:
-            self._file.sync()
+    def _make_known(self, batch: Batch) -> None:
+        done = batch.done
+        self._file.publish(batch.end, batch.index, batch.last_tid, lambda: self._tell(done))
+        self._tid = batch.last_tid
 
     def _tell(self, done: list[tuple[bytes, list[bytes]]]) -> None:
         for tid, oids in done:
@@ -466,13 +358,20 @@ class AppendingSink:
             raise
 
     def _abort(self) -> None:
+        try:
+            self._writer.wait()
+        except NotWritten as error:
+            self._failure = error
+        except Exception:  # noqa: BLE001, S110
+            # What was not written as a whole is cut off.
+            pass
         # Every step is taken, whichever of them fails.
         with contextlib.ExitStack() as steps:
             steps.callback(self._unlock)
             # After a failure nobody knows whether what was written will be found, and it may need
             # its blobs: if it is not, they come again.
             if self._locked and self._failure is None:
-                steps.callback(self.packs.cutting_off()(self._cut_off))
+                steps.callback(self.packs.cutting_off()(self._writer.cut_off))
             if self._failure is None:
                 for path in self._placed:
                     steps.callback(_remove, path)
@@ -480,51 +379,10 @@ class AppendingSink:
                 steps.callback(blob.discard)
             if self._blob is not None:
                 steps.callback(self._blob.discard)
-            self._transaction = self._blob = self._written = self._guarded = None
-            self._chunks, self._records, self._done = [], [], []
+            self._transaction = self._blob = self._written = self._closing = None
+            self._batch = Batch(self._file.end)
+            self._records, self._newest = [], {}
             self._blobs_done, self._blobs, self._placed = [], [], []
-            self._index, self._newest = {}, {}
-
-
-def _could_mislead(begin: int, batch: bytes) -> bool:
-    """Whether FileStorage might fail over a part of a batch, if its first sector were missing.
-
-    :param begin: where in the file it begins.
-    """
-    if len(batch) > _SMALL:
-        return True
-    first = _SECTOR - begin % _SECTOR
-    for end in (*range(first, len(batch), _SECTOR), len(batch)):
-        # Of a file that ends before there could be a header, FileStorage cuts off the rest.
-        if end >= _TRANSACTION.size:
-            (length,) = _NUMBER.unpack_from(batch, end - _NUMBER.size)
-            if _TRANSACTION.size <= length <= end:
-                return True
-    return False
-
-
-def _header(transaction: Transaction, length: int | None) -> bytes:
-    """A transaction's header, its texts included; an unfinished one's for no length.
-
-    :param length: of the transaction, in bytes.
-    """
-    user, description, extension = (
-        transaction.user,
-        transaction.description,
-        transaction.extension,
-    )
-    sizes = len(user), len(description), len(extension)
-    if length is None:
-        begin = _TRANSACTION.pack(transaction.tid, _NO_LENGTH, _UNFINISHED, *sizes)
-    else:
-        status = transaction.status.encode("ascii")
-        begin = _TRANSACTION.pack(transaction.tid, length, status, *sizes)
-    return b"".join((begin, user, description, extension))
-
-
-def unfinished(tid: bytes) -> bytes:
-    """The header of a transaction of which nothing is known."""
-    return _TRANSACTION.pack(tid, _NO_LENGTH, _UNFINISHED, 0, 0, 0)
 
 
 def _remove(path: str) -> None:

@@ -42,6 +42,10 @@ NUMBER: Final = struct.Struct(">Q")
 _FINISHED: Final = (b" ", b"p", b"u")
 _WINDOW_SIZE: Final = 256 * 1024
 
+# Bytes from which on a piece is read by itself: moving the window for it would read most of what is
+# in it twice.
+_OWN_READ: Final = 16 * 1024
+
 # Bytes of zeros at the end of what a power loss has left, at most.
 _TORN_SIZE: Final = 8192
 
@@ -200,7 +204,7 @@ class CommittedFile:
         begin = pos - self.window_pos
         if begin >= 0 and begin + size <= len(self.window):
             return self.window[begin : begin + size]
-        if size >= _WINDOW_SIZE or pos + size > self.end:
+        if size >= _OWN_READ or pos + size > self.end:
             return self.peek(pos, size)
         self.read_ahead(pos)
         return self.window[:size]

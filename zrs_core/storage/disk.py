@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 import os
-import threading
+from collections.abc import Callable
+from typing import Final
 
 from ..errors import NotWritten
+
+#: Bytes that any disk writes as a whole.
+SECTOR: Final = 512
 
 
 def sync(fd: int) -> None:
@@ -22,29 +27,66 @@ def sync(fd: int) -> None:
         raise NotWritten(error) from error
 
 
-class SyncBeside(threading.Thread):
-    """`sync` of a file, which takes its time, beside what else there is to do."""
+def block_size(fd: int) -> int:
+    """Bytes of a file, at a multiple of as many, that are on disk all or not at all.
 
-    def __init__(self, fd: int) -> None:
-        super().__init__(name="zrs-sync", daemon=True)
-        self._fd = fd
-        self._failure: NotWritten | None = None
-        self.start()
-
-    def run(self) -> None:
+    That is a physical block of the disk, "the smallest unit a physical storage device can write
+    atomically" (Linux, Documentation/ABI/stable/sysfs-block), where blocks of the file system are
+    as large and lie at its borders; and `SECTOR` where the system does not tell.
+    """
+    device = os.fstat(fd).st_dev
+    path = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"
+    try:
+        if _number(f"{path}/alignment_offset"):
+            return SECTOR
         try:
-            sync(self._fd)
-        except NotWritten as error:
+            physical = _number(f"{path}/queue/physical_block_size")
+        except FileNotFoundError:
+            # A partition: its disk tells.
+            physical = _number(f"{path}/../queue/physical_block_size")
+        return max(SECTOR, min(physical, os.fstatvfs(fd).f_frsize))
+    except (OSError, ValueError):
+        return SECTOR
+
+
+def _number(path: str) -> int:
+    with open(path, encoding="ascii") as file:
+        return int(file.read())
+
+
+class Beside:
+    """A call that takes its time, beside what else there is to do."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function = function
+        self._failure: BaseException | None = None
+        self._running = _thread.allocate_lock()
+        self._running.acquire()
+        try:
+            # One of `threading` would have this one wait until it runs, which on a busy machine
+            # takes as long as a small sync.
+            _thread.start_new_thread(self._run, ())
+        except RuntimeError:
+            # There are no threads left.
+            self._run()
+
+    def _run(self) -> None:
+        try:
+            self._function()
+        except BaseException as error:  # noqa: BLE001
             self._failure = error
+        finally:
+            self._running.release()
+
+    def is_over(self) -> bool:
+        """Whether `wait` returns at once."""
+        return not self._running.locked()
 
     def wait(self) -> None:
-        """Return when the file is on disk; until then it must stay open.
-
-        :raises NotWritten: as `sync`.
-        """
-        self.join()
-        if self._failure is not None:
-            raise self._failure
+        """Return when it is over; raise what it raised."""
+        with self._running:
+            if self._failure is not None:
+                raise self._failure
 
 
 def sync_path(path: str) -> None:

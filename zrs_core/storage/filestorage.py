@@ -28,7 +28,8 @@ from ..logs import event
 from ..messages import NO_TID, Commit, PrimaryMessage, Transaction, unchecked_store
 from ..tids import describe_tid
 from . import disk
-from .appending import AppendingSink, unfinished
+from .appending import AppendingSink
+from .batches import unfinished
 from .committed import FIRST, CommittedFile, DamagedFile, Header
 from .finding import find
 from .generic import RestoringSink, Unfinished
@@ -290,6 +291,9 @@ def _sync_new(storage: Any) -> None:
         disk.sync_path(os.path.dirname(base))
 
 
+# Bytes from which on a piece is written by itself: to copy it costs more than one more system call.
+_OWN_WRITE = 16 * 1024
+
 # What `_OwnFile` and `establish_last_tid` need of a FileStorage (ZODB 5.8 to 6.4).
 _PRIVATE = ("_commit_lock", "_file", "_files", "_index", "_lock", "_ltid", "_pos", "_ts")
 
@@ -307,6 +311,7 @@ class _OwnFile:
     def __init__(self, storage: Any) -> None:
         self._whole = storage
         self._storage = _file_storage(storage)
+        self.block_size = disk.block_size(self._fd)
 
     @property
     def last_tid(self) -> bytes:
@@ -334,9 +339,21 @@ class _OwnFile:
     def last_transaction(self, tid: bytes, limit: int) -> HeldTransaction:
         return _last_transaction(self._whole, tid, limit)
 
-    def write(self, pos: int, data: bytes) -> None:
+    def write(self, pos: int, *chunks: bytes) -> None:
         # Beside the storage's own handle, whose place others move.
-        _write(self._fd, pos, data)
+        fd = self._fd
+        small: list[bytes] = []
+        size = 0
+        for chunk in chunks:
+            if len(chunk) < _OWN_WRITE:
+                small.append(chunk)
+                size += len(chunk)
+            else:
+                _write(fd, pos, b"".join(small))
+                _write(fd, pos + size, chunk)
+                pos += size + len(chunk)
+                small, size = [], 0
+        _write(fd, pos, b"".join(small))
 
     def alone(self) -> AbstractContextManager[object]:
         lock: AbstractContextManager[object] = self._storage._lock

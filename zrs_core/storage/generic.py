@@ -15,6 +15,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from typing import IO, Any, Final
 
 from persistent.timestamp import TimeStamp
@@ -583,7 +584,7 @@ class IncomingBlob:
         handle, self.path = tempfile.mkstemp(".blob", TEMPORARY_PREFIX, directory)
         self._file: IO[bytes] = os.fdopen(handle, "wb")
         self._size = 0
-        self._sync: disk.SyncBeside | None = None
+        self._syncing: disk.Beside | None = None
 
     def write(self, data: bytes) -> None:
         self._file.write(data)
@@ -601,7 +602,7 @@ class IncomingBlob:
         if size != self._size:
             raise OSError(errno.EIO, f"{size} of {self._size} bytes were written", self.path)
         if sync and size >= _LARGE:
-            self._sync = disk.SyncBeside(self._file.fileno())
+            self._syncing = disk.Beside(partial(disk.sync, self._file.fileno()))
         else:
             if sync:
                 disk.sync(self._file.fileno())
@@ -613,8 +614,8 @@ class IncomingBlob:
         :raises NotWritten: the disk did not take it.
         """
         try:
-            if self._sync is not None:
-                self._sync.wait()
+            if self._syncing is not None:
+                self._syncing.wait()
         finally:
             self._file.close()
 
