@@ -22,6 +22,8 @@ from zrs_core.messages import NO_TID, Commit, Store, Transaction
 from zrs_core.options import ClientOptions
 from zrs_core.progress import State
 from zrs_core.sessions import PrimarySession, ReplicationClient, ReplicationService
+from zrs_core.status.peers import Commits
+from zrs_core.status.state import PeerState
 from zrs_core.testing import WHOLE, Sink, Source, greeting, stream
 
 ADDRESS = TCPAddress("localhost", 8100)
@@ -128,6 +130,24 @@ class TestPrimarySession:
         session.close("gone")
         session.wait("wake")
         assert source.waiting == ["wake"]
+
+    def test_one_that_rests_may_be_asked_to_wake_after_it(self):
+        source = Source(transactions(1, 2))
+        source.at_end = True
+        service = ReplicationService(source, ADDRESS)
+        session = service.session("peer")
+        session.receive_data(greeting())
+
+        def state():
+            (status,) = service.peers.status(Commits(NO_TID, exact=True), NO_TID)
+            return status.state
+
+        session.produce()
+        assert session.rest
+        assert state() is PeerState.SENDING
+        session.wait("wake")
+        assert source.waiting == ["wake"]
+        assert state() is PeerState.WAITING
 
     def test_keep_alive_messages_are_noticed_quietly(self, caplog):
         session = started_session(Source())

@@ -163,10 +163,16 @@ class IPrimarySession(ISession):
         To be called when the one before has been sent, from a thread that may wait for the disk.
         """
 
-    rest: float = Attribute("Seconds that `produce` should be left alone after the last batch.")
+    rest: float = Attribute(
+        "Seconds for which a session that has sent the last batch should be left alone: more than "
+        "none if there was nothing more."
+    )
 
     def wait(wake: Callable[[], None]) -> None:
-        """After an empty batch: call `wake` once, from any thread, when there may be more."""
+        """Call `wake` once, from any thread, when there may be more; perhaps at once.
+
+        To be called after an empty batch, or after the rest that follows one.
+        """
 
 
 class ISecondarySession(ISession):

@@ -1,3 +1,4 @@
+import itertools
 import tracemalloc
 
 import pytest
@@ -119,3 +120,48 @@ def test_a_burst_of_empty_messages_is_cut_where_it_lies():
         reader.feed(data)
         assert reader.buffer is data
         assert read_all(reader) == [b""] * (16 * 1024)
+
+
+def test_what_follows_a_message_that_was_cut_in_two_is_cut_where_it_lies():
+    reader = FrameReader()
+    stream = framed(b"first", b"second", b"third", b"fourth")
+    reader.feed(stream[:14])
+    assert read_all(reader) == [b"first"]
+    rest = stream[14:-3]
+    reader.feed(rest)
+    assert reader.waiting == len(stream) - 9 - 3
+    assert reader.take(6) == b"second"
+    assert reader.offset == 9
+    assert reader.take(6) == b"third"
+    assert reader.buffer is rest
+    assert reader.offset == 19
+    reader.feed(stream[-3:])
+    assert reader.take(6) == b"fourth"
+    assert reader.offset == 28
+    assert reader.waiting == 0
+
+
+def test_more_may_be_fed_before_it_is_taken():
+    stream = framed(b"first", b"second", b"third", b"fourth", b"fifth")
+    for cuts in itertools.combinations(range(1, len(stream)), 3):
+        reader, found = FrameReader(), []
+        for number, piece in enumerate(pieces(stream, cuts)):
+            reader.feed(piece)
+            if not number:
+                found += read_all(reader)
+        found += read_all(reader)
+        assert found == [b"first", b"second", b"third", b"fourth", b"fifth"]
+        assert reader.waiting == 0
+        reader.feed(framed(b"x"))
+        assert reader.take(1) == b"x"
+        assert reader.offset == len(stream)
+
+
+def test_discarding_drops_what_follows():
+    reader = FrameReader()
+    reader.feed(framed(b"one")[:5])
+    assert reader.take(3) is None
+    reader.feed(framed(b"one")[5:] + framed(b"two"))
+    reader.discard()
+    assert reader.waiting == 0
+    assert reader.take(3) is None

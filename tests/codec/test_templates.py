@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from zrs_core.codec import templates
 from zrs_core.codec.checksum import RunningChecksum
 from zrs_core.codec.pickles import WRITERS
-from zrs_core.messages import MAX_TID, NO_TID, BlobBlock, Commit, Store, StoreBlob, Transaction
+from zrs_core.messages import (
+    BLOB_BLOCK_SIZE,
+    MAX_TID,
+    NO_TID,
+    BlobBlock,
+    Commit,
+    Store,
+    StoreBlob,
+    Transaction,
+)
 
 from .helpers import OID, OID_2, TID, TID_2, encode, framed, outcome, pieces, primary, secondary
 
@@ -55,6 +64,8 @@ def without_templates(monkeypatch):
         "write_run",
         lambda messages, begin, tid, last_tid, *args: templates.Written(begin, tid, last_tid),
     )
+    monkeypatch.setattr(templates, "read_blocks", lambda buffer, begin, *args: ([], begin))
+    monkeypatch.setattr(templates, "write_blocks", lambda *args: 0)
 
 
 def test_a_run_is_read_as_a_whole():
@@ -230,6 +241,61 @@ def test_what_comes_out_is_the_same_with_and_without(seed, messages, damaged):
         found = outcome(secondary(checksums=policy), fed)
         without_templates(patch)
         assert outcome(secondary(checksums=policy), fed) == found
+
+
+BLOCKS = [BlobBlock(bytes([number]) * BLOB_BLOCK_SIZE) for number in range(3)]
+
+
+def read_blocks(stream, left, begin=0):
+    return templates.read_blocks(stream, begin, left, RunningChecksum(NO_TID))
+
+
+def test_whole_blocks_are_read_together():
+    stream = framed(*(block.data for block in BLOCKS), b"short")
+    assert read_blocks(stream, 4) == (BLOCKS, 3 * (4 + BLOB_BLOCK_SIZE))
+    assert read_blocks(b"??" + stream, 3, 2) == (BLOCKS, 2 + 3 * (4 + BLOB_BLOCK_SIZE))
+    assert read_blocks(stream, 2) == (BLOCKS[:2], 2 * (4 + BLOB_BLOCK_SIZE))
+    assert read_blocks(stream[: 2 * (4 + BLOB_BLOCK_SIZE) - 1], 3) == (
+        BLOCKS[:1],
+        4 + BLOB_BLOCK_SIZE,
+    )
+
+
+@pytest.mark.parametrize("left", [b"short", b"", bytes(BLOB_BLOCK_SIZE + 1)])
+def test_a_block_of_another_size_is_left(left):
+    assert read_blocks(framed(left), 2) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    ("messages", "left", "written"),
+    [
+        (BLOCKS, 3, 3),
+        (BLOCKS, 2, 2),
+        ([BLOCKS[0], BlobBlock(b"short")], 2, 1),
+        ([BLOCKS[0], Commit()], 2, 1),
+    ],
+)
+def test_whole_blocks_are_written_together(messages, left, written):
+    chunks, checksum, expected = [], RunningChecksum(NO_TID), RunningChecksum(NO_TID)
+    assert templates.write_blocks(["?", *messages], 1, left, checksum, chunks) == written
+    for block in BLOCKS[:written]:
+        expected.update(block.data)
+    assert checksum.digest() == expected.digest()
+    assert b"".join(chunks) == framed(*(block.data for block in BLOCKS[:written]))
+    assert [chunk for chunk in chunks if len(chunk) > 4] == [each.data for each in BLOCKS[:written]]
+
+
+@pytest.mark.parametrize("size", [1000, 65_540, 100_000, 1 << 20])
+def test_blobs_are_the_same_with_and_without(size, monkeypatch):
+    blob = [StoreBlob(OID, TID, b"blob", None, 4), *BLOCKS, BlobBlock(b"last")]
+    whole = [StoreBlob(OID_2, TID, b"blob", None, 3), *BLOCKS]
+    messages = [Transaction(TID), *blob, Store(OID, TID, b"data"), *whole, Commit()]
+    stream = encode(messages)
+    found, error = outcome(secondary(), pieces(stream, range(size, len(stream), size)))
+    assert (found, error) == (messages, None)
+    without_templates(monkeypatch)
+    assert encode(messages) == stream
+    assert outcome(secondary(), [stream]) == (found, error)
 
 
 def test_the_layouts_are_those_that_are_written_down():

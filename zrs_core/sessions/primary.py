@@ -163,6 +163,8 @@ class PrimarySession:
         with self._lock:
             reader = None if self._closed else self._reader
         if reader is not None:
+            self._notes.asks()
+            self._notes.has_all()
             reader.wait(wake)
 
     def close(self, reason: str) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import math
 import os
-import selectors
+import select
 import socket
 import ssl
 import struct
@@ -39,6 +40,7 @@ from .limits import does_not_take, too_late, too_many
 from .sockets import (
     BACKLOG,
     CONNECT_TIMEOUT,
+    FIRST_READ_SIZE,
     READ_SIZE,
     check_exposure,
     connect_argument,
@@ -70,8 +72,8 @@ _TLS_SIZE = 256 * 1024
 #: Makes closing a reset.
 _NO_LINGER = struct.pack("ii", 1, 0)
 
-_READ = selectors.EVENT_READ
-_WRITE = selectors.EVENT_WRITE
+_READ = select.POLLIN
+_WRITE = select.POLLOUT
 
 
 class _Woken(Exception):
@@ -86,19 +88,18 @@ class _Waiter:
     """Waits for one socket, and to be woken by any other thread."""
 
     def __init__(self) -> None:
-        self._selector = selectors.PollSelector()
-        self._waited: Any = None
         self._ours, self._theirs = socket.socketpair()
         self._ours.setblocking(False)
         self._theirs.setblocking(False)
-        self._selector.register(self._ours, _READ)
+        # Not one of `selectors`: that is called for each commit, by each connection.
+        self._poll = select.poll()
+        self._poll.register(self._ours, _READ)
         self._lock = threading.Lock()
         self._closed = False
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            self._selector.close()
             self._ours.close()
             self._theirs.close()
 
@@ -112,19 +113,24 @@ class _Waiter:
 
     def wait(self, waited: Any, events: int, timeout: float | None) -> int:
         """The events of the socket `waited` (None for no socket) that have come; 0 if woken."""
+        milliseconds = None if timeout is None else math.ceil(timeout * 1000)
+        if waited is None:
+            ready = self._poll.poll(milliseconds)
+        else:
+            self._poll.register(waited, events)
+            try:
+                ready = self._poll.poll(milliseconds)
+            finally:
+                self._poll.unregister(waited)
         came = 0
-        if waited is not None:
-            self._selector.register(waited, events)
-        try:
-            for key, mask in self._selector.select(timeout):
-                if key.fileobj is waited:
-                    came = mask
-                else:
-                    with contextlib.suppress(BlockingIOError):
-                        self._ours.recv(4096)
-        finally:
-            if waited is not None:
-                self._selector.unregister(waited)
+        ours = self._ours.fileno()
+        for fd, found in ready:
+            if fd == ours:
+                with contextlib.suppress(BlockingIOError):
+                    self._ours.recv(4096)
+            else:
+                # What is wrong with it is told by whatever is tried then.
+                came = found & events or events
         return came
 
 
@@ -287,10 +293,11 @@ class _PrimaryThread:
         self._deadline = time.monotonic() + self._service.handshake_timeout
         self._waiter = _Waiter()
         self._channel = _Channel(connection, self._waiter)
-        # Whether the session may have something: not so between an empty batch and a wake; and
-        # from when on (of the monotonic clock) it is to be asked.
+        # Whether the session may have something: not so from when it had nothing more until a wake.
         self._ready = True
-        self._rest_until = 0.0
+        # Until when (of the monotonic clock) it rests, and is not asked to wake this; None if it
+        # does not rest.
+        self._rest_until: float | None = None
         self._finishing = False
         self._aborted = False
         self.thread = threading.Thread(target=self._run, name=f"zrs_core {self._peer}", daemon=True)
@@ -308,11 +315,6 @@ class _PrimaryThread:
     def _wake(self) -> None:
         self._ready = True
         self._waiter.wake()
-
-    def _rest(self) -> float | None:
-        """How many seconds are left until the session is to be asked again; None for none."""
-        left = 0.0 if self._finishing else self._rest_until - time.monotonic()
-        return left if left > 0 else None
 
     def _run(self) -> None:
         try:
@@ -361,8 +363,9 @@ class _PrimaryThread:
             while not over():
                 if self._finishing and not session.started:
                     break
-                asks = session.started and self._ready and channel.drained and not half_closed
-                if asks and self._rest() is None:
+                if self._rested():
+                    session.wait(self._wake)
+                if session.started and self._ready and channel.drained and not half_closed:
                     # Before it is asked: what wakes it meanwhile must count, and what came before
                     # it was told to finish must be sent.
                     self._ready = False
@@ -371,9 +374,11 @@ class _PrimaryThread:
                     if over():
                         break
                     if chunks:
-                        self._ready = True
                         channel.write(chunks)
-                        self._rest_until = time.monotonic() + session.rest
+                        if session.rest:
+                            self._rest_until = time.monotonic() + session.rest
+                        else:
+                            self._ready = True
                     elif finishing:
                         channel.finish_writing()
                         half_closed = True
@@ -384,11 +389,11 @@ class _PrimaryThread:
                 if left is not None and left <= 0:
                     reason = self._overdue(session)
                     break
-                asks = session.started and self._ready and channel.drained and not half_closed
-                rest = self._rest() if asks else left
                 events = _READ
-                if rest is not None or not asks:
-                    events = channel.wait(_READ if channel.drained else _READ | _WRITE, rest)
+                if not (session.started and self._ready and channel.drained) or half_closed:
+                    if channel.drained and self._rest_until is not None:
+                        left = max(0.0, self._rest_until - time.monotonic())
+                    events = channel.wait(_READ if channel.drained else _READ | _WRITE, left)
                 data = channel.receive(_PRIMARY_READ_SIZE) if events & _READ else None
                 if data:
                     session.receive_data(data)
@@ -399,6 +404,14 @@ class _PrimaryThread:
             reason = str(error)
         finally:
             session.close(reason)
+
+    def _rested(self) -> bool:
+        """Whether the session has sent all that it had, and has rested; told once."""
+        until = self._rest_until
+        if until is None or not self._channel.drained or time.monotonic() < until:
+            return False
+        self._rest_until = None
+        return True
 
     def _time_left(self, session: IPrimarySession) -> float | None:
         """Seconds in which the peer must do what is waited for; None if that is nothing."""
@@ -657,6 +670,7 @@ class Connector:
             channel.write([session.greeting()])
             delay = self._client.keep_alive_delay
             due = time.monotonic() + delay if delay else None
+            size = FIRST_READ_SIZE
             while not (session.finished or self._interrupted()):
                 channel.flush()
                 if due is not None and time.monotonic() >= due:
@@ -665,8 +679,9 @@ class Connector:
                     continue
                 timeout = None if due is None else max(0, due - time.monotonic())
                 channel.wait(_READ if channel.drained else _READ | _WRITE, timeout)
-                data = channel.receive(READ_SIZE)
+                data = channel.receive(size)
                 if data:
+                    size = READ_SIZE if len(data) >= FIRST_READ_SIZE else FIRST_READ_SIZE
                     session.receive_data(data, lambda: is_readable(channel.socket))
                 elif data is not None:
                     reason = "closed by the other end"

@@ -19,6 +19,10 @@ log = logging.getLogger("zrs_core.primary")
 #: Bytes that one read takes from the network at most; applied in one go.
 READ_SIZE = 1024 * 1024
 
+#: Bytes that a read takes at most where the one before has not taken as many: what is set aside for
+#: more, and not needed, is given back to the system, which takes a while.
+FIRST_READ_SIZE = 64 * 1024
+
 #: Seconds within which a secondary's attempt to connect, or its TLS handshake, must succeed.
 CONNECT_TIMEOUT = 30.0
 

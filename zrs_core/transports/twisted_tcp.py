@@ -330,7 +330,10 @@ class _PrimaryConnection(_Connection):
 
     def _rested(self) -> None:
         self._resting = False
-        self._produce()
+        if self._paused or self._finishing:
+            self._produce()
+        elif not self.lost and self.session is not None:
+            self.session.wait(self._wake)
 
     def _wake(self) -> None:
         self.loop.wake(self._produce)
