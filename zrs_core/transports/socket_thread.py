@@ -375,7 +375,7 @@ class _PrimaryThread:
                         break
                     if chunks:
                         channel.write(chunks)
-                        if session.rest:
+                        if session.rest and not self._finishing:
                             self._rest_until = time.monotonic() + session.rest
                         else:
                             self._ready = True
