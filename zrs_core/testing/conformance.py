@@ -337,10 +337,13 @@ class TransportConformance:
         eager.close()
         lazy.close()
 
+    @pytest.mark.parametrize("rests", [False, True])
     def test_stopping_lets_secondaries_catch_up(
-        self, env: Environment, listen: Listen, caplog: pytest.LogCaptureFixture
+        self, rests: bool, env: Environment, listen: Listen, caplog: pytest.LogCaptureFixture
     ) -> None:
         source = Source()
+        # Then a session rests after what it has sent, and nobody wakes it.
+        source.at_end = rests
         listener = listen(source)
         silent, peer = env.dial(listener.address), env.dial(listener.address)
         peer.send(_GREETING)
