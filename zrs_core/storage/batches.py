@@ -223,7 +223,9 @@ class BatchWriter:
         """Have a batch on disk."""
         self.wait()
         block = self._file.block_size
-        if batch.place == batch.begin and batch.begin // block == (batch.end - 1) // block:
+        within = batch.begin // block == (batch.end - 1) // block
+        # Of a single sector less is asked than it promises: the steps hold wherever it is torn.
+        if block > SECTOR and within and batch.place == batch.begin:
             self._append_at_once(batch)
         else:
             self._append_in_steps(batch)
