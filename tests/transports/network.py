@@ -179,7 +179,8 @@ class OverTCP(TransportConformance):
         expected = stream(source.messages)
         for peer in peers:
             assert peer.receive(len(expected)) == expected
-        assert threading.active_count() <= threads + 16
+        # A pool may have grown to its bound, and one waits to tell how many were refused.
+        assert threading.active_count() <= threads + 16 + 1
         assert open_files() <= files + 16
         # A few each minute, and the sum of the others.
         assert len(caplog.records) - lines < 200

@@ -423,8 +423,8 @@ class TransportConformance:
                 env.wait_for(lambda: open_files() <= files + 8, "connections to be closed")
         env.wait_for(lambda: source.closed == len(source.started), "readers to be closed")
         env.wait_for(lambda: open_files() <= files, "files to be closed")
-        # A pool of threads may have grown to its bound, and ends with the listener; and one waits to
-        # tell how many were refused in the last minute.
+        # A pool of threads may have grown to its bound, and ends with the listener; and one waits
+        # to tell how many were refused in the last minute.
         env.wait_for(lambda: threading.active_count() <= threads + 16 + 1, "threads to end")
 
     # -- what a listener does not take from its peers
