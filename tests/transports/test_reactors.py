@@ -103,20 +103,26 @@ def test_a_given_reactor_need_not_run_yet():
     reactor.waker.connectionLost(None)
 
 
-def test_it_may_be_woken_when_it_has_ended():
-    loop = acquire(None)
-    woken = threading.Event()
-    loop.wake(woken.set)
-    assert woken.wait(60)
-    loop.close()
-    loop.wake(pytest.fail)
-    again = acquire(None)
-    loop.wake(pytest.fail)
-    again.call(lambda: None)
-    again.close()
+def test_a_thread_is_started_from_any_other(reactor):
+    loop = acquire(reactor)
+    threads, told = [], threading.Event()
+
+    def function(tell):
+        threads.append(threading.current_thread())
+        tell(lambda *what: threads.extend(what) or told.set(), 1)
+        tell(lambda: threads.append(threading.current_thread()))
+
+    loop.call(lambda: None)
+    loop.start(function)
+    assert told.wait(60)
+    worker, what, teller = loop.call(lambda: threads)
+    assert what == 1
+    assert len({worker, teller, threading.current_thread()}) == 3
 
 
-def test_a_given_reactor_is_woken(reactor):
-    woken = threading.Event()
-    acquire(reactor).wake(woken.set)
-    assert woken.wait(60)
+def test_where_a_reactor_does_not_run_nothing_is_started_beside():
+    reactor = PollReactor()
+    threads = []
+    acquire(reactor).start(lambda tell: tell(threads.append, threading.current_thread()))
+    assert threads == [threading.current_thread()]
+    reactor.waker.connectionLost(None)

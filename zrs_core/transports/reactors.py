@@ -70,10 +70,6 @@ class Loop:
             outcome[0].raiseException()
         return outcome[0]
 
-    def wake(self, function: Callable[[], object]) -> None:
-        """Call in the reactor's thread, from any other and without waiting; not after the end."""
-        self.reactor.callFromThread(function)
-
     def in_thread(self, function: Callable[..., Result], *args: Any) -> Deferred[Result]:
         """Call in a thread that may wait for the disk. To be called in the reactor's thread."""
         if not self.reactor.running:
@@ -81,15 +77,22 @@ class Loop:
             return maybeDeferred(function, *args)
         return deferToThreadPool(self.reactor, self.reactor.getThreadPool(), function, *args)
 
+    def start(self, function: Callable[[Callable[..., object]], object]) -> None:
+        """As `in_thread`, from any thread, with nothing to wait for.
+
+        `function` is given what calls others, with arguments, in the reactor's thread.
+        """
+        if not self.reactor.running:
+            function(lambda tell, *args: tell(*args))
+            return
+        self.reactor.getThreadPool().callInThread(function, self.reactor.callFromThread)
+
 
 class _Background:
     """The background reactor and its thread, while anybody uses them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # Guards the pipe that wakes the reactor: whoever wakes it may come when it is closed, and
-        # its descriptors may be somebody else's by then.
-        self._wake_lock = threading.Lock()
         self._users = 0
         self._reactor: Any = None
         self._thread: threading.Thread | None = None
@@ -127,17 +130,11 @@ class _Background:
                 return
             self._reactor.callFromThread(self._reactor.stop)
             thread.join()
-            with self._wake_lock:
-                # A reactor closes neither that pipe itself nor what it waits with.
-                self._reactor.waker.connectionLost(None)
-                with contextlib.suppress(AttributeError):
-                    self._reactor._poller.close()
-                self._reactor = self._thread = None
-
-    def wake(self, reactor: Any, function: Callable[[], object]) -> None:
-        with self._wake_lock:
-            if reactor is self._reactor:
-                reactor.callFromThread(function)
+            # A reactor closes neither the pipe that wakes it nor what it waits with.
+            self._reactor.waker.connectionLost(None)
+            with contextlib.suppress(AttributeError):
+                self._reactor._poller.close()
+            self._reactor = self._thread = None
 
     def is_current_thread(self) -> bool:
         return threading.current_thread() is self._thread
@@ -153,9 +150,6 @@ class _BackgroundLoop(Loop):
 
     def must_not_wait(self) -> bool:
         return self._background.is_current_thread()
-
-    def wake(self, function: Callable[[], object]) -> None:
-        self._background.wake(self.reactor, function)
 
 
 _background = _Background()

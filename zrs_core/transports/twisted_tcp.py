@@ -11,8 +11,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, cast
 
@@ -20,7 +22,6 @@ from twisted.application.internet import ClientService
 from twisted.internet.defer import (
     Deferred,
     DeferredList,
-    DeferredLock,
     inlineCallbacks,
     maybeDeferred,
     succeed,
@@ -57,6 +58,7 @@ from .sockets import (
     BACKLOG,
     CLOSE_TIMEOUT,
     CONNECT_TIMEOUT,
+    FIRST_READ_SIZE,
     READ_SIZE,
     check_exposure,
     is_readable,
@@ -67,6 +69,7 @@ from .sockets import (
     try_binding,
     tune,
 )
+from .turns import Turns
 
 log = logging.getLogger("zrs_core.transport")
 
@@ -103,7 +106,7 @@ class _Connection(Protocol, ABC):
         self._tls = tls
         self._peer_timeout = peer_timeout
         self._handshake_timeout = handshake_timeout
-        self._turns = DeferredLock()
+        self.turns = Turns(loop)
         self._refusal: str | None = None
         self._deadline: Any = None
         self._closing = False
@@ -145,11 +148,6 @@ class _Connection(Protocol, ABC):
             self.transport.abortConnection()
         else:
             self.open_session()
-
-    def in_turn(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        """Call in a thread, when all calls before have returned."""
-        result: Deferred[Any] = self._turns.run(self.loop.in_thread, function, *args)
-        return result
 
     def unexpected(self, failure: Failure) -> None:
         """Something raised that never should: all goes on without this connection."""
@@ -195,7 +193,7 @@ class _Connection(Protocol, ABC):
             self.refuse(self._refusal or self.describe(reason))
             closing: Deferred[Any] = self.before
         else:
-            closing = self.in_turn(self.session.close, self.describe(reason))
+            closing = self.turns.deferred(self.session.close, self.describe(reason))
             # It may never have had its turn.
             closing.addBoth(lambda _: self.before)
         closing.addBoth(lambda _: self.closed.callback(None))
@@ -222,6 +220,8 @@ class _PrimaryConnection(_Connection):
     def __init__(self, loop: Loop, tls: Any, service: IReplicationService) -> None:
         super().__init__(loop, tls, service.peer_timeout, service.handshake_timeout)
         self._service = service
+        # Commits begin to produce in their own threads.
+        self._lock = threading.Lock()
         self._producing = False
         self._paused = False
         self._resting = False
@@ -299,16 +299,19 @@ class _PrimaryConnection(_Connection):
             self._produce()
 
     def _produce(self) -> None:
-        if not (self._producing or self._paused or self.lost) and self.session is not None:
+        """Have the session produce what is next. From any thread."""
+        with self._lock:
+            session = self.session
+            if self._producing or self._paused or self.lost or session is None:
+                return
             self._producing = True
-            producing = self.in_turn(self.session.produce)
-            producing.addCallback(self._produced, self._finishing)
-            producing.addErrback(self.unexpected)
+        produced = partial(self._produced, self._finishing)
+        self.turns.call(session.produce, produced, self.unexpected)
 
     def stopProducing(self) -> None:
         """The connection is lost (IPushProducer); `connectionLost` follows."""
 
-    def _produced(self, chunks: list[bytes], finishing: bool) -> None:
+    def _produced(self, finishing: bool, chunks: list[bytes]) -> None:
         self._producing = False
         if self.lost or self.session is None:
             return
@@ -326,17 +329,14 @@ class _PrimaryConnection(_Connection):
             # An empty batch that was asked for before it is to finish: something may have come.
             self._produce()
         else:
-            self.session.wait(self._wake)
+            self.session.wait(self._produce)
 
     def _rested(self) -> None:
         self._resting = False
         if self._paused or self._finishing:
             self._produce()
         elif not self.lost and self.session is not None:
-            self.session.wait(self._wake)
-
-    def _wake(self) -> None:
-        self.loop.wake(self._produce)
+            self.session.wait(self._produce)
 
     def finish(self) -> None:
         """Close once the secondary has caught up."""
@@ -456,9 +456,9 @@ class Listener:
 
 
 class _SecondaryConnection(_Connection):
-    """Applies what comes in; while it does so, nothing more is read."""
+    """Applies what comes in; while it does so, no more is read than comes next."""
 
-    read_size = READ_SIZE
+    read_size = FIRST_READ_SIZE
     session: ISecondarySession | None
 
     def __init__(
@@ -468,6 +468,8 @@ class _SecondaryConnection(_Connection):
         self._client = client
         self._keep_alive: Any = None
         self._leaving = False
+        # What was read and is not applied yet: it is not read on from two on.
+        self._unapplied = 0
 
     def open_session(self) -> None:
         self.cancel_deadline()
@@ -478,7 +480,7 @@ class _SecondaryConnection(_Connection):
 
     def _ask_for_greeting(self, _: None) -> None:
         if self.session is not None:
-            greeting = self.in_turn(self.session.greeting)
+            greeting = self.turns.deferred(self.session.greeting)
             greeting.addCallbacks(self._greet, self.unexpected)
 
     def refuse(self, reason: str) -> None:
@@ -506,18 +508,24 @@ class _SecondaryConnection(_Connection):
                 self._keep_alive_later()
 
     def dataReceived(self, data: bytes) -> None:
-        if self.session is not None:
+        session = self.session
+        if session is None:
+            return
+        self.below().bufferSize = READ_SIZE if len(data) >= FIRST_READ_SIZE else FIRST_READ_SIZE
+        self._unapplied += 1
+        if self._unapplied == 2:
             self.transport.pauseProducing()
-            applying = self.in_turn(self.session.receive_data, data, self._has_more)
-            applying.addCallbacks(self._applied, self.unexpected)
+        apply = partial(session.receive_data, data, self._has_more)
+        self.turns.call(apply, self._applied, self.unexpected)
 
     def _has_more(self) -> bool:
-        return is_readable(self.handle)
+        return self.turns.waiting or is_readable(self.handle)
 
     def _applied(self, _: None) -> None:
+        self._unapplied -= 1
         if self.session is not None and self.session.finished:
             self.close()
-        else:
+        elif self._unapplied == 1:
             self.transport.resumeProducing()
 
     def close(self) -> None:
@@ -544,7 +552,7 @@ class _SecondaryConnection(_Connection):
                 # In TLS 1.3 a primary refuses a certificate when the handshake is over here.
                 self._client.connection_failed(self.describe(reason))
             else:
-                self.in_turn(self.session.receive_eof).addErrback(self.unexpected)
+                self.turns.deferred(self.session.receive_eof).addErrback(self.unexpected)
         super().connectionLost(reason)
 
 
