@@ -71,6 +71,10 @@ def test_all_benchmarks(tmp_path):
         ["benchmarks.drawing", results, drawing],
         ["benchmarks.verify", "--megabytes", "1", "--rounds", "1", "--directory", tmp_path],
         [
+            *("benchmarks.least", "--blobs", "2", "--size", "100000", "--rounds", "1"),
+            *("--directory", tmp_path),
+        ],
+        [
             *("pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'parts'}"),
             *("--benchmark-disable", "benchmarks/parts"),
         ],

@@ -42,8 +42,10 @@ from .wrapped import as_stored
 log = logging.getLogger("zrs_core.storage")
 
 # A pack renames the old file away, then the new one into its place, then sets its size; this is how
-# long to wait for the next of these, in seconds, before the file counts as gone or damaged.
+# long to wait for the next of these, in seconds, before the file counts as gone or damaged, and
+# between two looks.
 _PACK_TIMEOUT = 5.0
+_PACK_PAUSE = 0.01
 
 
 def is_file_storage(storage: Any) -> bool:
@@ -96,7 +98,7 @@ class FileStorageSource(StorageSource):
             except FileNotFoundError:
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(0.001)
+                time.sleep(_PACK_PAUSE)
                 continue
             try:
                 if self.update_end(file):
@@ -127,7 +129,7 @@ class FileStorageSource(StorageSource):
                     f"{self._path} is damaged: no transaction ends at {self.committed_size()}, "
                     "where the storage says that the last one does"
                 )
-            time.sleep(0.001)
+            time.sleep(_PACK_PAUSE)
 
     def committed_size(self) -> int:
         size: int = self.storage.getSize()
