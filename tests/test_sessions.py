@@ -117,7 +117,7 @@ class TestPrimarySession:
         for source.at_end in (False, True, True, True, True):
             session.produce()
             rests.append(session.rest)
-        assert rests == [0.0, 0.004, 0.012, 0.0, 0.02]
+        assert rests == [0.0, 0.004, 0.012, 0.0, 0.05]
 
     def test_waiting_is_the_readers(self):
         source = Source()

@@ -103,6 +103,19 @@ def test_a_call_may_be_waited_for_as_a_deferred(loop):
         loop.call(turns.deferred, lambda: 1 // 0)
 
 
+def test_where_the_system_gives_no_threads_a_call_is_made_by_who_asks(loop):
+    turns, outcomes = Turns(loop), Outcomes()
+
+    def no_thread(*args, **kwargs):
+        raise RuntimeError("can't start new thread")
+
+    loop.reactor.getThreadPool().threadFactory = no_thread
+    for _ in range(2):
+        turns.call(threading.current_thread, outcomes.add, pytest.fail)
+    assert outcomes.first(2) == [threading.current_thread()] * 2
+    assert outcomes.threads == {"zrs_core reactor"}
+
+
 def test_where_the_reactor_has_ended_a_call_is_made_at_once_and_nobody_is_woken():
     loop = acquire(None)
     turns, outcomes = Turns(loop), Outcomes()

@@ -37,7 +37,7 @@ BATCH_SIZE = 256 * 1024
 # each of them to send it by itself. A commit that comes after the rest is sent at once.
 _REST = 0.004
 
-_LONGEST_REST = 0.02
+_LONGEST_REST = 0.05
 
 # How the first record of a peer that speaks TLS begins; as a length it would be above any limit.
 _TLS_HANDSHAKE = b"\x16\x03"
