@@ -112,7 +112,6 @@ def test_a_thread_is_started_from_any_other(reactor):
         tell(lambda *what: threads.extend(what) or told.set(), 1)
         tell(lambda: threads.append(threading.current_thread()))
 
-    loop.call(lambda: None)
     loop.start(function)
     assert told.wait(60)
     worker, what, teller = loop.call(lambda: threads)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,7 +13,8 @@ from zrs_core.sessions import ReplicationClient
 from zrs_core.testing import greeting
 from zrs_core.testing.conformance import Copy
 from zrs_core.testing.environments import DEADLINE, SocketEnvironment
-from zrs_core.transports.twisted_tcp import Connector
+from zrs_core.transports.reactors import acquire
+from zrs_core.transports.twisted_tcp import Connector, _PrimaryConnection
 
 from ..certificates import both_ends
 from ..conditions import wait_for
@@ -93,6 +95,31 @@ def test_a_connection_that_fails_in_between_does_not_end_the_wait_for_the_one_be
         assert third.receive(len(greeting())) == greeting()
         connector.stop()
     assert "not closed yet" not in caplog.text
+
+
+def test_a_wake_begins_nothing_while_a_batch_is_produced_or_when_the_connection_is_lost():
+    """One batch at a time is held for each secondary, and what wakes it comes from any thread."""
+    loop = acquire(None)
+    connection = _PrimaryConnection(
+        loop, None, SimpleNamespace(peer_timeout=60.0, handshake_timeout=10.0)
+    )
+    gate, produced = threading.Event(), []
+
+    def produce():
+        produced.append(gate.wait(DEADLINE))
+        return []
+
+    connection.session = SimpleNamespace(produce=produce)
+    for _ in range(3):
+        connection._produce()
+    connection.lost = True
+    gate.set()
+    # Their results are looked at before that of this one, which comes after all of them.
+    loop.call(connection.turns.deferred, lambda: None)
+    connection._produce()
+    loop.call(connection.turns.deferred, lambda: None)
+    loop.close()
+    assert produced == [True]
 
 
 class TestReactor:

@@ -41,11 +41,11 @@ from .sockets import (
     BACKLOG,
     CONNECT_TIMEOUT,
     FIRST_READ_SIZE,
-    READ_SIZE,
     check_exposure,
     connect_argument,
     is_readable,
     look_up,
+    next_read_size,
     own_name,
     peer_name,
     remove_stale_socket,
@@ -681,7 +681,7 @@ class Connector:
                 channel.wait(_READ if channel.drained else _READ | _WRITE, timeout)
                 data = channel.receive(size)
                 if data:
-                    size = READ_SIZE if len(data) >= FIRST_READ_SIZE else FIRST_READ_SIZE
+                    size = next_read_size(len(data))
                     session.receive_data(data, lambda: is_readable(channel.socket))
                 elif data is not None:
                     reason = "closed by the other end"

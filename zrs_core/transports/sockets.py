@@ -35,6 +35,11 @@ BACKLOG = 128
 _PROBES = 4
 
 
+def next_read_size(size: int) -> int:
+    """Bytes that a read takes at most, behind one that took `size`."""
+    return READ_SIZE if size >= FIRST_READ_SIZE else FIRST_READ_SIZE
+
+
 def tune(connection: Any, peer_timeout: float) -> None:
     """Send at once, and notice within `peer_timeout` seconds that the peer is gone.
 

@@ -58,11 +58,11 @@ from .sockets import (
     BACKLOG,
     CLOSE_TIMEOUT,
     CONNECT_TIMEOUT,
-    FIRST_READ_SIZE,
     READ_SIZE,
     check_exposure,
     is_readable,
     look_up,
+    next_read_size,
     own_name,
     peer_name,
     remove_stale_socket,
@@ -458,7 +458,7 @@ class Listener:
 class _SecondaryConnection(_Connection):
     """Applies what comes in; while it does so, no more is read than comes next."""
 
-    read_size = FIRST_READ_SIZE
+    read_size = READ_SIZE
     session: ISecondarySession | None
 
     def __init__(
@@ -511,7 +511,9 @@ class _SecondaryConnection(_Connection):
         session = self.session
         if session is None:
             return
-        self.below().bufferSize = READ_SIZE if len(data) >= FIRST_READ_SIZE else FIRST_READ_SIZE
+        if self._tls is None:
+            # Of TLS it comes in pieces, which do not tell how much was read.
+            self.transport.bufferSize = next_read_size(len(data))
         self._unapplied += 1
         if self._unapplied == 2:
             self.transport.pauseProducing()
