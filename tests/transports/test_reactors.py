@@ -105,18 +105,21 @@ def test_a_given_reactor_need_not_run_yet():
 
 def test_a_thread_is_started_from_any_other(reactor):
     loop = acquire(reactor)
-    threads, told = [], threading.Event()
+    threads, arguments, told = [], [], threading.Event()
+
+    def hear(*what):
+        threads.append(threading.current_thread())
+        arguments.extend(what)
+        told.set()
 
     def function(tell):
         threads.append(threading.current_thread())
-        tell(lambda *what: threads.extend(what) or told.set(), 1)
-        tell(lambda: threads.append(threading.current_thread()))
+        tell(hear, 1, 2)
 
     loop.start(function)
     assert told.wait(60)
-    worker, what, teller = loop.call(lambda: threads)
-    assert what == 1
-    assert len({worker, teller, threading.current_thread()}) == 3
+    assert arguments == [1, 2]
+    assert len({*threads, threading.current_thread()}) == 3
 
 
 def test_where_a_reactor_does_not_run_nothing_is_started_beside():
