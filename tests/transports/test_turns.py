@@ -78,25 +78,6 @@ def test_what_a_call_raises_is_told_and_the_next_has_its_turn(loop):
     assert outcomes.first(2) == [ZeroDivisionError, 1]
 
 
-def test_it_tells_whether_another_call_waits(loop):
-    turns, outcomes, gate = Turns(loop), Outcomes(), threading.Event()
-    begun = threading.Event()
-
-    def first():
-        begun.set()
-        gate.wait()
-        return turns.waiting
-
-    turns.call(first, outcomes.add, pytest.fail)
-    assert begun.wait(60)
-    seen = [turns.waiting]
-    turns.call(lambda: turns.waiting, outcomes.add, pytest.fail)
-    seen.append(turns.waiting)
-    gate.set()
-    assert seen == [False, True]
-    assert outcomes.first(2) == [True, False]
-
-
 def test_a_call_may_be_waited_for_as_a_deferred(loop):
     turns = Turns(loop)
     assert loop.call(turns.deferred, max, 1, 2) == 2

@@ -34,11 +34,6 @@ class Turns:
         self._calls: deque[_Call] = deque()
         self._running = False
 
-    @property
-    def waiting(self) -> bool:
-        """Whether a call waits for the one that is running."""
-        return bool(self._calls)
-
     def call(
         self,
         function: Callable[[], Any],

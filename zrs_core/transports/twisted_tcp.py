@@ -456,7 +456,7 @@ class Listener:
 
 
 class _SecondaryConnection(_Connection):
-    """Applies what comes in; while it does so, no more is read than comes next."""
+    """Applies what comes in; while it does so, nothing more is read."""
 
     read_size = READ_SIZE
     session: ISecondarySession | None
@@ -468,7 +468,7 @@ class _SecondaryConnection(_Connection):
         self._client = client
         self._keep_alive: Any = None
         self._leaving = False
-        # What was read and is not applied yet: it is not read on from two on.
+        # Pieces of one read, which are several behind TLS.
         self._unapplied = 0
 
     def open_session(self) -> None:
@@ -515,19 +515,19 @@ class _SecondaryConnection(_Connection):
             # Of TLS it comes in pieces, which do not tell how much was read.
             self.transport.bufferSize = next_read_size(len(data))
         self._unapplied += 1
-        if self._unapplied == 2:
+        if self._unapplied == 1:
             self.transport.pauseProducing()
         apply = partial(session.receive_data, data, self._has_more)
         self.turns.call(apply, self._applied, self.unexpected)
 
     def _has_more(self) -> bool:
-        return self.turns.waiting or is_readable(self.handle)
+        return is_readable(self.handle)
 
     def _applied(self, _: None) -> None:
         self._unapplied -= 1
         if self.session is not None and self.session.finished:
             self.close()
-        elif self._unapplied == 1:
+        elif not self._unapplied:
             self.transport.resumeProducing()
 
     def close(self) -> None:
