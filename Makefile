@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
+# What is imported is compiled then: to compile all that is installed takes as long as to install it.
+INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
 # Versions of ZODB that the tests are run with besides the newest one.
 ZODBS := 5.8.1 6.0.1
 
@@ -29,7 +31,7 @@ test-all: test test-strictly test-versions peers $(VENV)/.bench
 STRICT := $(BIN)/python -X dev -O//env:PYTHONDEVMODE=1//env:PYTHONOPTIMIZE=1
 test-strictly: $(VENV)/.test $(PEERS)/zodb-5.5.1/.installed
 	$(BIN)/python -m pytest -q -m "not long" --cov --cov-report=term \
-		--dist=load --tx="$(CORES)*popen//python=$(STRICT)" \
+		--dist=load --tx="$(MANY)*popen//python=$(STRICT)" \
 		-W "ignore:assertions not in test modules:pytest.PytestConfigWarning"
 
 # The storages with older versions of ZODB, by the tests of this project and by ZODB's own.
@@ -104,48 +106,47 @@ $(VENV)/.python:
 	touch $@
 
 $(VENV)/.cli: $(VENV)/.python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli]'
+	$(BIN)/python $(INSTALL) --editable '.[cli]'
 	touch $@
 
 $(VENV)/.test: $(VENV)/.python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/python $(INSTALL) --editable '.[test]'
 	touch $@
 
 $(VENV)-zodb-%/.test: pyproject.toml
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' ZODB==$*
+	$(@D)/bin/python $(INSTALL) --editable '.[test]' ZODB==$*
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	$(BIN)/python $(INSTALL) --editable '.[test,lint]'
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(BIN)/python $(INSTALL) --editable '.[docs]'
 	touch $@
 
 $(VENV)/.fuzz: $(VENV)/.python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	$(BIN)/python $(INSTALL) --editable '.[fuzz]'
 	touch $@
 
 $(VENV)/.mutation: $(VENV)/.python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mutation]'
+	$(BIN)/python $(INSTALL) --editable '.[mutation]'
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python $(INSTALL) --editable '.[bench]'
 	touch $@
 
 $(PEERS)/%/.installed: tests/interop/peers/%.txt
 	$(PYTHON) -m venv --clear $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep ^setuptools $<)"
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check \
-		--no-build-isolation --use-pep517 --requirement $<
+	$(@D)/bin/python $(INSTALL) "$$(grep ^setuptools $<)"
+	$(@D)/bin/python $(INSTALL) --no-build-isolation --use-pep517 --requirement $<
 	touch $@
 
 $(PEERS)/zope/.installed: tests/zope/requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	$(@D)/bin/python $(INSTALL) --requirement $<
 	touch $@
 
 clean:
