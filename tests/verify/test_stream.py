@@ -109,6 +109,29 @@ def test_a_primary_that_lacks_the_last_ones(pair):
         assert report.transactions == 59
 
 
+class _Stopped(Exception):
+    """What a watch raises to end it all."""
+
+
+def test_it_can_be_stopped_while_nothing_comes(pair):
+    """A signal may have come just before it began to wait, and does not interrupt that."""
+    _, b = pair
+    asked = []
+
+    def watch(what, done, total):
+        # The first one is before anything is waited for.
+        asked.append((what, done, total))
+        if len(asked) > 2:
+            raise _Stopped
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(_Stopped):
+            verified(source_of(address), b, wait=1000, watch=watch)
+    size = b.path.stat().st_size
+    assert asked[1:] == [("Transactions", 4, size)] * 2
+
+
 def test_blobs_that_are_not_given(pair):
     a, b = pair
     with primary_of(a) as (_, source):

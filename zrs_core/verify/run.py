@@ -91,7 +91,12 @@ class Verification:
         with self._opened as opened:
             if self._state_path is not None:
                 self._resume(self._state_path)
-            a, b = opened.sides(self.report.last, wait=options.wait, common=options.common)
+            a, b = opened.sides(
+                self.report.last,
+                wait=options.wait,
+                common=options.common,
+                waiting=self._tell,
+            )
             if options.deep:
                 for storage, name in zip(opened.storages, "AB", strict=True):
                     check_current_records(storage, name)
@@ -156,7 +161,6 @@ class Verification:
 
     def _transactions(self, a: Side, b: Side) -> None:
         report = self.report
-        file = next((each for each in (a, b) if isinstance(each, VerifiedFile)), None)
         by_files = isinstance(a, VerifiedFile) and isinstance(b, VerifiedFile)
 
         def step() -> None:
@@ -167,7 +171,7 @@ class Verification:
                 a.pos - FIRST if isinstance(a, VerifiedFile) and by_files else result.bytes
             )
             report.blobs, report.last = result.blobs, pair.tid
-            self._watch("Transactions", *((file.pos, file.end) if file else (0, 0)))
+            self._tell()
             self._save()
 
         pair = Pair(
@@ -186,6 +190,11 @@ class Verification:
             report.add(difference)
         report.complete = pair.result.complete
         step()
+
+    def _tell(self) -> None:
+        """How far the transactions are, by the place in a file, if there is one."""
+        file = next(filter(None, self._opened.files), None)
+        self._watch("Transactions", *((file.pos, file.end) if file else (0, 0)))
 
     def _blobs(self, trees: BlobTrees, keys: list[Key]) -> None:
         report, done = self.report, self._blob

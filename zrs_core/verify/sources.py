@@ -62,7 +62,9 @@ class Opened:
     def __exit__(self, *exc_info: object) -> None:
         self._stack.close()
 
-    def sides(self, start: bytes, *, wait: float, common: bool) -> list[Side]:
+    def sides(
+        self, start: bytes, *, wait: float, common: bool, waiting: Callable[[], None]
+    ) -> list[Side]:
         """Both; see `PrimaryStream` for the arguments.
 
         :raises Unverifiable: a primary cannot be connected to.
@@ -91,6 +93,7 @@ class Opened:
                     expected=other.last_tid(),
                     wait=wait,
                     common=common,
+                    waiting=waiting,
                     start=start,
                 )
             self._stack.callback(side.close)

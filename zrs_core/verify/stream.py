@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import socket
 import ssl
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 
 from ..addresses import Address
@@ -30,6 +31,10 @@ from ..tids import describe_tid, tid_of
 from ..tls import PeerRefused, TLSOptions, certificate_names, describe_error
 from ..transports.sockets import CONNECT_TIMEOUT, READ_SIZE, connect_argument, look_up
 
+# Seconds for which nobody is asked whether to go on waiting. A signal that comes just before the
+# system is asked for bytes is not seen until it has answered.
+_LONGEST_WAIT = 0.5
+
 
 class PrimaryStream(Side):
     """What the primary at an address sends after `start`, as it would to a fresh secondary.
@@ -40,6 +45,7 @@ class PrimaryStream(Side):
     holds that, which it does if it does not hold it itself.
 
     :param common: to end with `expected` at the latest.
+    :param waiting: called again and again while nothing comes; what it raises ends the wait.
     :raises Unverifiable: it cannot be connected to.
     """
 
@@ -54,6 +60,7 @@ class PrimaryStream(Side):
         expected: bytes,
         wait: float,
         common: bool,
+        waiting: Callable[[], None],
         start: bytes = NO_TID,
     ) -> None:
         super().__init__(None)
@@ -66,6 +73,7 @@ class PrimaryStream(Side):
         self._address = address
         self._tls = tls
         self._wait = wait
+        self._waiting = waiting
         self._expected = expected
         self._last = expected if common else max(expected, tid_of(datetime.now(timezone.utc)))
         self._common = common
@@ -228,10 +236,8 @@ class PrimaryStream(Side):
         """The next message; None if none has come for so many seconds."""
         try:
             while (message := self._connection.next_message()) is None:
-                self._socket.settimeout(max(patience, 0.001))
-                try:
-                    data = self._socket.recv(READ_SIZE)
-                except TimeoutError:
+                data = self._read(patience)
+                if data is None:
                     return None
                 if not data:
                     if self.received and not self._open_transaction and self._has_expected:
@@ -246,6 +252,20 @@ class PrimaryStream(Side):
         except OSError as error:
             text = f"the connection to {self._address} is lost: {self._why(error)}"
             raise Unverifiable(text) from error
+
+    def _read(self, patience: float) -> bytes | None:
+        """What comes next, empty for the end; None if nothing comes for so many seconds."""
+        deadline = time.monotonic() + patience
+        left = patience
+        while True:
+            self._socket.settimeout(min(max(left, 0.001), _LONGEST_WAIT))
+            try:
+                return self._socket.recv(READ_SIZE)
+            except TimeoutError:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return None
+            self._waiting()
 
     def _closed(self) -> str:
         if self.received:
