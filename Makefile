@@ -26,8 +26,8 @@ test-all: test test-strictly test-versions peers $(VENV)/.bench
 
 # As Python is strictest and laxest, in all processes: in its development mode (-X dev), where what is
 # not closed is a warning, and warnings are errors; and without `assert` (-O). Those of the tests stay:
-# pytest writes them anew. The coverage of all is measured here too; the process that reports it goes
-# without -O, under which that takes minutes.
+# pytest writes them anew. The coverage of all but the codec's own tests, which `coverage` measures,
+# is measured here too; the process that reports it goes without -O, under which that takes minutes.
 STRICT := $(BIN)/python -X dev -O//env:PYTHONDEVMODE=1//env:PYTHONOPTIMIZE=1
 test-strictly: $(VENV)/.test $(PEERS)/zodb-5.5.1/.installed
 	$(BIN)/python -m pytest -q -m "not long" --cov --cov-report=term \

@@ -12,13 +12,12 @@ from rich.console import Console
 
 from . import catch_up, commit_rate, growth, idle, lag, many_fresh, memory
 from .cases import Values
-from .contenders import CONTENDERS, ROOT, Contender
+from .contenders import BUILD, CONTENDERS, Contender
 from .results import describe, environment, save
 from .rounds import measure
 from .sizes import SIZES
 from .table import number, print_tables
 
-_BUILD = ROOT / "build" / "benchmarks"
 _PRINTED_WIDTH = 140
 _BENCHMARKS = {
     "catch-up": catch_up,
@@ -36,8 +35,8 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(_BENCHMARKS)}")
     parser.add_argument("--sizes", choices=SIZES, default="full")
     parser.add_argument("--rounds", type=int, help="other than what the sizes have")
-    parser.add_argument("--directory", type=Path, default=_BUILD, help="for all databases")
-    parser.add_argument("--output", type=Path, default=_BUILD)
+    parser.add_argument("--directory", type=Path, default=BUILD, help="for all databases")
+    parser.add_argument("--output", type=Path, default=BUILD)
     arguments = parser.parse_args()
     unknown = {*arguments.names} - {*_BENCHMARKS}
     if unknown:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
+#: Where databases and results go, unless told otherwise.
+BUILD = ROOT / "build" / "benchmarks"
 _PEERS = ROOT / ".venv-peers"
 
 _DISTRIBUTIONS = ["zrs-core", "zc.zrs", "ZODB", "Twisted", "persistent", "zodbpickle"]

@@ -22,13 +22,15 @@ from rich.table import Table
 
 from .cases import SECONDS
 from .catch_up import catch_up
-from .contenders import CONTENDERS, PEER, ROOT
+from .contenders import BUILD, CONTENDERS, PEER
 from .histories import History, generate_blobs
 
-_BUILD = ROOT / "build" / "benchmarks"
 _BLOCK_SIZE = 64 * 1024
 _READ_SIZE = 1 << 20
 _LEAST = "the least"
+
+# Seconds after which the other process has failed.
+_TIMEOUT = 60.0
 
 
 class UnequalDigests(Exception):
@@ -40,7 +42,7 @@ def main() -> None:
     parser.add_argument("--blobs", type=int, default=60, help="how many")
     parser.add_argument("--size", type=int, default=4_000_000, help="bytes of each of them")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--directory", type=Path, default=_BUILD, help="for the databases")
+    parser.add_argument("--directory", type=Path, default=BUILD, help="for the databases")
     arguments = parser.parse_args()
     history = generate_blobs(arguments.directory / "data", arguments.blobs, arguments.size)
     runs: dict[str, Callable[[Path], float]] = {
@@ -72,18 +74,21 @@ def _least(history: History, size: int, directory: Path) -> float:
     assert history.blobs is not None
     files = sorted(history.blobs.rglob("*.blob"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(_TIMEOUT)
         address = listening.getsockname()
         sender = multiprocessing.get_context("spawn").Process(target=_send, args=(address, files))
         sender.start()
         connection, _ = listening.accept()
     with connection:
+        connection.settimeout(_TIMEOUT)
         # It sends when it is told to, and its imports are over.
         connection.recv(1)
         begin = time.perf_counter()
         connection.sendall(b"\0")
         received = _receive(connection, len(files), size, directory)
         seconds = time.perf_counter() - begin
-        sent = connection.recv(len(received))
+        with connection.makefile("rb") as rest:
+            sent = rest.read(len(received))
     sender.join()
     if sent != received:
         raise UnequalDigests(f"{sent.hex()} was sent, {received.hex()} received")

@@ -17,10 +17,9 @@ from rich.table import Table
 
 from zrs_core.verify.buffers import TwoBuffers
 
-from .contenders import ROOT
+from .contenders import BUILD
 from .histories import History, generate_blobs, generate_records
 
-_BUILD = ROOT / "build" / "benchmarks"
 _BLOCK_SIZE = 1 << 20
 
 
@@ -28,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.verify", description=__doc__)
     parser.add_argument("--megabytes", type=int, default=1000, help="of each database")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--directory", type=Path, default=_BUILD, help="for the databases")
+    parser.add_argument("--directory", type=Path, default=BUILD, help="for the databases")
     parser.add_argument(
         "--cold", action="store_true", help="drop the files from the system's cache each time"
     )

@@ -171,7 +171,8 @@ class IPrimarySession(ISession):
     def wait(wake: Callable[[], None]) -> None:
         """Call `wake` once, from any thread, when there may be more; perhaps at once.
 
-        To be called after an empty batch, or after the rest that follows one.
+        To be called after an empty batch, or after the rest that follows one. Once `wake` has been
+        called, `produce` may be, even if this has not returned.
         """
 
 

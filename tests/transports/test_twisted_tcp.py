@@ -5,6 +5,8 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from twisted.internet.defer import succeed
+from twisted.internet.pollreactor import PollReactor
 
 from zrs_core import Primary, Secondary
 from zrs_core.addresses import TCPAddress
@@ -14,7 +16,7 @@ from zrs_core.testing import greeting
 from zrs_core.testing.conformance import Copy
 from zrs_core.testing.environments import DEADLINE, SocketEnvironment
 from zrs_core.transports.reactors import acquire
-from zrs_core.transports.twisted_tcp import Connector, _PrimaryConnection
+from zrs_core.transports.twisted_tcp import Connector, _PrimaryConnection, _SecondaryConnection
 
 from ..certificates import both_ends
 from ..conditions import wait_for
@@ -120,6 +122,54 @@ def test_a_wake_begins_nothing_while_a_batch_is_produced_or_when_the_connection_
     loop.call(connection.turns.deferred, lambda: None)
     loop.close()
     assert produced == [True]
+
+
+def test_a_wake_begins_nothing_when_the_reactor_ends():
+    """It is called by commits, which would have to do the work of the reactor and its threads."""
+    ending, produced = PollReactor(), []
+    connection = _PrimaryConnection(
+        acquire(ending), None, SimpleNamespace(peer_timeout=60.0, handshake_timeout=10.0)
+    )
+    connection.session = SimpleNamespace(produce=lambda: produced.append(1))
+    ending.addSystemEventTrigger("during", "shutdown", connection._produce)
+    ending.callWhenRunning(ending.stop)
+    thread = threading.Thread(target=ending.run, args=(False,))
+    thread.start()
+    thread.join(DEADLINE)
+    ending.waker.connectionLost(None)
+    assert not ending.running
+    assert produced == []
+
+
+def test_nothing_more_is_read_until_all_pieces_of_a_read_are_applied():
+    """Behind TLS it comes in several."""
+    loop = acquire(None)
+    client = SimpleNamespace(peer_timeout=60.0)
+    connection = _SecondaryConnection(loop, object(), client, succeed(None))
+    gate, applied, happened = threading.Event(), [], []
+
+    def receive_data(data, more):
+        assert gate.wait(DEADLINE)
+        applied.append(data)
+
+    connection.session = SimpleNamespace(receive_data=receive_data, finished=False)
+    connection.transport = SimpleNamespace(
+        pauseProducing=lambda: happened.append("paused"),
+        resumeProducing=lambda: happened.append(len(applied)),
+    )
+
+    def come(*pieces):
+        for each in pieces:
+            connection.dataReceived(each)
+        gate.set()
+        # What is told of them comes before what is told of this.
+        return connection.turns.deferred(lambda: None)
+
+    loop.call(come, b"one", b"two", b"three")
+    loop.call(come, b"four")
+    loop.close()
+    assert applied == [b"one", b"two", b"three", b"four"]
+    assert happened == ["paused", 3, "paused", 4]
 
 
 class TestReactor:

@@ -4,8 +4,8 @@ A machine may stop at any time, and of what it wrote since the last fsync any se
 disk, with holes anywhere. A FileStorage that is opened then cuts off what begins with an unfinished
 transaction, whatever follows; it fails over holes elsewhere, or does not notice them. A batch that
 lies within one block of the disk, as a single transaction often does, is on disk as a whole or not
-at all: it takes one write and one fsync. Any other is written in three steps, with an fsync after
-each:
+at all: it takes one write and one fsync, if the block is more than a sector. Any other is written
+in three steps, with an fsync after each:
 
 1. The header of an unfinished transaction, where the batch is to begin.
 2. The batch, whose first transaction is still unfinished, and has no length.
@@ -224,7 +224,7 @@ class BatchWriter:
         self.wait()
         block = self._file.block_size
         within = batch.begin // block == (batch.end - 1) // block
-        # Of a single sector less is asked than it promises: the steps hold wherever it is torn.
+        # A disk of sectors is not trusted to write even one of them as a whole.
         if block > SECTOR and within and batch.place == batch.begin:
             self._append_at_once(batch)
         else:

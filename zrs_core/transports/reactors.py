@@ -78,14 +78,21 @@ class Loop:
         return deferToThreadPool(self.reactor, self.reactor.getThreadPool(), function, *args)
 
     def start(self, function: Callable[[Callable[..., object]], object]) -> None:
-        """As `in_thread`, from any thread, with nothing to wait for.
+        """Call `function` as `in_thread` does, from any thread, with nothing to wait for.
 
-        `function` is given what calls others, with arguments, in the reactor's thread.
+        It is given what it may call, with a function and its arguments, to have these called in the
+        reactor's thread.
         """
-        if not self.reactor.running:
+        reactor = self.reactor
+        if not reactor.running:
             function(lambda tell, *args: tell(*args))
             return
-        self.reactor.getThreadPool().callInThread(function, self.reactor.callFromThread)
+        try:
+            reactor.getThreadPool().callInThread(function, reactor.callFromThread)
+        except RuntimeError:
+            # The system gives no more threads. Rather the reactor waits for the disk than whoever
+            # asks, which may be a commit.
+            reactor.callFromThread(function, reactor.callFromThread)
 
 
 class _Background:

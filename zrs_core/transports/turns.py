@@ -51,11 +51,7 @@ class Turns:
             if self._running:
                 return
             self._running = True
-        try:
-            self._loop.start(self._run)
-        except RuntimeError:
-            # The system gives no more threads.
-            self._run(self._loop.reactor.callFromThread)
+        self._loop.start(self._run)
 
     def deferred(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         """The result of a call in its turn. In the reactor's thread."""

@@ -106,6 +106,7 @@ class _Connection(Protocol, ABC):
         self._tls = tls
         self._peer_timeout = peer_timeout
         self._handshake_timeout = handshake_timeout
+        #: What the session does in threads.
         self.turns = Turns(loop)
         self._refusal: str | None = None
         self._deadline: Any = None
@@ -220,7 +221,8 @@ class _PrimaryConnection(_Connection):
     def __init__(self, loop: Loop, tls: Any, service: IReplicationService) -> None:
         super().__init__(loop, tls, service.peer_timeout, service.handshake_timeout)
         self._service = service
-        # Commits begin to produce in their own threads.
+        # Guards the beginning, which may be a commit's, in its own thread. The end needs no guard:
+        # whoever produces is not waited for to be woken.
         self._lock = threading.Lock()
         self._producing = False
         self._paused = False
@@ -303,6 +305,9 @@ class _PrimaryConnection(_Connection):
         with self._lock:
             session = self.session
             if self._producing or self._paused or self.lost or session is None:
+                return
+            if not self.loop.reactor.running:
+                # It is ending, and this connection with it: a commit must not do the work of both.
                 return
             self._producing = True
         produced = partial(self._produced, self._finishing)
