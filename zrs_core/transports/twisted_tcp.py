@@ -222,7 +222,7 @@ class _PrimaryConnection(_Connection):
         super().__init__(loop, tls, service.peer_timeout, service.handshake_timeout)
         self._service = service
         # Guards the beginning, which may be a commit's, in its own thread. The end needs no guard:
-        # whoever produces is not waited for to be woken.
+        # while something is produced, no commit has been asked to wake this.
         self._lock = threading.Lock()
         self._producing = False
         self._paused = False

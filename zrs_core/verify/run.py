@@ -70,6 +70,8 @@ class Verification:
                 "out --state"
             )
         self._opened = Opened(a, b, tls)
+        # By whose place it is told how far the transactions are.
+        self._file: VerifiedFile | None = None
         self._options = options
         self._watch = watch
         self._state_path = state
@@ -89,6 +91,7 @@ class Verification:
         """
         options = self._options
         with self._opened as opened:
+            self._file = next(filter(None, opened.files), None)
             if self._state_path is not None:
                 self._resume(self._state_path)
             a, b = opened.sides(
@@ -192,8 +195,7 @@ class Verification:
         step()
 
     def _tell(self) -> None:
-        """How far the transactions are, by the place in a file, if there is one."""
-        file = next(filter(None, self._opened.files), None)
+        file = self._file
         self._watch("Transactions", *((file.pos, file.end) if file else (0, 0)))
 
     def _blobs(self, trees: BlobTrees, keys: list[Key]) -> None:
