@@ -33,6 +33,7 @@ _BENCHMARKS = {
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(_BENCHMARKS)}")
+    parser.add_argument("--case", default="", metavar="TEXT", help="only those named with it")
     parser.add_argument("--sizes", choices=SIZES, default="full")
     parser.add_argument("--rounds", type=int, help="other than what the sizes have")
     parser.add_argument("--directory", type=Path, default=BUILD, help="for all databases")
@@ -53,6 +54,8 @@ def main() -> None:
     where, described = environment(command, CONTENDERS, scratch), []
     for name in arguments.names or _BENCHMARKS:
         for case in _BENCHMARKS[name].cases(sizes, scratch / "data"):
+            if arguments.case not in case.name:
+                continue
             console.print(f"{case.name}: {case.description}", style="bold")
 
             def show(number_: int, contender: Contender, values: Values) -> None:
@@ -61,6 +64,8 @@ def main() -> None:
 
             described.append(describe(case, measure(case, rounds, scratch, show)))
             save(arguments.output / "results.json", where, described)
+    if not described:
+        parser.error(f"--case: none of these benchmarks has one named with {arguments.case!r}")
     print_tables(console, {**where, "cases": described})
 
 

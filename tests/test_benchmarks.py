@@ -63,6 +63,36 @@ def test_the_first_transactions_of_a_history(tmp_path, transactions):
 
 
 @pytest.mark.long
+def test_a_case_that_there_is_not(tmp_path):
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "benchmarks", "lag", "--case", "9 secondaries"),
+            *("--directory", tmp_path, "--output", tmp_path),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "--case: none of these benchmarks has one named with '9 secondaries'" in done.stderr
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.long
+def test_one_case_of_a_benchmark(tmp_path):
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "benchmarks", "catch-up", "--case", "blobs"),
+            *("--sizes", "smallest", "--directory", tmp_path, "--output", tmp_path),
+        ],
+        cwd=ROOT,
+        check=True,
+    )
+    measured = json.loads((tmp_path / "results.json").read_text())
+    assert [case["name"] for case in measured["cases"]] == ["fresh secondary, blobs"]
+
+
+@pytest.mark.long
 def test_all_benchmarks(tmp_path):
     results, drawing = tmp_path / "results.json", tmp_path / "drawing.svg"
     where = ["--directory", tmp_path, "--output", tmp_path]
