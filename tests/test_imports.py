@@ -43,7 +43,7 @@ ALLOWED = {
     "status.node": {"errors", "progress", "storage"},
     "status.nodes": {"addresses", "errors", "logs", "messages"},
     "status.options": {"addresses", "errors", "options"},
-    "status.server": {"addresses", "errors", "logs", "transports"},
+    "status.server": {"addresses", "errors", "logs", "refusals", "transports"},
     "transports": {"errors", "addresses", "interfaces", "logs", "tls"},
     "storage": BASIS,
     "snapshots": BASIS

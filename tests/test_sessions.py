@@ -18,10 +18,12 @@ from zrs_core.interfaces import (
     IReplicationService,
     ISecondarySession,
 )
+from zrs_core.logs import event
 from zrs_core.messages import NO_TID, Commit, Store, Transaction
 from zrs_core.options import ClientOptions
 from zrs_core.progress import State
 from zrs_core.sessions import PrimarySession, ReplicationClient, ReplicationService
+from zrs_core.sessions.log import PeerLog
 from zrs_core.status.peers import Commits
 from zrs_core.status.state import PeerState
 from zrs_core.testing import WHOLE, Sink, Source, greeting, stream
@@ -555,3 +557,59 @@ class TestAfterAnErrorOfTheSink:
         assert session.finished
         assert session._client.progress.transactions == 1
         session.close("gone")
+
+
+class TestOneThatHasNoTurn:
+    """The sink belongs to the session before it, which may be in the midst of it."""
+
+    @pytest.fixture
+    def sink(self):
+        return Counting()
+
+    @pytest.fixture
+    def second(self, sink):
+        client_ = client(sink)
+        first = client_.session("first")
+        first.greeting()
+        first.receive_data(stream(WHOLE[:2]))
+        second = client_.session("second")
+        sink.calls.clear()
+        yield second
+        assert sink.calls == []
+        first.close("over")
+        second.close("over")
+
+    def test_leaves_the_sink_alone_when_the_connection_ends(self, second):
+        second.receive_eof()
+
+    def test_leaves_the_sink_alone_when_the_primary_speaks_too_early(self, second):
+        second.receive_data(stream(WHOLE))
+        assert second.finished
+
+
+class Counting(Sink):
+    """One that tells what it was called for."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def apply(self, message):
+        self.calls.append("apply")
+        super().apply(message)
+
+    def flush(self):
+        self.calls.append("flush")
+        super().flush()
+
+    def abort(self):
+        self.calls.append("abort")
+        super().abort()
+
+
+def test_a_level_that_nobody_listens_to_costs_nothing():
+    def position():
+        raise AssertionError("nobody asked")
+
+    logger = logging.Logger("nobody", logging.WARNING)
+    PeerLog(logger, "peer", position).debug("keep-alive", extra=event("keep-alive"))

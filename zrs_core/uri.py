@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from . import settings
 from .errors import ConfigurationError, InvalidAddress
@@ -50,9 +50,7 @@ def _resolve(uri: str) -> tuple[Callable[[], Secondary], dict[str, str]]:
         raise ConfigurationError("it does not begin with zrs://")
     if parts.fragment:
         raise ConfigurationError(f"#{parts.fragment} has no meaning here; a # in a path is %23")
-    path = unquote(parts.path)
-    if path in ("", "/"):
-        raise ConfigurationError("the path of a FileStorage is missing")
+    path = _path(parts)
     arguments = _arguments(parts.query)
     address = _address(unquote(parts.netloc), arguments.pop("address", None))
     database = {
@@ -74,9 +72,25 @@ def _resolve(uri: str) -> tuple[Callable[[], Secondary], dict[str, str]]:
     def factory() -> Secondary:
         from .storage.secondary import Secondary
 
-        return Secondary(os.path.normpath(path), address, tls=tls, **options)
+        return Secondary(path, address, tls=tls, **options)
 
     return factory, database
+
+
+def files_of(uri: str) -> tuple[str, str | None]:
+    """The path of the FileStorage that a secondary has, and its directory of blobs.
+
+    :param uri: one that `resolve` understands.
+    """
+    parts = urlsplit(uri)
+    return _path(parts), _arguments(parts.query).get("blob_dir")
+
+
+def _path(parts: SplitResult) -> str:
+    path = unquote(parts.path)
+    if path in ("", "/"):
+        raise ConfigurationError("the path of a FileStorage is missing")
+    return os.path.normpath(path)
 
 
 def _arguments(query: str) -> dict[str, str]:

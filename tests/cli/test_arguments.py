@@ -257,7 +257,7 @@ def test_other_failures_have_another_status(invoke, database):
     assert line == f"zrs: {path} is damaged: there is no transaction at {second}"
 
 
-@pytest.mark.parametrize("command", ["", "primary", "secondary", "demo"])
+@pytest.mark.parametrize("command", ["", "primary", "secondary"])
 def test_help_tells_the_exit_statuses(command):
     result = CliRunner().invoke(zrs, [*command.split(), "--help"])
     assert result.exit_code == 0

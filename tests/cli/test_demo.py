@@ -7,11 +7,13 @@ import re
 import tempfile
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
 from tests.cli.conftest import snapshot_of
 from tests.databases import open_file_storage
 from zrs_core.cli import demo
+from zrs_core.cli.command import zrs as command
 from zrs_core.storage.comparison import Comparison, Difference, Kind
 
 
@@ -105,3 +107,5 @@ def test_sigterm_cleans_up(zrs):
     process.wait_for("A secondary in another process")
     assert process.stop() == 1
     assert process.err.split() == ["Aborted!"]
+    text = " ".join(CliRunner().invoke(command, ["demo", "--help"]).output.split())
+    assert "1 when they are not, when it failed or was interrupted" in text

@@ -391,3 +391,28 @@ def test_a_selection_of_what_has_no_transaction():
     selection = Selection("it", until=b"\1" * 8)
     assert not selection.done
     selection.check()
+
+
+def test_a_file_storage_from_a_pipe(zrs):
+    with (BASIC / "Data.fs").open("rb") as file:
+        reading, writing = os.pipe()
+        process = zrs("dump", "/dev/stdin", stdin=reading)
+        os.close(reading)
+        os.write(writing, file.read(100))
+        os.close(writing)
+    assert process.finish() == 2
+    assert process.err == "zrs: /dev/stdin is a pipe with a FileStorage: give the file itself\n"
+
+
+@pytest.mark.parametrize("arguments", ["dump a", "snapshot a b", "demo --source a"])
+def test_a_directory_of_blobs_that_nobody_knows(arguments, tmp_path):
+    blobs = tmp_path / "blobs"
+    blobs.mkdir()
+    (blobs / ".layout").write_text("zeocache")
+    words = arguments.replace(" a", f" {BASIC / 'Data.fs'}").replace(" b", f" {tmp_path}/copy")
+    result = CliRunner().invoke(command, [*words.split(), "--blobs", str(blobs)])
+    assert result.exit_code == 2, result.output
+    expected = f"zrs: {blobs} is no directory of blobs: its layout 'zeocache' is not known\n"
+    assert result.stderr == expected
+    assert os.listdir(blobs) == [".layout"]
+    assert os.listdir(tmp_path) == ["blobs"]

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sqlite3
+import subprocess
 import sys
 import threading
 import time
@@ -231,3 +232,27 @@ def test_a_hangup_that_is_ignored_does_not_interrupt():
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_whose_reader_has_left_goes_on():
+    script = """
+import logging, os, sys, threading
+from rich.console import Console
+from zrs_core.cli.output import logging_to, say
+reading, writing = os.pipe()
+os.dup2(writing, 1)
+os.close(writing)
+os.close(reading)
+def run():
+    for _ in range(3):
+        logging.getLogger("zrs_core.secondary").info("Disconnected")
+    os.write(2, b"it goes on")
+console = Console()
+with logging_to(console, logging.INFO):
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    say(console, "Caught up")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"it goes on")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from click.testing import CliRunner
 
 from tests.cli.test_serving import is_equal, last_tid, serve
 from tests.databases import open_file_storage, traffic
+from zrs_core.cli import restoring
+from zrs_core.cli.command import zrs as command
+from zrs_core.cli.output import Interrupted
 from zrs_core.tids import describe_tid
 
 
@@ -82,3 +86,36 @@ def test_a_directory_with_something_else_in_it(invoke, tmp_path, snapshot):
 def test_storages_that_cannot_be_restored(invoke, arguments, expected):
     line = invoke("secondary", "localhost:1", *arguments.split(), "--restore-if-missing", "x")
     assert expected in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("nonsense", "invalid address 'nonsense'"),
+        ("localhost:0", "nobody can listen at port 0"),
+        ("localhost:1 --transport memory", "works within one process alone"),
+        ("localhost:1 --transport none", "none"),
+        ("localhost:1 --tls-ca nowhere.pem", "nowhere.pem"),
+        ("localhost:1 --status-node :1", "--status"),
+    ],
+)
+def test_nothing_is_restored_for_what_cannot_work(invoke, tmp_path, snapshot, arguments, expected):
+    address, *options = arguments.split()
+    line = invoke(
+        *("secondary", address, tmp_path / "copy" / "Data.fs", *options),
+        *("--restore-if-missing", snapshot),
+    )
+    assert expected in line
+    assert not (tmp_path / "copy").exists()
+
+
+def test_to_be_stopped_meanwhile_is_no_failure(tmp_path, snapshot, monkeypatch):
+    def interrupted(*arguments):
+        raise Interrupted("interrupted; nothing half-written is left")
+
+    monkeypatch.setattr(restoring, "restore_to", interrupted)
+    arguments = ["secondary", "localhost:1", str(tmp_path / "copy" / "Data.fs")]
+    result = CliRunner().invoke(command, [*arguments, "--restore-if-missing", str(snapshot)])
+    assert result.exit_code == 0, result.output
+    said = result.stdout.splitlines()[-1]
+    assert said == "Stopped: interrupted; nothing half-written is left"

@@ -11,14 +11,22 @@ import shutil
 import signal
 import socket
 import threading
+from types import SimpleNamespace
 
 import pytest
 import trustme
+from rich.console import Console
 
 from tests.cli.conftest import make_database, snapshot_of
 from tests.conditions import wait_for
 from tests.databases import blob_files, open_file_storage, stored, traffic
 from zrs_core import Primary
+from zrs_core.cli import serving
+from zrs_core.cli.output import Failed
+from zrs_core.cli.progress import CatchUp
+from zrs_core.cli.signals import StopSignals
+from zrs_core.messages import NO_TID
+from zrs_core.progress import Progress, State
 from zrs_core.storage.compare import compare
 from zrs_core.storage.snapshot import open_snapshot
 from zrs_core.tids import describe_tid
@@ -405,3 +413,14 @@ def test_json_lines(zrs, tmp_path, database):
     assert events["primary"]["start"]["tid"] == "0x0000000000000000"
     assert events["primary"]["disconnected"]["tid"] == last
     assert events["primary"]["said"]["message"].startswith("Stopped serving ")
+
+
+@pytest.mark.parametrize("state", [State.STOPPED, State.DIVERGED])
+def test_one_that_is_to_catch_up_ends_when_it_never_will(state):
+    progress = Progress(NO_TID)
+    progress.transactions = 1
+    progress.state, progress.failure = state, "it is over"
+    secondary = SimpleNamespace(progress=progress, replication_address="localhost:1")
+    caught_up = CatchUp(progress, 1.0)
+    with StopSignals() as stop, pytest.raises(Failed, match=r"^localhost:1: it is over$"):
+        serving._catch_up(Console(), stop, secondary, caught_up, "Data.fs", until_caught_up=True)

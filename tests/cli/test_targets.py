@@ -265,3 +265,28 @@ def test_by_a_uri(zrs, database, tmp_path):
     secondary = zrs("secondary", address, uri, "--until-caught-up", "--quiet", "0.5")
     assert secondary.finish() == 0, secondary.err
     assert is_equal(database, copy)
+
+
+class TestAURIWhoseStorageReplicates:
+    """`zrs verify` reads what it replicates, and takes no part in that."""
+
+    def test_of_this_package(self, write):
+        target = Target("zrs://localhost:1/a/../Data%23.fs?blob_dir=/blobs")
+        assert target.files == ("/Data#.fs", "/blobs")
+        assert Target("zrs://localhost:1/Data.fs").files == ("/Data.fs", None)
+
+    @pytest.mark.parametrize("way", ["from", "to"])
+    def test_of_zconfig(self, write, tmp_path, way):
+        write(f"%import zrs_core\n<zrs>\nreplicate-{way} localhost:1\n{ONE}</zrs>\n")
+        target = Target(f"zconfig://{tmp_path}/storage.conf")
+        assert target.files == ("Data.fs", "blobs")
+        FileStorage("Data.fs", blob_dir="blobs").close()
+        storage = target.open_read_only()
+        assert type(storage) is FileStorage
+        assert storage.isReadOnly()
+        storage.close()
+
+
+def test_a_password_with_a_bracket_is_not_shown_either():
+    with pytest.raises(ConfigurationError, match=r"^nothing://me:\*\*\*@db/x\[: "):
+        Target("nothing://me:p[w@db/x[")

@@ -21,6 +21,7 @@ from tests.verify.conftest import Database, verified
 from zrs_core.cli.command import zrs as command
 from zrs_core.cli.verify import _interrupted
 from zrs_core.tids import describe_tid
+from zrs_core.verify.run import Verification
 
 
 @pytest.fixture
@@ -58,6 +59,38 @@ def test_equal(both):
     assert verdict == "A and B are equal"
     _, remark, _ = run("a/Data.fs", "b/Data.fs", status=0)
     assert remark.startswith("Blobs were not compared: ")
+
+
+def test_passwords_are_not_told(both):
+    uri = "nothing://me:secret@db/x"
+    assert "secret" not in run(uri, "b/Data.fs", status=2)
+    uri = "memory://me:secret@db/x"
+    assert "secret" not in run(uri, "b/Data.fs", "--blobs-a", "a/blobs", status=2)
+    a, _ = both
+    lines = run(f"file://{a.path}", "b/Data.fs", "--json", status=0)
+    assert json.loads("".join(lines))["a"] == f"file://{a.path}"
+
+
+def test_what_nobody_has_foreseen_does_not_say_that_they_differ(both, monkeypatch):
+    def fail(self):
+        raise AssertionError("unforeseen")
+
+    monkeypatch.setattr(Verification, "run", fail)
+    result = CliRunner().invoke(command, ["verify", "a/Data.fs", "b/Data.fs"])
+    assert result.exit_code == 2
+    assert "unforeseen" in result.stderr
+
+
+def test_the_first_of_all_may_not_be_listed(both):
+    a, b = both
+    for header in a.headers[10:]:
+        b.flip(header.end - 1)
+    lines = run("a/Data.fs", "b/Data.fs", "--current", status=1)
+    listed = [line for line in lines if line.startswith("Different: ")]
+    for number in (1, 2):
+        lines = run("a/Data.fs", "b/Data.fs", "--current", "--list", number, status=1)
+        told = [line for line in lines if line.startswith("The first: ")]
+        assert told == ["The first: " + min(listed, key=lambda line: line.split("0x")[1])[11:]]
 
 
 def test_different(both):

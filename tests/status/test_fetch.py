@@ -310,5 +310,26 @@ def test_members_of_other_types(path, value, what):
 
 def test_a_number_that_is_none():
     text = json.dumps(changed("now", 12345)).replace("12345", "1e999")
-    with pytest.raises(InvalidStatus, match="now is not a number"):
+    with pytest.raises(InvalidStatus, match="its 1e999 is not a number"):
         read_status(text.encode())
+
+
+def test_what_is_sent_on_is_json():
+    text = json.dumps({**primary(), "from a newer version": 12345}).replace("12345", "1e999")
+    with pytest.raises(InvalidStatus, match="its 1e999 is not a number"):
+        read_status(text.encode())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+    ],
+)
+def test_an_answer_without_an_end(server, answer, monkeypatch):
+    """A negative size has Python's HTTP client read all that there is."""
+    monkeypatch.setattr(fetch, "_MOST_READ", 100_000)
+    server.answer = answer * 10_000 if answer.endswith(b"\r\n\r\n") else answer + bytes(200_000)
+    with pytest.raises(NoStatus):
+        fetch_status(server.text, ENOUGH)

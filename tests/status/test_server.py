@@ -19,6 +19,7 @@ from zrs_core import Primary, Secondary
 from zrs_core.addresses import TCPAddress
 from zrs_core.errors import ConfigurationError, InvalidAddress, ListenError, UnsuitableStorage
 from zrs_core.progress import State
+from zrs_core.refusals import TOLD
 from zrs_core.status import StatusServer, nodes, server
 
 from .conftest import ADDRESS
@@ -187,6 +188,10 @@ class TestRequests:
             with connect(served.address) as third:
                 assert receive(third) == b""
             assert "there are 2 connections already" in caplog.text
+            for _ in range(3 * TOLD):
+                with connect(served.address) as another:
+                    assert receive(another) == b""
+            assert caplog.text.count("there are 2 connections already") == TOLD
             first.sendall(b"GET /status HTTP/1.0\r\n\r\n")
             assert parse(receive(first)).status == 200
             wait_for(lambda: len(served._connections) == 1, "room")

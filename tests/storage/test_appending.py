@@ -878,3 +878,50 @@ def test_a_blob_is_there_when_its_record_is(target):
         sink.apply(message)
     sink.flush()
     assert Path(target.loadBlob(p64(7), tid)).read_bytes() == b"x" * 65_536 + b"y"
+
+
+def test_a_transaction_of_many_blobs_keeps_few_files_open(target, tmp_path, monkeypatch):
+    monkeypatch.setattr(generic, "_LARGE", 1)
+    monkeypatch.setattr(appending, "_SYNCED_BESIDE", 2)
+    sink = file_storage_sink(target, no_invalidation, "batch")
+    blobs = []
+
+    class Blob(appending.IncomingBlob):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            blobs.append(self)
+
+    monkeypatch.setattr(appending, "IncomingBlob", Blob)
+    sink.apply(Transaction(p64(1)))
+    for number in range(6):
+        sink.apply(StoreBlob(p64(number), p64(1), BLOB_RECORD, None, 1))
+        sink.apply(BlobBlock(b"content"))
+    assert [each._file.closed for each in blobs] == [True] * 4 + [False] * 2
+    sink.apply(Commit())
+    sink.flush()
+    assert all(each._file.closed for each in blobs)
+    assert len(blob_files(tmp_path / "copy" / "blobs")) == 6
+
+
+@pytest.mark.parametrize("durability", DURABILITIES)
+def test_a_part_of_a_transaction_that_ends_like_a_length_is_cut_off(
+    durability, target, tmp_path, monkeypatch
+):
+    """FileStorage takes the last 8 bytes of the file for it, where a transaction has none."""
+    monkeypatch.setattr(appending, "BATCH_SIZE", 1000)
+    sink = file_storage_sink(target, no_invalidation, durability)
+    sink.apply(Transaction(p64(1)))
+    sink.apply(Store(p64(1), p64(1), b"first"))
+    sink.apply(Commit())
+    sink.flush()
+    end = target.getSize()
+    sink.apply(Transaction(p64(2)))
+    sink.apply(Store(p64(2), p64(2), b"x" * 2000 + p64(end)))
+    copy = tmp_path / "killed.fs"
+    shutil.copyfile(target.getName(), copy)
+    assert copy.stat().st_size > end + 2000
+    sink.abort()
+    killed = FileStorage(str(copy))
+    assert [each.tid for each in killed.iterator()] == [p64(1)]
+    assert killed.getSize() == copy.stat().st_size == end
+    killed.close()

@@ -296,6 +296,21 @@ class TestSource:
         assert seen == sorted(set(seen))
         assert set(left) <= set(seen)
 
+    def test_blobs_that_a_pack_has_removed_are_not_missed(self, storage, source, db, open_reader):
+        """They are in the old file, of which a reader is in the midst."""
+        with db.transaction() as connection:
+            connection.root()["blob"] = Blob(b"first")
+        for number in range(5):
+            with db.transaction() as connection:
+                with connection.root()["blob"].open("w") as blob:
+                    blob.write(b"%d" % number)
+        reader = open_reader()
+        messages = reader.read(1)
+        db.pack()
+        messages += read_all(reader, 1)
+        assert source.missing_blobs == 0
+        assert [each.data for each in messages if isinstance(each, BlobBlock)] == [b"4"]
+
     def test_two_packs_between_two_reads_are_survived(self, storage, db, commits, open_reader):
         commits.commit(20)
         reader = open_reader()

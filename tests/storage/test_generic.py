@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import threading
@@ -366,6 +367,18 @@ class TestPolling:
         assert [each.message for each in caplog.records] == [
             "mapping: cannot be polled: the database is away"
         ]
+
+    def test_where_there_are_no_threads_left_the_next_reader_asks_again(
+        self, mapping, source, monkeypatch
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError):
+                source.open(z64)
+        source.open(z64).close()
+        assert source._polling.is_alive()
+        source.close()
+        assert not source._polling.is_alive()
 
     def test_the_thread_ends_with_the_source(self, mapping):
         before = {*threading.enumerate()}
@@ -783,3 +796,23 @@ def test_a_blob_that_is_too_short_gets_no_name(tmp_path, monkeypatch, make):
     assert blob_files(storage.blob_dir) == {}
     assert temporary_files(storage.blob_dir) == []
     storage.close()
+
+
+def refuse(thread):
+    raise RuntimeError("can't start new thread")
+
+
+def test_a_blob_takes_the_place_of_one_that_was_left_on_another_disk(tmp_path, monkeypatch):
+    """Which is not writable; here it has another name too, under which it must not change."""
+
+    def elsewhere(*paths):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    (tmp_path / "left").write_bytes(b"left")
+    os.link(tmp_path / "left", tmp_path / "place")
+    (tmp_path / "new").write_bytes(b"new")
+    monkeypatch.setattr(os, "rename", elsewhere)
+    generic.place_blob(str(tmp_path / "new"), str(tmp_path / "place"))
+    assert (tmp_path / "place").read_bytes() == b"new"
+    assert (tmp_path / "left").read_bytes() == b"left"
+    assert not (tmp_path / "new").exists()

@@ -127,6 +127,35 @@ class TestWhatStays:
         assert tids == sorted(tids)
         assert tids[-1] == primary.lastTransaction()
 
+    @pytest.mark.parametrize("side", ["primary", "secondary"])
+    def test_also_if_the_pack_fails_when_it_has_replaced_the_file(self, side, packing, monkeypatch):
+        """As with a blob directory on a disk that is full."""
+        storage, last = packing(side)
+
+        def pack_and_fail(self, *arguments):
+            original(self, *arguments)
+            raise OSError("No space left on device")
+
+        original = FileStorage.pack
+        monkeypatch.setattr(FileStorage, "pack", pack_and_fail)
+        with pytest.raises(OSError, match="No space left on device"):
+            pack(storage)
+        assert in_file(storage)[-1] == last
+
+    @pytest.fixture
+    def packing(self, open_primary, open_secondary, database, network):
+        """Either side, before its last transaction is packed away; and its tid."""
+
+        def opened(side):
+            primary = open_primary()
+            database(primary)
+            secondary = open_secondary()
+            last = commit_garbage(primary)
+            network.run()
+            return {"primary": primary, "secondary": secondary}[side], last
+
+        return opened
+
     def test_what_cannot_be_noted_is_told(self, open_primary, monkeypatch, caplog):
         primary = open_primary()
         ZODB.DB(primary)
@@ -252,11 +281,16 @@ class TestReplication:
         assert primary.lastTransaction() > last
 
 
+@pytest.mark.parametrize("packed_before", [False, True])
 @pytest.mark.parametrize("tail", ["unfinished", "zeros"])
-def test_a_primary_establishes_its_last_transaction(tail, tmp_path, open_primary, monkeypatch):
+def test_a_primary_establishes_its_last_transaction(
+    tail, packed_before, tmp_path, open_primary, monkeypatch
+):
     """FileStorage names one that it has cut off, or none if there are zeros at its end."""
     storage = open_file_storage(tmp_path / "primary")
     ZODB.DB(storage)
+    if packed_before:
+        pack(storage)
     last = storage.lastTransaction()
     metadata = TransactionMetaData()
     storage.tpc_begin(metadata)

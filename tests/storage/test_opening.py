@@ -125,6 +125,17 @@ def refused(tmp_path, storage, blob_dir=None):
     return str(caught.value)
 
 
+def test_a_blob_dir_of_which_nothing_can_be_made_is_refused(tmp_path):
+    blobs = tmp_path / "blobs"
+    blobs.mkdir()
+    (blobs / ".layout").write_text("zeocache")
+    given = open_file_storage(tmp_path / "db", blobs=False)
+    assert "cannot be a blob_dir: 'zeocache'" in refused(tmp_path, given, blobs)
+    (blobs / ".layout").write_text("")
+    storage, _ = open_storage(given, blobs)
+    storage.close()
+
+
 def test_a_blob_dir_for_a_storage_that_has_one_is_refused(tmp_path):
     given = open_file_storage(tmp_path / "db")
     assert "has blobs already" in refused(tmp_path, given, tmp_path / "more")

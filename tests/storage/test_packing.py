@@ -19,6 +19,7 @@ from ZODB.utils import z64
 
 from zrs_core.errors import Diverged, NotWritten, TidTooHigh
 from zrs_core.messages import Commit, Store, Transaction
+from zrs_core.progress import State
 from zrs_core.storage import disk, filestorage
 from zrs_core.storage.appending import AppendingSink
 from zrs_core.storage.committed import DamagedFile
@@ -281,6 +282,29 @@ class TestAPackOfASecondary:
         secondary.progress.stopped = NotWritten(OSError("I/O error"))
         with pytest.raises(NotWritten):
             secondary.pack(time.time(), lambda data: [])
+
+    def test_a_disk_that_fails_in_it_stops_replication(
+        self, open_primary, open_secondary, database, network, monkeypatch
+    ):
+        primary = open_primary()
+        db = database(primary)
+        secondary = open_secondary()
+        network.run()
+        error = OSError("I/O error")
+
+        def fail(*arguments, **options):
+            raise NotWritten(error)
+
+        monkeypatch.setattr(secondary._storage, "pack", fail)
+        with pytest.raises(NotWritten, match="I/O error"):
+            secondary.pack(time.time(), lambda data: [])
+        last = secondary.lastTransaction()
+        with db.transaction() as connection:
+            connection.root()["more"] = 1
+        network.run()
+        assert secondary.progress.stopped.__class__ is NotWritten
+        assert secondary.progress.state is State.STOPPED
+        assert secondary.lastTransaction() == last
 
     @pytest.mark.usefixtures("either_sink")
     def test_what_could_not_be_cut_off_is_no_transaction(self, tmp_path, monkeypatch):

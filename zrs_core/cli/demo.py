@@ -26,7 +26,6 @@ from .cutting import Cut, CuttingProxy
 from .following import FileFollower, SecondaryProcess, transactions_in
 from .output import Failed, count, logging_to, say, size
 from .signals import Interruption
-from .statuses import EPILOG
 from .workload import Workload
 
 _GENERATED_STEPS = 240
@@ -238,7 +237,13 @@ def _different(result: Comparison) -> str:
     return f"NOT EQUAL: {count(len(result.differences), 'difference')}{more}"
 
 
-@click.command(epilog=EPILOG, short_help="Show it all on this machine, and compare.")
+_EPILOG = """\
+Exit status: 0 when both sides are equal, 1 when they are not, when it failed or was interrupted, 2
+for files that cannot work. Errors are one line on the standard error output.
+"""
+
+
+@click.command(epilog=_EPILOG, short_help="Show it all on this machine, and compare.")
 @click.option(
     "--source",
     metavar="DATA.fs",

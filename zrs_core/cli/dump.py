@@ -202,6 +202,8 @@ def _read(output: _Output, stop: StopSignals, path: str, start: bytes, blobs: st
         if stop.wait(0):
             return
         if is_file_storage(path, begin[:BEGINNING]):
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise Misconfigured(f"{path} is a pipe with a FileStorage: give the file itself")
             analyser = Analyser(start)
             pieces = stream_of(path, blobs, start, partial(_left_out, path))
         else:

@@ -30,6 +30,10 @@ class Failed(click.ClickException):
         click.echo(f"zrs: {self.format_message()}", file=file, err=file is None)
 
 
+class Interrupted(Failed):
+    """It was stopped by a signal before it was done."""
+
+
 class Misconfigured(Failed):
     """It was asked for something that cannot work."""
 
@@ -139,6 +143,10 @@ class _Handler(logging.Handler):
                 self._console.print_line(line)
             else:
                 say(self._console, line)
+        except (BrokenPipeError, SystemExit):
+            # Whoever read it has left, at which rich ends the thread that prints. That one has a
+            # connection to look after: it goes on, and nothing more is printed.
+            self._console.quiet = True
         except Exception:  # noqa: BLE001
             self.handleError(record)
 

@@ -18,11 +18,13 @@ def restore_if_missing(console: Console, snapshot: str, storage: str, blobs: str
 
     :raises ConfigurationError: the storage is not where a snapshot can be restored to, there is
         something beside it, or the snapshot cannot be used.
+    :raises Interrupted: a signal came before it was restored.
     """
-    path = Target(storage).path
+    target = Target(storage)
+    path = target.path
     if path is None:
         raise ConfigurationError(
-            f"--restore-if-missing is for the path of a FileStorage, and {storage} is none"
+            f"--restore-if-missing is for the path of a FileStorage, and {target} is none"
         )
     directory, name = os.path.split(os.path.abspath(path))
     if name != DATA or (blobs and os.path.abspath(blobs) != os.path.join(directory, BLOBS)):

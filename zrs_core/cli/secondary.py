@@ -13,8 +13,8 @@ from ..options import DEFAULT_MAX_COMPARED_SIZE
 from . import restoring
 from .arguments import Seconds, log_format
 from .connections import peer_timeout, tls, tls_options, transport
-from .output import console_for
-from .serving import follow_primary
+from .output import Interrupted, console_for, say
+from .serving import check_following, follow_primary
 from .status_options import add_status_options, status_options
 from .statuses import EPILOG
 
@@ -127,8 +127,16 @@ def secondary(
     of the system; without --tls-name the certificate must be for the host of ADDRESS.
     """
     console = console_for(log_format)
+    tls_settings = tls_options(**tls)
+    status_settings = status_options(status, status_max_lag, status_node)
     if restore_if_missing is not None:
-        restoring.restore_if_missing(console, restore_if_missing, storage, blobs)
+        # What cannot work is told before anything is made.
+        check_following(address, transport)
+        try:
+            restoring.restore_if_missing(console, restore_if_missing, storage, blobs)
+        except Interrupted as error:
+            say(console, f"Stopped: {error.format_message()}")
+            return
     follow_primary(
         console,
         address,
@@ -139,7 +147,7 @@ def secondary(
         until_caught_up=until_caught_up,
         quiet=quiet,
         max_compared_size=max_compared_size,
-        tls=tls_options(**tls),
+        tls=tls_settings,
         peer_timeout=peer_timeout,
-        status=status_options(status, status_max_lag, status_node),
+        status=status_settings,
     )

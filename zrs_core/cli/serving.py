@@ -17,9 +17,10 @@ from ..progress import Progress, State
 from ..status.options import StatusOptions
 from ..status.server import StatusServer
 from ..storage.primary import Primary
-from ..storage.secondary import Secondary
+from ..storage.secondary import Secondary, address_of_primary
 from ..storage.snapshot import check_existing, check_existing_blobs
-from .output import Misconfigured, count, describe_last, logging_to, say, size
+from ..transports import connector_factory
+from .output import Failed, Misconfigured, count, describe_last, logging_to, say, size
 from .progress import CatchUp, Meter, view
 from .signals import StopSignals
 from .supervision import notify
@@ -30,6 +31,9 @@ _INTERVAL = 0.1
 
 #: So many connections closed without a byte, at the very beginning, are taken for an answer.
 _REFUSALS = 2
+
+#: What no further attempt changes.
+_FINAL = (State.STOPPED, State.DIVERGED)
 
 
 def serve_primary(
@@ -121,8 +125,9 @@ def follow_primary(
     :param options: those of `Secondary`, as they are.
     :raises ConfigurationError: as `Secondary` and `Target`.
     :raises Misconfigured: the primary seems to refuse the storage.
+    :raises Failed: `until_caught_up`, and it never will: the disk has failed, or histories differ.
     """
-    _check_transport(transport)
+    check_following(address, transport)
     target = Target(destination)
     with StopSignals() as stop, logging_to(console, logging.INFO) as handler:
         with _opened(target, handler) as storage:
@@ -141,7 +146,9 @@ def follow_primary(
             progress = secondary.progress
             begin, first = time.monotonic(), progress.tid
             caught_up = CatchUp(progress, quiet)
-            if _catch_up(console, stop, secondary, caught_up, target):
+            if _catch_up(
+                console, stop, secondary, caught_up, target, until_caught_up=until_caught_up
+            ):
                 seconds = time.monotonic() - begin
                 new = "up to date" if progress.tid == first else _received(progress, seconds)
                 say(console, f"Caught up: {new}; last is {describe_last(progress.tid)}")
@@ -149,6 +156,16 @@ def follow_primary(
                     _follow(console, stop, progress, caught_up)
             notify("STOPPING=1")
     say(console, f"Stopped replicating into {target}; last is {describe_last(progress.tid)}")
+
+
+def check_following(address: str, transport: str) -> None:
+    """Whether there may be a primary at `address`, by a transport that there is.
+
+    :raises ConfigurationError: as `Secondary`; and for a transport within one process.
+    """
+    address_of_primary(address)
+    _check_transport(transport)
+    connector_factory(transport)
 
 
 def _check_transport(name: str) -> None:
@@ -165,8 +182,14 @@ def _catch_up(
     secondary: Secondary,
     caught_up: CatchUp,
     target: Target,
+    *,
+    until_caught_up: bool,
 ) -> bool:
-    """Show progress until it has caught up; False if it was stopped before."""
+    """Show progress until it has caught up; False if it was stopped before.
+
+    :raises Misconfigured: the primary refuses the storage, or holds other data.
+    :raises Failed: it never will, and nobody wants it to go on.
+    """
     progress = secondary.progress
     # No primary refuses an empty storage with blobs. What closes then is a tunnel, say, that finds
     # nobody at its far end.
@@ -180,6 +203,8 @@ def _catch_up(
                 raise Misconfigured(f"{secondary.replication_address}: {progress.failure}")
             if caught_up.done():
                 return True
+            if until_caught_up and progress.state in _FINAL:
+                raise Failed(f"{secondary.replication_address}: {progress.failure}")
             shown.show(meter.sample(), progress.connected)
     return False
 

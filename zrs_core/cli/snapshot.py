@@ -26,7 +26,7 @@ from ..snapshots.taking import finish, now, snapshot_workspace, take_snapshot
 from ..snapshots.workspace import Workspace
 from .arguments import Seconds
 from .connections import peer_timeout, tls, tls_options, transport
-from .output import Failed, Misconfigured, count, describe_last, logging_to, say, size
+from .output import Failed, Interrupted, Misconfigured, count, describe_last, logging_to, say, size
 from .progress import CatchUp, Meter, view
 from .signals import Interruption
 from .stages import stages
@@ -176,7 +176,7 @@ def _ending_well(destination: str) -> Iterator[Interruption]:
         with Interruption() as interruption:
             yield interruption
     except KeyboardInterrupt as error:
-        raise Failed(f"interrupted; nothing half-written is left at {destination}") from error
+        raise Interrupted(f"interrupted; nothing half-written is left at {destination}") from error
     except (NotWritten, OSError) as error:
         cause = error.__cause__ if isinstance(error, NotWritten) else error
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -43,6 +44,9 @@ class Target:
         path, _, name = text.partition("#")
         if "://" in text:
             self._open = _resolve(text)
+            # By zconfig://, a section is opened.
+            maker = getattr(self._open, "__self__", None)
+            self._section = maker if hasattr(maker, "config") else None
         elif os.path.exists(text) or not name:
             self._set_path(text, "")
         else:
@@ -66,6 +70,10 @@ class Target:
         """
         if self.path is not None:
             return self.path, None
+        if self._text.startswith("zrs://"):
+            from ..uri import files_of
+
+            return files_of(self._text)
         if self._text.startswith("file://"):
             path, _, query = self._text.removeprefix("file://").partition("?")
             return path, dict(parse_qsl(query)).get("blobstorage_dir")
@@ -196,13 +204,14 @@ def _resolve(uri: str) -> Callable[[], Any]:
         raise
     except Exception as error:
         # Each scheme has a resolver of somebody else's.
-        raise ConfigurationError(f"{shown}: {_in_a_line(error)}") from error
+        why = _in_a_line(error).replace(uri, shown)
+        raise ConfigurationError(f"{shown}: {why}") from error
     return opener
 
 
 def _without_password(uri: str) -> str:
-    password = urlsplit(uri).password
-    return uri.replace(f":{password}@", ":***@", 1) if password else uri
+    # Not by `urlsplit`, which raises where a password has a bracket in it.
+    return re.sub(r"(?<=://)([^:/?#@]*):[^/?#]+@", r"\1:***@", uri, count=1)
 
 
 def _in_a_line(error: object) -> str:

@@ -8,6 +8,7 @@ import os
 import stat
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,6 +53,10 @@ def two_for_trouble() -> Iterator[None]:
         # Whoever read the output has left. Python would try to write the rest when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(2)
+    except Exception:  # noqa: BLE001
+        # Nobody has foreseen it; Python would end with 1.
+        traceback.print_exc()
+        sys.exit(2)
 
 
 def run_verify(
@@ -84,7 +89,8 @@ def run_verify(
         except KeyboardInterrupt:
             raise Misconfigured(_interrupted(verification.report, state)) from None
     if as_json:
-        click.echo(json.dumps(_as_json(a, b, report, verification.remark), indent=2))
+        names = one.name, other.name
+        click.echo(json.dumps(_as_json(*names, report, verification.remark), indent=2))
     else:
         if verification.remark:
             click.echo(verification.remark)
@@ -106,14 +112,14 @@ def _source(text: str, blobs: str | None) -> Source:
     if files is not None:
         path, known = files
         return Source(text, path=path, blobs=blobs or known)
-    _no_blobs(text, blobs)
+    _no_blobs(str(target), blobs)
     return Source(str(target), open=target.open_read_only)
 
 
-def _no_blobs(text: str, blobs: str | None) -> None:
+def _no_blobs(name: str, blobs: str | None) -> None:
     if blobs is not None:
         raise ConfigurationError(
-            f"{text} brings its own blobs: leave out {blobs}, which belongs to a FileStorage"
+            f"{name} brings its own blobs: leave out {blobs}, which belongs to a FileStorage"
         )
 
 

@@ -77,6 +77,7 @@ def stream_of(
     :param left_out: called, in the end, with the number of bytes behind that transaction, if there
         are any: of one that is under way, or damaged.
     :raises UnknownTid: there is no transaction `start`.
+    :raises UnsuitableStorage: as `BlobFiles`.
     :raises DamagedFile: it is damaged; what comes before that has been sent.
     :raises OSError: it cannot be read.
     """
@@ -85,8 +86,8 @@ def stream_of(
     primary.receive_data(greeting.send(Hello("zrs2.1")) + greeting.send(Start(start)))
     for _ in primary.messages():
         pass
-    file = CommittedFile(path)
     blobs = None if blob_dir is None else BlobFiles(blob_dir)
+    file = CommittedFile(path)
     try:
         for header in _after(file, start):
             for message in _messages(file, header, blobs):

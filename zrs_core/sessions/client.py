@@ -11,6 +11,7 @@ from zope.interface import implementer
 from ..addresses import Address
 from ..backoff import Backoff
 from ..codec.dialects import ZRS_2_0, ZRS_2_1
+from ..errors import NotWritten
 from ..interfaces import IReplicationClient, ITransactionSink
 from ..logs import event
 from ..options import ClientOptions
@@ -147,6 +148,11 @@ class ReplicationClient:
                 extra=self._event("still-failing", failures=progress.failures, reason=reason),
             )
         return news
+
+    def stop(self, error: NotWritten) -> None:
+        """The disk has failed: nothing is asked for any more."""
+        self.progress.stopped = error
+        self.session_failed(f"stopped for good: {error}", State.STOPPED)
 
     def _event(self, name: str, **fields: object) -> dict[str, object]:
         return event(name, peer=self.address, tid=self.progress.tid, **fields)

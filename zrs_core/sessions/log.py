@@ -32,6 +32,9 @@ class PeerLog(_Adapter):
         self._position = position
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        if not self.isEnabledFor(level):
+            # A peer can send keep-alives as fast as the line takes them.
+            return
         fields = event(kwargs["extra"]["event"], peer=self._peer, tid=self._position())
         kwargs["extra"] = fields | kwargs["extra"]
         # As an argument, since the path of a Unix socket may have a % in it.

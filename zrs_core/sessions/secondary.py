@@ -250,6 +250,9 @@ class SecondarySession:
 
     def _flush(self) -> None:
         self._held_since = None
+        if not self._has_turn:
+            # The sink is still the session's before this one, which may be in the midst of it.
+            return
         self._client.sink.flush()
         self._client.applied(self._committed, self._tid, self._next_tid)
         self._committed = 0
@@ -340,9 +343,11 @@ class SecondarySession:
                 self._give_up()
         finally:
             fields = event("disconnected", reason=reason)
-            self._info(fields, "Disconnected (%s)%s", reason, self._log.last())
-            # Whatever has failed: without it nobody would connect again.
-            self._client.disconnected(reason, news=not self._told)
+            try:
+                self._info(fields, "Disconnected (%s)%s", reason, self._log.last())
+            finally:
+                # Whatever has failed, logging too: without it nobody would connect again.
+                self._client.disconnected(reason, news=not self._told)
 
     def _give_up(self) -> None:
         if self._held_since is not None:

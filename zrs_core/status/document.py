@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import re
 import types
 from typing import (
@@ -156,9 +157,11 @@ def read_apart(text: bytes) -> Apart:
 
 def _read(text: bytes, kind: Any) -> object:
     try:
-        document = json.loads(text.decode(), parse_constant=_not_a_number)
+        document = json.loads(text.decode(), parse_constant=_not_a_number, parse_float=_finite)
     except RecursionError as error:
         raise InvalidStatus("its JSON is nested too deeply") from error
+    except InvalidStatus:
+        raise
     except ValueError as error:
         raise InvalidStatus("it is no JSON") from error
     _check(document, kind, "it")
@@ -167,6 +170,14 @@ def _read(text: bytes, kind: Any) -> object:
 
 def _not_a_number(name: str) -> None:
     raise ValueError(name)
+
+
+def _finite(text: str) -> float:
+    # What is kept is sent on to others, and JSON has no other numbers.
+    number = float(text)
+    if not math.isfinite(number):
+        raise InvalidStatus(f"its {text} is not a number")
+    return number
 
 
 def _check(value: object, kind: Any, where: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import io
 import socket
@@ -22,6 +23,9 @@ Answer = TypeVar("Answer")
 
 #: Bytes that an answer may have: room for some tens of thousands of peers.
 MAX_SIZE = 16 * 1024 * 1024
+
+# Bytes that are read for one: chunks have their lengths, and there are headers.
+_MOST_READ = 2 * MAX_SIZE
 
 _PATH = "/status"
 _BEGIN = b"HTTP/"
@@ -153,11 +157,16 @@ class _Asked(Generic[Answer]):
 
 
 class Connection(io.RawIOBase):
-    """A connected socket, until a deadline: whatever has not happened then is a `TimeoutError`."""
+    """A connected socket, until a deadline: whatever has not happened then is a `TimeoutError`.
+
+    What comes after `_MOST_READ` bytes is an `OSError`: a negative size of a chunk has Python's
+    HTTP client read all that there is, and what may be told before an answer has no end.
+    """
 
     def __init__(self, connected: socket.socket, deadline: float) -> None:
         self._socket = connected
         self._deadline = deadline
+        self._left = _MOST_READ
 
     def _wait(self) -> None:
         left = self._deadline - time.monotonic()
@@ -174,7 +183,11 @@ class Connection(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         self._wait()
-        return self._socket.recv_into(buffer)
+        size = self._socket.recv_into(buffer)
+        self._left -= size
+        if self._left < 0:
+            raise OSError(errno.EMSGSIZE, "it sends without an end")
+        return size
 
     def close(self) -> None:
         self._socket.close()

@@ -25,6 +25,7 @@ from typing import Any
 from ..addresses import Address, TCPAddress, UnixAddress
 from ..errors import ListenError
 from ..logs import event
+from ..refusals import RefusalLog
 from ..transports.sockets import (
     BACKLOG,
     connect_argument,
@@ -100,6 +101,7 @@ class StatusServer:
         self._nodes = Nodes(options.others, self.node.status)
         self.page = Page()
         self._listening, self._address = _listen(options.where)
+        self._refusals = RefusalLog(log)
         self._lock = threading.Lock()
         # The connections that are served, each with its thread, and when it must be over.
         self._connections: dict[socket.socket, tuple[threading.Thread, float]] = {}
@@ -137,6 +139,7 @@ class StatusServer:
         self._closed = True
         self._waker.send(b"\0")
         self._thread.join()
+        self._refusals.summarize()
         self._nodes.close()
         self._woken.close()
         self._waker.close()
@@ -203,12 +206,10 @@ class StatusServer:
         with self._lock:
             full = len(self._connections) >= MAX_CONNECTIONS
         if full:
-            log.warning(
-                "%s: there are %d connections already",
-                self._address,
-                MAX_CONNECTIONS,
-                extra=event("too-many", address=self._address, count=MAX_CONNECTIONS),
-            )
+            reason = f"there are {MAX_CONNECTIONS} connections already"
+            if self._refusals.is_news(str(self._address), reason):
+                fields = event("too-many", address=self._address, count=MAX_CONNECTIONS)
+                log.warning("%s: %s", self._address, reason, extra=fields)
             connection.close()
             return
         thread = threading.Thread(

@@ -37,6 +37,9 @@ log = logging.getLogger("zrs_core.storage")
 #: held in memory.
 BATCH_SIZE: Final = 8 * 1024 * 1024
 
+# Blobs of one transaction that are on their way to the disk at once.
+_SYNCED_BESIDE: Final = 8
+
 # Bytes of whole transactions that are held in memory before they are written.
 _PIECE_SIZE: Final = 1024 * 1024
 
@@ -260,6 +263,9 @@ class AppendingSink:
             blob.discard()
         else:
             self._blobs.append(blob)
+            # Each of them is an open file, and perhaps a thread.
+            if len(self._blobs) > _SYNCED_BESIDE:
+                self._blobs[-1 - _SYNCED_BESIDE].settle()
             self._store(blob.record)
 
     def _place_blobs(self) -> None:

@@ -271,8 +271,8 @@ class BatchWriter:
             self._file.sync()
 
     def _guard(self, begin: int, tid: bytes) -> None:
-        """See to it that an unfinished transaction begins on disk where a batch is to begin."""
-        if self._guarded != begin and self._sync:
+        """See to it that an unfinished transaction begins, on disk, where a batch is to begin."""
+        if self._guarded != begin:
             self._write(begin, unfinished(tid))
             self._sync_file()
             self._guarded = begin

@@ -191,6 +191,11 @@ class FileStorageReader(StorageReader):
                 self._follow_pack()
             elif self._is_put_back():
                 self._pos = find(self._file, self._tid)
+        elif not self._looked:
+            # What a pack has removed is still in the old file, but its blobs are gone.
+            self._looked = True
+            if self._file.was_replaced():
+                self._follow_pack()
         if self._pos < self._file.end:
             return self._transactions()
         # There may be many who wait, and for long.
@@ -567,18 +572,27 @@ def keeping_last_tid(storage: Any) -> Iterator[None]:
     empty transaction stays in its place: with its meta data, packed, without records.
     """
     header = _last_in_file(storage) if is_file_storage(storage) else None
-    yield
-    if header is not None and not _missing(storage):
-        try:
-            _put_back(storage, header)
-        except Exception:
-            # The pack has succeeded.
-            log.exception(
-                "%s: the last transaction %s was packed away, which cannot be noted in the file",
-                storage.getName(),
-                describe_tid(header.tid),
-                extra=event("last-not-kept", storage=storage.getName(), tid=header.tid),
-            )
+    try:
+        yield
+    finally:
+        # Also after a failure: a pack has much to do with blobs when the file is replaced already.
+        if header is not None and not _missing(storage):
+            _note_last(storage, header)
+
+
+def _note_last(storage: Any, header: Header) -> None:
+    try:
+        _put_back(storage, header)
+    except NotWritten:
+        raise
+    except Exception:
+        # The pack has succeeded.
+        log.exception(
+            "%s: the last transaction %s was packed away, which cannot be noted in the file",
+            storage.getName(),
+            describe_tid(header.tid),
+            extra=event("last-not-kept", storage=storage.getName(), tid=header.tid),
+        )
 
 
 def _put_back(storage: Any, header: Header) -> None:

@@ -94,8 +94,14 @@ class IterationSource(StorageSource):
         with self._state:
             if self._polling is None and not self._closed:
                 name = f"zrs_core polling {self.storage.getName()}"
-                self._polling = threading.Thread(target=self._poll, name=name, daemon=True)
-                self._polling.start()
+                polling = threading.Thread(target=self._poll, name=name, daemon=True)
+                try:
+                    polling.start()
+                except RuntimeError:
+                    # There are no threads left: the next one tries again.
+                    reader.close()
+                    raise
+                self._polling = polling
         return reader
 
     def last_tid(self) -> bytes:
@@ -635,7 +641,10 @@ def place_blob(path: str, place: str) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        # Somebody has mounted directories below the blob directory.
+        # Somebody has mounted directories below the blob directory. A file that an earlier attempt
+        # left cannot be written to.
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(place)
         shutil.copyfile(path, place)
         disk.sync_path(place)
         os.remove(path)

@@ -23,6 +23,7 @@ from .committed import MAGIC
 from .filestorage import (
     FileStorageSource,
     check_last_tid,
+    establish_last_tid,
     file_storage_sink,
     is_file_storage,
 )
@@ -68,7 +69,14 @@ def open_storage(
             "blobs by its own means"
         )
     is_new = not os.path.exists(blobs)
-    return BlobStorage(blobs, storage), partial(_remove_empty, blobs) if is_new else _nothing
+    try:
+        _begin_blobs_anew(blobs)
+        with_blobs = BlobStorage(blobs, storage)
+    except Exception as error:
+        if is_new:
+            _remove_empty(blobs)
+        raise UnsuitableStorage(f"{blobs} cannot be a blob_dir: {error}") from error
+    return with_blobs, partial(_remove_empty, blobs) if is_new else _nothing
 
 
 def _describe(storage: Any) -> str:
@@ -219,7 +227,13 @@ def _begin_anew(path: str, blob_dir: str | None) -> None:
                 file.seek(0)
                 file.write(MAGIC)
                 file.truncate()
-    if blob_dir is None or not os.path.isdir(blob_dir):
+    if blob_dir is not None:
+        _begin_blobs_anew(blob_dir)
+
+
+def _begin_blobs_anew(blob_dir: str) -> None:
+    """The half of it that is about blobs."""
+    if not os.path.isdir(blob_dir):
         return
     if set(os.listdir(blob_dir)) <= {LAYOUT_MARKER, "tmp"}:
         layout = os.path.join(blob_dir, LAYOUT_MARKER)
@@ -267,4 +281,7 @@ def open_path(path: str, blob_dir: str | None) -> tuple[Any, Callable[[], None]]
         storage.close()
         remove_ours()
 
+    # Of what a process was committing that was killed, it knows the tid and holds nothing. Later a
+    # pack may be why it names one that it does not hold.
+    establish_last_tid(storage)
     return storage, give_up

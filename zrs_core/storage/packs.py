@@ -57,8 +57,11 @@ class Packs:
             finally:
                 # Also if it has failed: FileStorage's then holds the lock, and would for ever.
                 self._storage.tpc_abort(between)
-            yield
-            self._done()
+            try:
+                yield
+            finally:
+                # Also after a failure: the file may be replaced already.
+                self._done()
         finally:
             self._count(-1)
 

@@ -196,13 +196,15 @@ class Primary(StorageProxy):
 
     def pack(self, t: float, *args: Any, **kwargs: Any) -> None:
         last = self.lastTransaction()
-        with keeping_last_tid(as_stored(self._storage)):
-            self._storage.pack(t, *args, **kwargs)
-        packed_to = min(last, TimeStamp(*time.gmtime(t)[:5], t % 60).raw())
-        # A second pack to an earlier time brings nothing back.
-        self._source.packed_to = max(self._source.packed_to, packed_to)
-        # Readers that are waiting keep the file that was packed, and with it its disk space.
-        self._source.changed()
+        try:
+            with keeping_last_tid(as_stored(self._storage)):
+                self._storage.pack(t, *args, **kwargs)
+            packed_to = min(last, TimeStamp(*time.gmtime(t)[:5], t % 60).raw())
+            # A second pack to an earlier time brings nothing back.
+            self._source.packed_to = max(self._source.packed_to, packed_to)
+        finally:
+            # Readers that are waiting keep the file that was packed, and with it its disk space.
+            self._source.changed()
 
     def registerDB(self, db: Any) -> None:
         self._storage.registerDB(db)
@@ -225,8 +227,10 @@ class Primary(StorageProxy):
             self._listener.stop(self._close_timeout)
             self._call_on_close()
         finally:
-            self._source.close()
-            self._storage.close()
+            try:
+                self._source.close()
+            finally:
+                self._storage.close()
 
 
 class _Instance(StorageProxy):

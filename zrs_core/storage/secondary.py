@@ -14,7 +14,7 @@ from ZODB.interfaces import IStorageWrapper
 
 from .. import transports
 from ..addresses import Address, TCPAddress, parse_address
-from ..errors import InvalidAddress, UnsuitableStorage
+from ..errors import InvalidAddress, NotWritten, UnsuitableStorage
 from ..logs import event
 from ..messages import NO_TID
 from ..options import (
@@ -88,7 +88,7 @@ class Secondary(ReadOnlyProxy):
         durability: str = "batch",
         max_compared_size: int = DEFAULT_MAX_COMPARED_SIZE,
     ) -> None:
-        where = _address_of_primary(address)
+        where = address_of_primary(address)
         options = ClientOptions(
             check_checksums,
             keep_alive_delay,
@@ -215,15 +215,20 @@ class Secondary(ReadOnlyProxy):
         if (stopped := self._client.progress.stopped) is not None:
             raise stopped
         packing = contextlib.nullcontext() if self._packs is None else self._packs.one()
-        with keeping_last_tid(self._stored), packing:
-            self._storage.pack(t, *args, **kwargs)
+        try:
+            with keeping_last_tid(self._stored), packing:
+                self._storage.pack(t, *args, **kwargs)
+        except NotWritten as error:
+            self._client.stop(error)
+            self._connector.reconnect()
+            raise
 
     def setReplicationAddress(self, address: object) -> None:
         """Follow the primary at another address from now on; the histories must match.
 
         :raises InvalidAddress: it does not parse; nothing has changed.
         """
-        where = self._client.address = _address_of_primary(address)
+        where = self._client.address = address_of_primary(address)
         self._client.progress.follows_another()
         fields = self._event("redirected")
         log.info("%s goes on with the primary at %s", self.getName(), where, extra=fields)
@@ -267,7 +272,11 @@ def _tell(db: Any, tid: bytes, oids: list[bytes]) -> None:
             db.invalidateCache()
 
 
-def _address_of_primary(address: object) -> Address:
+def address_of_primary(address: object) -> Address:
+    """The address of a primary, which listens there.
+
+    :raises InvalidAddress: it does not parse, or nobody can listen there.
+    """
     where = parse_address(address)
     if isinstance(where, TCPAddress) and not where.port:
         raise InvalidAddress(f"invalid address {address!r}: nobody can listen at port 0")

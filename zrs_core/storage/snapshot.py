@@ -122,10 +122,18 @@ def complete_at(file: CommittedFile, pos: int, last: bytes) -> tuple[bytes, int]
 
 
 class BlobFiles:
-    """The files of a blob directory, by object and transaction."""
+    """The files of a blob directory, by object and transaction.
+
+    :raises UnsuitableStorage: nobody knows how files lie in it, as in the cache of a ZEO client.
+    """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self._helper = FilesystemHelper(os.fspath(directory))
+        try:
+            self._helper = FilesystemHelper(os.fspath(directory))
+        except (KeyError, ValueError) as error:
+            raise UnsuitableStorage(
+                f"{os.fspath(directory)} is no directory of blobs: its layout {error} is not known"
+            ) from error
 
     def path(self, oid: bytes, tid: bytes) -> str:
         """Where the blob of a record is, if there is one."""

@@ -66,8 +66,9 @@ _PRIMARY_READ_SIZE = 4096
 #: Chunks that one system call sends at most (IOV_MAX is 1024 on Linux).
 _CHUNKS = 512
 
-#: Bytes that TLS is given to send at once.
-_TLS_SIZE = 256 * 1024
+#: Bytes that TLS is given to send at once, those of a record: it tells of progress when it has sent
+#: all of them, and a slow peer is to be seen to take something.
+_TLS_SIZE = 16 * 1024
 
 #: Makes closing a reset.
 _NO_LINGER = struct.pack("ii", 1, 0)
@@ -220,7 +221,6 @@ class _Channel:
         try:
             while self._outgoing:
                 if isinstance(self.socket, ssl.SSLSocket):
-                    # It tells of progress only when it has sent all that it was given.
                     sent = self.socket.send(self._outgoing[0][:_TLS_SIZE])
                 else:
                     sent = self.socket.sendmsg(self._outgoing[:_CHUNKS])

@@ -354,12 +354,13 @@ class _PrimaryConnection(_Connection):
     def _close_when_read(self) -> None:
         # Closing at once while something of the secondary's is unread would reset the connection,
         # and the secondary might lose what is on its way. It closes when it has read the end.
+        # Who stops this listener waits for that, and for no longer than it may take.
+        self.transport.unregisterProducer()
         if self._tls is None:
-            self.transport.unregisterProducer()
             self.transport.loseWriteConnection()
         else:
             # TLS says goodbye, and waits for the other's, by itself.
-            self.close()
+            self.transport.loseConnection()
 
     def close(self) -> None:
         self.transport.unregisterProducer()

@@ -34,12 +34,7 @@ class VerifiedFile(FileSide):
         if not check_magic(path) and not os.path.exists(path):
             raise UnsuitableStorage(f"there is no FileStorage at {path}")
         check_existing_blobs(blobs)
-        try:
-            files = None if blobs is None else BlobFiles(blobs)
-        except (KeyError, ValueError) as error:
-            raise UnsuitableStorage(
-                f"{blobs} is no directory of blobs: its layout {error} is not known"
-            ) from error
+        files = None if blobs is None else BlobFiles(blobs)
         try:
             file = CommittedFile(path)
         except OSError as error:

@@ -50,20 +50,19 @@ class Report:
     packed: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     differences: list[Difference] = field(default_factory=list)
+    #: The difference in the earliest transaction, whether it is kept or not.
+    first: Difference | None = None
 
     @property
     def equal(self) -> bool:
         return not self.counts
 
-    @property
-    def first(self) -> Difference | None:
-        """The difference in the earliest transaction, of those that are kept."""
-        return min(self.differences, key=lambda each: each.tid, default=None)
-
     def add(self, difference: Difference) -> None:
         self.counts[difference.name] += 1
         if difference.kind is Kind.TRANSACTION and difference.text.startswith("status is "):
             self.packed = True
+        if self.first is None or difference.tid < self.first.tid:
+            self.first = difference
         if len(self.differences) < self.listed:
             self.differences.append(difference)
 
@@ -73,10 +72,8 @@ class Report:
             **{name: getattr(self, name) for name in _PLAIN},
             "last": self.last.hex(),
             "counts": dict(self.counts),
-            "differences": [
-                [each.kind.name, each.tid.hex(), each.oid and each.oid.hex(), each.text]
-                for each in self.differences
-            ],
+            "differences": [_state(each) for each in self.differences],
+            "first": self.first and _state(self.first),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -85,7 +82,15 @@ class Report:
             setattr(self, name, state[name])
         self.last = bytes.fromhex(state["last"])
         self.counts.update(state["counts"])
-        self.differences += [
-            Difference(Kind[kind], bytes.fromhex(tid), oid and bytes.fromhex(oid), text)
-            for kind, tid, oid, text in state["differences"]
-        ]
+        self.differences += [_difference(*each) for each in state["differences"]]
+        self.first = state["first"] and _difference(*state["first"])
+
+
+def _state(difference: Difference) -> list[str | None]:
+    oid = None if difference.oid is None else difference.oid.hex()
+    return [difference.kind.name, difference.tid.hex(), oid, difference.text]
+
+
+def _difference(kind: str, tid: str, oid: str | None, text: str) -> Difference:
+    where = None if oid is None else bytes.fromhex(oid)
+    return Difference(Kind[kind], bytes.fromhex(tid), where, text)

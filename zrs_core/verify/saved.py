@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ..errors import ConfigurationError
 
-_FORMAT: Final = "zrs verify 1"
+_FORMAT: Final = "zrs verify 2"
 
 #: Seconds between two times that it is written.
 _INTERVAL = 2.0
