@@ -252,6 +252,19 @@ class TestSecondarySession:
         session.receive_data(parts[4], lambda: False)
         assert flushed == [9, 15]
 
+    def test_what_is_held_back_for_what_was_no_data_is_made_visible(self):
+        sink, flushed = Sink(), []
+        sink.flush = lambda: flushed.append(len(sink.applied))
+        session = greeted_session(sink)
+        session.receive_data(b"")
+        session.receive_data(stream(WHOLE), lambda: True)
+        session.receive_data(b"", lambda: True)
+        assert flushed == []
+        session.receive_data(b"")
+        assert flushed == [len(WHOLE)]
+        session.receive_data(b"")
+        assert flushed == [len(WHOLE)]
+
     def test_what_is_held_back_counts_when_the_connection_ends(self):
         sink, flushed = Sink(), []
         sink.flush = lambda: flushed.append(sink.aborts)

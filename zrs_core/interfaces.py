@@ -185,6 +185,8 @@ class ISecondarySession(ISession):
     def receive_data(data: bytes, more: Callable[[], bool] = lambda: False) -> None:
         """Bytes from the peer.
 
+        :param data: may be empty, where what was there has brought none, such as a part of a TLS
+            record: what was held back for it is made visible, unless there is `more`.
         :param more: tells whether more of them are there already, to be received next: then what
             was applied may be made visible together with that.
         """

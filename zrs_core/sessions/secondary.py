@@ -167,6 +167,10 @@ class SecondarySession:
     def receive_data(self, data: bytes, more: Callable[[], bool] = lambda: False) -> None:
         if self.finished or self._closed:
             return
+        if not data:
+            if self._held_since is not None:
+                self._apply(more)
+            return
         if self._silent and data.startswith(_TLS_ALERT):
             self._finish("the primary speaks TLS, and this secondary does not")
             return

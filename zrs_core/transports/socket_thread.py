@@ -680,10 +680,11 @@ class Connector:
                 timeout = None if due is None else max(0, due - time.monotonic())
                 channel.wait(_READ if channel.drained else _READ | _WRITE, timeout)
                 data = channel.receive(size)
-                if data:
-                    size = next_read_size(len(data))
-                    session.receive_data(data, lambda: is_readable(channel.socket))
-                elif data is not None:
+                if data or data is None:
+                    size = next_read_size(len(data)) if data else size
+                    # What was there may be a part of a TLS record, and no data.
+                    session.receive_data(data or b"", lambda: is_readable(channel.socket))
+                else:
                     reason = "closed by the other end"
                     session.receive_eof()
         except ssl.SSLError as error:

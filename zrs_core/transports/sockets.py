@@ -23,6 +23,9 @@ READ_SIZE = 1024 * 1024
 #: more, and not needed, is given back to the system, which takes a while.
 FIRST_READ_SIZE = 64 * 1024
 
+#: Seconds for which what was applied waits for the rest of a TLS record, to be visible with it.
+LONGEST_HOLD = 0.1
+
 #: Seconds within which a secondary's attempt to connect, or its TLS handshake, must succeed.
 CONNECT_TIMEOUT = 30.0
 

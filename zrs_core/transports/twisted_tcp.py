@@ -58,6 +58,7 @@ from .sockets import (
     BACKLOG,
     CLOSE_TIMEOUT,
     CONNECT_TIMEOUT,
+    LONGEST_HOLD,
     READ_SIZE,
     check_exposure,
     is_readable,
@@ -535,6 +536,18 @@ class _SecondaryConnection(_Connection):
             self.close()
         elif not self._unapplied:
             self.transport.resumeProducing()
+            if self._tls is not None and not self._closing:
+                self.set_deadline(LONGEST_HOLD, self._wait_no_longer)
+
+    def _wait_no_longer(self) -> None:
+        """What `_has_more` has seen may be a part of a TLS record, and the rest does not come."""
+        if self.session is not None and not self._unapplied:
+            show = partial(self.session.receive_data, b"")
+            self.turns.call(show, self._shown, self.unexpected)
+
+    def _shown(self, _: None) -> None:
+        if self.session is not None and self.session.finished:
+            self.close()
 
     def close(self) -> None:
         super().close()
