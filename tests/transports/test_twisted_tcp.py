@@ -141,6 +141,21 @@ def test_a_wake_begins_nothing_when_the_reactor_ends():
     assert produced == []
 
 
+def test_behind_tls_the_last_bytes_have_as_long_as_whoever_stops_it_gives_them():
+    loop = acquire(None)
+    service = SimpleNamespace(peer_timeout=60.0, handshake_timeout=60.0)
+    connection = _PrimaryConnection(loop, object(), service)
+    called = []
+    connection.transport = SimpleNamespace(
+        unregisterProducer=lambda: called.append("unregistered"),
+        loseConnection=lambda: called.append("goodbye"),
+    )
+    loop.call(connection._close_when_read)
+    assert called == ["unregistered", "goodbye"]
+    assert not connection.deadline_set()
+    loop.close()
+
+
 def test_nothing_more_is_read_until_all_pieces_of_a_read_are_applied():
     """Behind TLS it comes in several."""
     loop = acquire(None)

@@ -57,7 +57,11 @@ def _size(context: click.Context, option: click.Parameter, value: str) -> int:
 )
 @transport
 @tls
-@click.option("--until-caught-up", is_flag=True, help="Exit once it has caught up.")
+@click.option(
+    "--until-caught-up",
+    is_flag=True,
+    help="Exit once it has caught up; with status 1 where the disk fails or the histories differ.",
+)
 @click.option(
     "--quiet",
     type=Seconds(min=0, min_open=True),

@@ -251,6 +251,7 @@ def open_path(path: str, blob_dir: str | None) -> tuple[Any, Callable[[], None]]
     """The FileStorage at `path`, made if it is not there, and how to give it up again.
 
     :raises UnsuitableStorage: it cannot be opened.
+    :raises DamagedFile: there is no transaction where the last one ends.
     """
     undo_unfinished_pack(path)
     _begin_anew(path, blob_dir)
@@ -281,7 +282,11 @@ def open_path(path: str, blob_dir: str | None) -> tuple[Any, Callable[[], None]]
         storage.close()
         remove_ours()
 
-    # Of what a process was committing that was killed, it knows the tid and holds nothing. Later a
-    # pack may be why it names one that it does not hold.
-    establish_last_tid(storage)
+    try:
+        # Of what a process was committing that was killed, it knows the tid and holds nothing.
+        # Later, a pack may be why it names one that it does not hold.
+        establish_last_tid(storage)
+    except BaseException:
+        give_up()
+        raise
     return storage, give_up
