@@ -512,6 +512,28 @@ class TestRetrying:
         assert "localhost:8100: cannot connect (refused)" in caplog.text
         assert replication.retry_delay() == 5
 
+    def test_attempts_while_the_session_before_is_still_applying_are_no_failed_sessions(self):
+        replication = client(Sink())
+        session = replication.session("peer")
+        session.greeting()
+        session.receive_data(stream(WHOLE))
+        for _ in range(6):
+            replication.connection_failed("refused")
+        assert replication.progress.state is State.REPLICATING
+        assert replication.progress.failures == 0
+        session.close("lost")
+        assert replication.progress.state is State.CONNECTING
+
+    def test_a_session_whose_certificate_is_refused_is_a_failed_one(self, caplog):
+        replication = client(Sink())
+        session = replication.session("peer")
+        session.greeting()
+        session.refused("TLS: unknown ca")
+        session.close("TLS: unknown ca")
+        assert replication.progress.state is State.FAILING
+        assert replication.progress.failures == 1
+        assert "localhost:8100: cannot connect (TLS: unknown ca)" in caplog.text
+
     def test_delays_grow_until_a_transaction_is_applied(self):
         replication = client(Sink(), reconnect_delay=(1, 100))
         for _ in range(6):

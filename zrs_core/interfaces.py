@@ -199,6 +199,12 @@ class ISecondarySession(ISession):
         :raises RuntimeError: it is not closed.
         """
 
+    def refused(reason: str) -> None:
+        """The peer has refused this end by TLS; `reason` is for the log, and `close` follows.
+
+        In TLS 1.3 the handshake is over here before the peer has looked at a certificate.
+        """
+
     def keep_alive() -> bytes:
         """To be called every `keep_alive_delay` seconds: what to send then, perhaps nothing.
 

@@ -237,7 +237,7 @@ def test_what_was_known_of_another_primary_is_forgotten(secondary, clock):
 
 def test_an_empty_history(secondary, clock):
     replication, session = secondary
-    session.receive_data(b"")
+    session.receive_data(b"\0")
     heard = status(replication)
     assert heard.silence_seconds == 0
     assert heard.primary_position is None

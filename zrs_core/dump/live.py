@@ -81,6 +81,9 @@ class _Session:
         self._guarded(self._listener.sent, self._listener.greeting)
         return self._listener.greeting
 
+    def refused(self, reason: str) -> None:
+        self._listener.connection_failed(reason)
+
     def keep_alive(self) -> bytes:
         return b""
 

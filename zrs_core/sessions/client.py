@@ -207,17 +207,19 @@ class ReplicationClient:
                 self.progress.state = State.CONNECTING
 
     def connection_failed(self, reason: str) -> None:
-        self.progress.last_error = reason
         self.progress.failed(reason)
-        if self._open_sessions:
-            # In TLS 1.3 a primary refuses a certificate when the handshake is over here. For the
-            # back-off the session itself counts.
-            news = self.session_failed(reason)
-        else:
-            # Once is news; the attempts after it are not.
-            news = not self._failed_attempts
-            self._failed_attempts += 1
-            self._backoff.failed()
+        # Once is news; the attempts after it are not.
+        news = not self._failed_attempts
+        self._failed_attempts += 1
+        self._backoff.failed()
+        self._cannot_connect(reason, news=news)
+
+    def refused(self, reason: str) -> None:
+        """The primary has refused the certificate of a session, which counts for the back-off."""
+        self._cannot_connect(reason, news=self.session_failed(reason))
+
+    def _cannot_connect(self, reason: str, *, news: bool) -> None:
+        self.progress.last_error = reason
         level = logging.WARNING if news else logging.DEBUG
         log.log(
             level,

@@ -190,6 +190,9 @@ class SecondarySession:
             self._check_refusal()
         self.finished = True
 
+    def refused(self, reason: str) -> None:
+        self._client.refused(reason)
+
     def _check_refusal(self) -> None:
         if not self._silent or self._greeted_at is None:
             return

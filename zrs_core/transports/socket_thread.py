@@ -690,7 +690,7 @@ class Connector:
         except ssl.SSLError as error:
             # In TLS 1.3 a primary can refuse a certificate only when the handshake is over here.
             reason = describe_error(error)
-            self._client.connection_failed(reason)
+            session.refused(reason)
         except OSError as error:
             reason = str(error)
             session.receive_eof()

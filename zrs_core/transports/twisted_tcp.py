@@ -571,7 +571,7 @@ class _SecondaryConnection(_Connection):
         if self.session is not None and not self._leaving:
             if self._tls is not None and reason.type.__module__.startswith("OpenSSL"):
                 # In TLS 1.3 a primary refuses a certificate when the handshake is over here.
-                self._client.connection_failed(self.describe(reason))
+                self.session.refused(self.describe(reason))
             else:
                 self.turns.deferred(self.session.receive_eof).addErrback(self.unexpected)
         super().connectionLost(reason)
