@@ -323,7 +323,8 @@ class AppendingSink:
         for blob in self._blobs_done:
             blob.settle()
         # A pack removes the files of blobs whose records it does not find, and directories that
-        # are empty: it must not look in between.
+        # are empty: it must not look in between. That of a BlobStorage, which takes no lock, does;
+        # what it has removed cannot be synced, and comes again.
         with self._file.alone() if self._blobs_done else contextlib.nullcontext():
             if self._blobs_done:
                 self._place_blobs()
