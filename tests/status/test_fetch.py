@@ -331,5 +331,5 @@ def test_an_answer_without_an_end(server, answer, monkeypatch):
     """A negative size has Python's HTTP client read all that there is."""
     monkeypatch.setattr(fetch, "_MOST_READ", 100_000)
     server.answer = answer * 10_000 if answer.endswith(b"\r\n\r\n") else answer + bytes(200_000)
-    with pytest.raises(NoStatus):
+    with pytest.raises(NoStatus, match="it sends without an end"):
         fetch_status(server.text, ENOUGH)

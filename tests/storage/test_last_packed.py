@@ -290,7 +290,12 @@ def test_a_primary_establishes_its_last_transaction(
     storage = open_file_storage(tmp_path / "primary")
     ZODB.DB(storage)
     if packed_before:
+        commit_garbage(storage)
+        db = ZODB.DB(storage)
+        with db.transaction() as connection:
+            connection.root()["more"] = 1
         pack(storage)
+        assert filestorage._last_in_file(storage).status == "p"
     last = storage.lastTransaction()
     metadata = TransactionMetaData()
     storage.tpc_begin(metadata)
@@ -306,7 +311,9 @@ def test_a_primary_establishes_its_last_transaction(
     (tmp_path / "primary" / "Data.fs").write_bytes(data)
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now - 3600)
-    primary = open_primary()
+    # Of a storage that is open already, nobody knows what a pack has removed of it.
+    path = str(tmp_path / "primary" / "Data.fs") if packed_before else None
+    primary = open_primary(path)
     assert primary.lastTransaction() == last
     assert commit_garbage(primary) > last
     primary.close()
