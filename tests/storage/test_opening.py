@@ -178,7 +178,7 @@ def test_a_file_that_cannot_be_opened_is_refused(error, tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr("zrs_core.storage.opening.FileStorage", fail)
+    monkeypatch.setattr("zrs_core.storage.opening.open_file_storage", fail)
     assert refused(tmp_path, tmp_path / "Data.fs").endswith("Data.fs cannot be opened: bad")
 
 

@@ -524,6 +524,24 @@ def establish_last_tid(storage: Any) -> bytes:
     return tid
 
 
+def open_file_storage(path: str, blob_dir: str | None) -> FileStorage:
+    """The FileStorage at `path`, made if it is not there; it holds what it names as its last tid.
+
+    Of what a process was committing that was killed, FileStorage itself names the tid. Later on, it
+    may name one that it does not hold, since a pack has removed that.
+
+    :raises DamagedFile: no transaction ends where it ends.
+    :raises Exception: as FileStorage.
+    """
+    storage = FileStorage(path, blob_dir=blob_dir)
+    try:
+        establish_last_tid(storage)
+    except BaseException:
+        storage.close()
+        raise
+    return storage
+
+
 def check_last_tid(storage: Any) -> None:
     """`establish_last_tid` of a FileStorage that is to be replicated from.
 

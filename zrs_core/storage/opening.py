@@ -23,9 +23,9 @@ from .committed import MAGIC
 from .filestorage import (
     FileStorageSource,
     check_last_tid,
-    establish_last_tid,
     file_storage_sink,
     is_file_storage,
+    open_file_storage,
 )
 from .generic import GenericSink, IterationSource
 from .paths import check_path
@@ -251,7 +251,6 @@ def open_path(path: str, blob_dir: str | None) -> tuple[Any, Callable[[], None]]
     """The FileStorage at `path`, made if it is not there, and how to give it up again.
 
     :raises UnsuitableStorage: it cannot be opened.
-    :raises DamagedFile: there is no transaction where the last one ends.
     """
     undo_unfinished_pack(path)
     _begin_anew(path, blob_dir)
@@ -271,7 +270,7 @@ def open_path(path: str, blob_dir: str | None) -> tuple[Any, Callable[[], None]]
                     os.remove(each)
 
     try:
-        storage = FileStorage(path, blob_dir=blob_dir)
+        storage = open_file_storage(path, blob_dir)
     except zc.lockfile.LockError as error:
         raise UnsuitableStorage(f"{path} is in use: another process has it open") from error
     except Exception as error:
@@ -282,11 +281,4 @@ def open_path(path: str, blob_dir: str | None) -> tuple[Any, Callable[[], None]]
         storage.close()
         remove_ours()
 
-    try:
-        # Of what a process was committing that was killed, it knows the tid and holds nothing.
-        # Later, a pack may be why it names one that it does not hold.
-        establish_last_tid(storage)
-    except BaseException:
-        give_up()
-        raise
     return storage, give_up
