@@ -408,11 +408,11 @@ def test_a_file_storage_from_a_pipe(zrs):
 def test_a_directory_of_blobs_that_nobody_knows(arguments, tmp_path):
     blobs = tmp_path / "blobs"
     blobs.mkdir()
-    (blobs / ".layout").write_text("zeocache")
+    (blobs / ".layout").write_text("unheard-of")
     words = arguments.replace(" a", f" {BASIC / 'Data.fs'}").replace(" b", f" {tmp_path}/copy")
     result = CliRunner().invoke(command, [*words.split(), "--blobs", str(blobs)])
     assert result.exit_code == 2, result.output
-    expected = f"zrs: {blobs} is no directory of blobs: its layout 'zeocache' is not known\n"
+    expected = f"zrs: {blobs} is no directory of blobs: its layout 'unheard-of' is not known\n"
     assert result.stderr == expected
     assert os.listdir(blobs) == [".layout"]
     assert os.listdir(tmp_path) == ["blobs"]

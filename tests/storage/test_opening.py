@@ -128,9 +128,9 @@ def refused(tmp_path, storage, blob_dir=None):
 def test_a_blob_dir_of_which_nothing_can_be_made_is_refused(tmp_path):
     blobs = tmp_path / "blobs"
     blobs.mkdir()
-    (blobs / ".layout").write_text("zeocache")
+    (blobs / ".layout").write_text("unheard-of")
     given = open_file_storage(tmp_path / "db", blobs=False)
-    assert "cannot be a blob_dir: 'zeocache'" in refused(tmp_path, given, blobs)
+    assert "cannot be a blob_dir: 'unheard-of'" in refused(tmp_path, given, blobs)
     (blobs / ".layout").write_text("")
     storage, _ = open_storage(given, blobs)
     storage.close()
