@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 from pathlib import Path
@@ -20,6 +21,13 @@ pytest.register_assert_rewrite("zrs_core.testing", *(f"tests.{name}" for name in
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+def pytest_collection_finish():
+    # What is there by now stays until the end, and is much: all that a test leaves to the garbage
+    # collector would be looked for there too.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

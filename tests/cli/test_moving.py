@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -66,28 +66,29 @@ def relstorage(request, tmp_path):
     """Opens the new storage; and the document's configuration for it."""
     text = block("<relstorage>").replace("/var/zodb", str(tmp_path))
     path = tmp_path / "blob-cache"
-    if request.param == "postgresql":
-        dsn = request.getfixturevalue("postgresql").create_database()
-        text = text.replace("dsn dbname='zodb' user='zope'", f"dsn {dsn}")
+    with ExitStack() as databases:
+        if request.param == "postgresql":
+            dsn = databases.enter_context(request.getfixturevalue("postgresql").database())
+            text = text.replace("dsn dbname='zodb' user='zope'", f"dsn {dsn}")
 
-        def opener(**options):
-            return open_on_postgresql(dsn, tmp_path / "house", blob_dir=str(path), **options)
+            def opener(**options):
+                return open_on_postgresql(dsn, tmp_path / "house", blob_dir=str(path), **options)
 
-    else:
-        data = tmp_path / "sqlite"
-        text = re.sub(
-            r"<postgresql>.*</postgresql>",
-            f"<sqlite3>\n data-dir {data}\n</sqlite3>",
-            text,
-            flags=re.DOTALL,
-        )
+        else:
+            data = tmp_path / "sqlite"
+            text = re.sub(
+                r"<postgresql>.*</postgresql>",
+                f"<sqlite3>\n data-dir {data}\n</sqlite3>",
+                text,
+                flags=re.DOTALL,
+            )
 
-        def opener(**options):
-            return open_on_sqlite(data, blob_dir=str(path), **options)
+            def opener(**options):
+                return open_on_sqlite(data, blob_dir=str(path), **options)
 
-    configuration = tmp_path / "relstorage.conf"
-    configuration.write_text(text)
-    return opener, configuration
+        configuration = tmp_path / "relstorage.conf"
+        configuration.write_text(text)
+        yield opener, configuration
 
 
 @pytest.mark.long

@@ -28,10 +28,12 @@ def _shown(begin: str) -> str:
 
 def test_a_blob_that_is_missing_on_postgresql(postgresql, tmp_path):
     _, call = _shown("storage = RelStorage(").splitlines()
-    dsn = postgresql.create_database()
-    with closing(open_on_postgresql(dsn, tmp_path / "cache")) as storage:
-        with pytest.raises(MISSING_BLOB) as raised:
-            eval(call, {"storage": storage, "p64": p64})
+    with (
+        postgresql.database() as dsn,
+        closing(open_on_postgresql(dsn, tmp_path / "cache")) as storage,
+        pytest.raises(MISSING_BLOB) as raised,
+    ):
+        eval(call, {"storage": storage, "p64": p64})
     optimized = bool(sys.flags.optimize)
     assert raised.type is (IndexError if optimized else AssertionError)
     assert optimized or str(raised.value) == ""

@@ -17,7 +17,7 @@ from .targets import TARGETS
 #: Cases in all.
 CASES = 800_000
 
-_PARTS = 8
+_PARTS = 20
 
 each_target = pytest.mark.parametrize("target", sorted(TARGETS))
 

@@ -12,11 +12,11 @@ def test_a_kill_of_each() -> None:
     assert run(0, 2) == 0
 
 
-# Each half takes its own processor: 100 kills, 150 at system calls, 10 stops, 20 ends in all.
+# In parts, for as many processors: 100 kills, 150 at system calls, 10 stops, 20 ends in all.
 @pytest.mark.long
-@pytest.mark.parametrize("start", [0, 140])
+@pytest.mark.parametrize("start", range(0, 280, 70))
 def test_all_cases(start: int) -> None:
-    assert run(start, 140) == 0
+    assert run(start, 70) == 0
 
 
 def test_the_cases_are_as_many_as_they_should_be() -> None:

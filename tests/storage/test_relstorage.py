@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -60,20 +61,22 @@ def relstorage(request, tmp_path, monkeypatch):
     database, _, shared = request.param.partition(", ")
     server = request.getfixturevalue("postgresql") if database == "postgresql" else None
 
-    def open_it(name="relstorage", **options):
-        options.setdefault("shared_blob_dir", bool(shared))
-        if server is None:
-            opened.append(open_on_sqlite(tmp_path / name, **options))
-        else:
-            if name not in dsns:
-                dsns[name] = server.create_database()
-            opened.append(open_on_postgresql(dsns[name], tmp_path / name, **options))
-        return opened[-1]
+    with contextlib.ExitStack() as databases:
 
-    yield open_it
-    transaction.abort()
-    for each in opened:
-        each.close()
+        def open_it(name="relstorage", **options):
+            options.setdefault("shared_blob_dir", bool(shared))
+            if server is None:
+                opened.append(open_on_sqlite(tmp_path / name, **options))
+            else:
+                if name not in dsns:
+                    dsns[name] = databases.enter_context(server.database())
+                opened.append(open_on_postgresql(dsns[name], tmp_path / name, **options))
+            return opened[-1]
+
+        yield open_it
+        transaction.abort()
+        for each in opened:
+            each.close()
 
 
 def as_kept(found: list[Stored]) -> list[Stored]:
@@ -527,12 +530,12 @@ class TestADatabaseServerThatDisconnects:
 
     @pytest.fixture
     def dsn(self, postgresql):
-        found = postgresql.create_database()
-        name = found.rpartition("=")[2]
-        self.disconnect = lambda: postgresql.run(
-            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
-        )
-        return found
+        with postgresql.database() as found:
+            name = found.rpartition("=")[2]
+            self.disconnect = lambda: postgresql.run(
+                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+            )
+            yield found
 
     def test_under_a_primary(self, dsn, open_primary, open_secondary, network, tmp_path):
         primary = open_primary(open_on_postgresql(dsn, tmp_path / "rel"), poll_interval=0.05)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import os
+import tempfile
 from multiprocessing import forkserver
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from ZEO.tests import forker as zeo_forker
@@ -28,6 +31,15 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
 ]
 
+#: Once for all of them: that takes longer than a test does.
+_IMPORTED_BY_SERVERS = (
+    "ZEO.runzeo",
+    "zrs_core.zconfig",
+    "zrs_core.storage.primary",
+    "zrs_core.transports.socket_thread",
+    "zrs_core.transports.twisted_tcp",
+)
+
 #: Unix sockets may have no long paths, and temporary directories have.
 SOCKET = "./replication.sock"
 
@@ -48,11 +60,12 @@ class Served(testZEO.GenericTestBase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        forkserver.set_forkserver_preload(
-            ["__main__", "ZEO.runzeo", "twisted.application.internet"]
-        )
-        # Where tests have temporary files of their own, it must not have its socket.
-        forkserver.ensure_running()
+        forkserver.set_forkserver_preload(["__main__", *_IMPORTED_BY_SERVERS])
+        # Where tests have temporary files of their own, it must not have its socket, nor in the
+        # directory of all tests of this process: it is there for longer than that.
+        outside = os.path.dirname(tempfile.gettempdir())
+        with mock.patch.object(tempfile, "tempdir", outside):
+            forkserver.ensure_running()
 
     @pytest.fixture(autouse=True)
     def _forked(self, monkeypatch):

@@ -15,6 +15,7 @@ from zrs_core.sessions import ReplicationClient
 from zrs_core.testing import greeting
 from zrs_core.testing.conformance import Copy
 from zrs_core.testing.environments import DEADLINE, SocketEnvironment
+from zrs_core.transports import twisted_tcp
 from zrs_core.transports.reactors import acquire
 from zrs_core.transports.twisted_tcp import Connector, _PrimaryConnection, _SecondaryConnection
 
@@ -185,6 +186,27 @@ def test_nothing_more_is_read_until_all_pieces_of_a_read_are_applied():
     loop.close()
     assert applied == [b"one", b"two", b"three", b"four"]
     assert happened == ["paused", 3, "paused", 4]
+
+
+def test_what_is_applied_when_the_connection_is_lost_leaves_no_call_to_the_reactor(monkeypatch):
+    """It may be an application's, whose tests look for what is left behind."""
+    monkeypatch.setattr(twisted_tcp, "LONGEST_HOLD", DEADLINE)
+    loop = acquire(None)
+    client = SimpleNamespace(peer_timeout=60.0)
+    connection = _SecondaryConnection(loop, object(), client, succeed(None))
+    connection.session = SimpleNamespace(receive_data=lambda data, more: None, finished=False)
+    nothing = lambda: None  # noqa: E731
+    connection.transport = SimpleNamespace(pauseProducing=nothing, resumeProducing=nothing)
+
+    def come_and_go(gone):
+        connection.dataReceived(b"the last")
+        connection.lost = gone
+        return connection.turns.deferred(nothing)
+
+    for gone in (False, True):
+        loop.call(come_and_go, gone)
+        assert loop.call(connection.deadline_set) is not gone
+    loop.close()
 
 
 class TestReactor:

@@ -166,7 +166,7 @@ class _Connection(Protocol, ABC):
 
     def abort_later(self) -> None:
         """Close the connection in `CLOSE_TIMEOUT` seconds, if it is still there."""
-        if not (self.lost or self._closing):
+        if not self._closing:
             self._closing = True
             self.set_deadline(CLOSE_TIMEOUT, self.abort)
 
@@ -175,9 +175,14 @@ class _Connection(Protocol, ABC):
         self.transport.abortConnection()
 
     def set_deadline(self, seconds: float, function: Callable[[], object]) -> None:
-        """Call `function` in so many seconds, in the place of what was to be called."""
+        """Call `function` in so many seconds, in the place of what was to be called.
+
+        Nothing is called of a connection that is lost: its reactor may be an application's, which
+        is left with no calls behind it.
+        """
         self.cancel_deadline()
-        self._deadline = self.loop.reactor.callLater(seconds, function)
+        if not self.lost:
+            self._deadline = self.loop.reactor.callLater(seconds, function)
 
     def cancel_deadline(self) -> None:
         """What was waited for has come."""
