@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PEERS := .venv-peers
 # What is imported is compiled then: to compile all that is installed takes as long as to install it.
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
+# Whatever the environment says: tests start many processes, which would all compile it again.
+export PYTHONDONTWRITEBYTECODE :=
 # Versions of ZODB that the tests are run with besides the newest one.
 ZODBS := 5.8.1 6.0.1
 
