@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,9 +59,9 @@ def run(*command, environment):
     )
 
 
-def measure(module, tests, folder):
+def measure(folder, module, tests):
     """Whether `tests` pass and cover all of `module`, and what to say about it."""
-    configuration = Path(folder, "coveragerc")
+    configuration = Path(folder, f"{module.stem}.coveragerc")
     data_file = Path(folder, f"coverage.{module.stem}")
     configuration.write_text(CONFIGURATION.format(module=module, data_file=data_file))
     environment = {**os.environ, "COVERAGE_FILE": str(data_file)}
@@ -78,12 +80,12 @@ def main():
     for problem in problems:
         print(problem)
     failed = bool(problems)
-    with tempfile.TemporaryDirectory() as folder:
-        for module, tests in found.items():
-            if tests.exists():
-                good, text = measure(module, tests, folder)
-                failed |= not good
-                print(f"{module.relative_to(ROOT)}: {text}", flush=True)
+    tested = {module: tests for module, tests in found.items() if tests.exists()}
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+        outcomes = pool.map(partial(measure, folder), *zip(*tested.items(), strict=True))
+        for module, (good, text) in zip(tested, outcomes, strict=True):
+            failed |= not good
+            print(f"{module.relative_to(ROOT)}: {text}", flush=True)
     return int(failed)
 
 
