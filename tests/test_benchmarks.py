@@ -105,6 +105,10 @@ def test_all_benchmarks(tmp_path):
             *("--directory", tmp_path),
         ],
         [
+            *("benchmarks.least_lag", "--commits", "5", "--rounds", "1"),
+            *("--directory", tmp_path),
+        ],
+        [
             *("pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'parts'}"),
             *("--benchmark-disable", "benchmarks/parts"),
         ],
