@@ -46,12 +46,12 @@ def main() -> None:
         for name, lags in found.items():
             with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
                 direct = name == "the commit sends"
-                lags.append(_half_of(Path(directory), arguments.commits, direct) * 1000)
+                lags.append(_median_lag(Path(directory), arguments.commits, direct) * 1000)
     for name, lags in found.items():
         print(f"{name}: half of the commits are visible in {statistics.median(lags):.2f} ms")
 
 
-def _half_of(directory: Path, commits: int, direct: bool) -> float:
+def _median_lag(directory: Path, commits: int, direct: bool) -> float:
     """The seconds in which half of the commits are visible."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -95,7 +95,8 @@ def _commit(path: Path, commits: int, connection: socket.socket, direct: bool) -
             send()
 
     with open(path, "rb") as file:
-        thread = threading.Thread(target=send_all)
+        # Commits that fail are not waited for.
+        thread = threading.Thread(target=send_all, daemon=True)
         if not direct:
             thread.start()
         begin = time.monotonic()

@@ -32,13 +32,15 @@ class Server:
     def database(self) -> Iterator[str]:
         """The DSN of a new, empty database; whoever is still connected in the end is not any more.
 
-        It is some 300 files, which cost little to remove while they are young: all those of a
-        session together, which have reached the disk, may take minutes.
+        It is some 300 files, which cost little to remove while they are young: all those of a test
+        run together, which have reached the disk, may take minutes.
         """
         name = f"zrs{next(_names)}"
         self.run(f"CREATE DATABASE {name}")
-        yield self.dsn(name)
-        self.run(f"DROP DATABASE {name} WITH (FORCE)")
+        try:
+            yield self.dsn(name)
+        finally:
+            self.run(f"DROP DATABASE {name} WITH (FORCE)")
 
     def run(self, statement: str) -> None:
         with contextlib.closing(psycopg2.connect(self.dsn())) as connection:

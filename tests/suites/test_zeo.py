@@ -61,8 +61,8 @@ class Served(testZEO.GenericTestBase):
     def setUpClass(cls):
         super().setUpClass()
         forkserver.set_forkserver_preload(["__main__", *_IMPORTED_BY_SERVERS])
-        # Where tests have temporary files of their own, it must not have its socket, nor in the
-        # directory of all tests of this process: it is there for longer than that.
+        # Its socket is where no test has temporary files, and not in the directory that all tests
+        # of this process share, which goes before it.
         outside = os.path.dirname(tempfile.gettempdir())
         with mock.patch.object(tempfile, "tempdir", outside):
             forkserver.ensure_running()
