@@ -119,7 +119,21 @@ class TestPrimarySession:
         for source.at_end in (False, True, True, True, True):
             session.produce()
             rests.append(session.rest)
-        assert rests == [0.0, 0.004, 0.012, 0.0, 0.05]
+        assert rests == [0.0, 0.001, 0.003, 0.0, 0.05]
+
+    def test_it_rests_the_longer_the_more_are_connected(self):
+        source = Source(transactions(1, 2), transactions(3, 2), transactions(5, 2))
+        source.at_end = True
+        service = ReplicationService(source, ADDRESS)
+        session, *others = [service.session("peer") for _ in range(3)]
+        session.receive_data(greeting())
+        rests = []
+        for other in (*others, None):
+            session.produce()
+            rests.append(session.rest)
+            if other is not None:
+                other.close("gone")
+        assert rests == [0.006, 0.004, 0.002]
 
     def test_waiting_is_the_readers(self):
         source = Source()

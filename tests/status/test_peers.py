@@ -128,8 +128,10 @@ class TestPeers:
         second.meter.add(20, 200)
         before = all_of_them.rates().ten_seconds
         assert before.transactions > 0
+        assert len(all_of_them) == 2
         all_of_them.remove(first)
         all_of_them.remove(first)
+        assert len(all_of_them) == 1
         commits = Commits(NO_TID, exact=True)
         assert [each.address for each in all_of_them.status(commits, NO_TID)] == ["2"]
         after = all_of_them.rates().ten_seconds

@@ -161,6 +161,10 @@ class Peers:
         # What was sent on connections that are closed.
         self._before = Meter()
 
+    def __len__(self) -> int:
+        """How many are connected."""
+        return len(self._connected)
+
     def add(self, address: str, certificate: str | None) -> Peer:
         """One has connected."""
         peer = Peer(address, certificate)
