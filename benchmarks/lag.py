@@ -27,15 +27,16 @@ def cases(sizes: Sizes, data: Path) -> list[Case]:
             f"{sizes.lag_commits:,} commits, from being on the primary's disk until visible on a "
             "secondary",
             [P50, P99],
-            partial(_measure, sizes.lag_commits, rate, secondaries),
+            partial(measure, sizes.lag_commits, rate, secondaries),
         )
         for secondaries, rate in _CASES
     ]
 
 
-def _measure(
+def measure(
     commits: int, rate: int, secondaries: int, contender: Contender, directory: Path
 ) -> Values:
+    """Measure once: so many commits, `rate` a second."""
     with live_group(contender, directory, secondaries, size=_RECORD_SIZE, timed=True) as group:
         for node in group.secondaries:
             node.call("watch")

@@ -1,9 +1,11 @@
-"""The least that a commit could take to become visible on a secondary.
+"""A commit's way to a secondary, side by side with the least that it could take.
 
-That is what no replication can leave out, in Python and with one process a side: the bytes that a
-commit has added to a FileStorage are read, go into an MD5 and are sent; the other side receives
-them, computes the same MD5, writes and syncs them. There are no messages and no sessions. Once a
-thread of its own sends, which the commit wakes; and once the commit's own thread does.
+*Bytes* is what no replication can leave out, in Python and with one process a side: the bytes that
+a commit has added to a FileStorage are read, go into an MD5 and are sent; the other side receives
+them, computes the same MD5, writes and syncs them. *Messages* is that with this package's codec and
+storages: the bytes are read as messages and encoded; the other side decodes and applies them. There
+are no sessions and no transport. Of each there are two: a thread of its own sends, which the commit
+wakes; and the commit's own thread does.
 """
 
 from __future__ import annotations
@@ -17,16 +19,24 @@ import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from ZODB.Connection import TransactionMetaData
+from rich.console import Console
+from rich.table import Table
 from ZODB.FileStorage import FileStorage
-from ZODB.utils import z64
 
-from .contenders import BUILD
+from zrs_core.storage.filestorage import file_storage_sink
+from zrs_core.storage.runs import read_run
 
-_RECORD = b"x" * 300
+from . import lag
+from .contenders import BUILD, CONTENDERS, PEER
+from .nodes.commits import Committer
+from .parts.streams import primary, secondary
+
+_RECORD_SIZE = 300
 _A_SECOND = 100
 _READ_SIZE = 64 * 1024
 
@@ -41,53 +51,77 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, default=BUILD, help="for the databases")
     arguments = parser.parse_args()
     arguments.directory.mkdir(parents=True, exist_ok=True)
-    found: dict[str, list[float]] = {"a thread sends": [], "the commit sends": []}
+    commits: int = arguments.commits
+    runs: dict[str, Callable[[Path], float]] = {
+        f"{what}, {sender} sends": partial(
+            _median_lag, commits, what == "messages", sender == "the commit"
+        )
+        for what in ("bytes", "messages")
+        for sender in ("a thread", "the commit")
+    }
+    for contender in CONTENDERS:
+        runs[contender.name] = lambda directory, contender=contender: lag.measure(  # type: ignore[misc]
+            commits, _A_SECOND, 1, contender, directory
+        )[lag.P50.name]
+    found: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(arguments.rounds):
-        for name, lags in found.items():
+        for name, run in runs.items():
             with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
-                direct = name == "the commit sends"
-                lags.append(_median_lag(Path(directory), arguments.commits, direct) * 1000)
-    for name, lags in found.items():
-        print(f"{name}: half of the commits are visible in {statistics.median(lags):.2f} ms")
+                found[name].append(run(Path(directory)))
+    medians = {name: statistics.median(each) for name, each in found.items()}
+    table = Table(
+        title=f"Half of {commits:,} commits, {_A_SECOND} a second, are visible in so many ms; "
+        f"the median of {arguments.rounds} rounds"
+    )
+    for column in ("", "ms", f"of {PEER.name}'s"):
+        table.add_column(column, justify="right")
+    for name, median in medians.items():
+        table.add_row(name, f"{median:.2f}", f"{median / medians[PEER.name]:.2f}")
+    Console(width=120).print(table)
 
 
-def _median_lag(directory: Path, commits: int, direct: bool) -> float:
-    """The seconds in which half of the commits are visible."""
+def _median_lag(commits: int, messages: bool, direct: bool, directory: Path) -> float:
+    """The milliseconds in which half of the commits are visible.
+
+    :param messages: whether messages are sent, or mere bytes.
+    :param direct: whether the commit's own thread sends.
+    """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
+    receive = _receive_messages if messages else _receive_bytes
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(_TIMEOUT)
         where = (listening.getsockname(), directory / "copy", commits, theirs)
-        receiver = context.Process(target=_receive, args=where)
+        receiver = context.Process(target=receive, args=where)
         receiver.start()
         connection, _ = listening.accept()
     with connection:
         connection.settimeout(_TIMEOUT)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        committed = _commit(directory / "Data.fs", commits, connection, direct)
+        committed = _commit(directory / "Data.fs", commits, connection, messages, direct)
         if not ours.poll(_TIMEOUT):
             raise TimeoutError("not all commits were received")
         visible = ours.recv()
     receiver.join()
-    return statistics.median(end - begin for begin, end in zip(committed, visible, strict=True))
+    lags = (end - begin for begin, end in zip(committed, visible, strict=True))
+    return statistics.median(lags) * 1000
 
 
-def _commit(path: Path, commits: int, connection: socket.socket, direct: bool) -> list[float]:
+def _commit(
+    path: Path, commits: int, connection: socket.socket, messages: bool, direct: bool
+) -> list[float]:
     """When each commit was on the disk."""
     storage = FileStorage(str(path))
-    oid, serial = storage.new_oid(), z64
-    checksum = hashlib.md5(usedforsecurity=False)
+    committer = Committer(storage, _RECORD_SIZE)
+    encode = _message_encoder() if messages else _byte_encoder()
     woken = threading.Semaphore(0)
     sent = storage.getSize()
     done = []
 
     def send() -> None:
         nonlocal sent
-        size = storage.getSize()
-        data = os.pread(file.fileno(), size - sent, sent)
-        sent = size
-        checksum.update(data)
-        connection.sendall(data)
+        begin, sent = sent, storage.getSize()
+        connection.sendmsg(encode(os.pread(file.fileno(), sent - begin, begin), begin))
 
     def send_all() -> None:
         for _ in range(commits):
@@ -102,11 +136,7 @@ def _commit(path: Path, commits: int, connection: socket.socket, direct: bool) -
         begin = time.monotonic()
         for number in range(commits):
             time.sleep(max(0.0, begin + number / _A_SECOND - time.monotonic()))
-            transaction = TransactionMetaData()
-            storage.tpc_begin(transaction)
-            storage.store(oid, serial, _RECORD, "", transaction)
-            storage.tpc_vote(transaction)
-            serial = storage.tpc_finish(transaction)
+            committer.commit()
             done.append(time.monotonic())
             if direct:
                 send()
@@ -118,10 +148,29 @@ def _commit(path: Path, commits: int, connection: socket.socket, direct: bool) -
     return done
 
 
-def _receive(address: tuple[str, int], path: Path, commits: int, told: Connection) -> None:
+def _byte_encoder() -> Callable[[bytes, int], list[bytes]]:
+    checksum = hashlib.md5(usedforsecurity=False)
+
+    def encode(data: bytes, begin: int) -> list[bytes]:
+        checksum.update(data)
+        return [data]
+
+    return encode
+
+
+def _message_encoder() -> Callable[[bytes, int], list[bytes]]:
+    codec = primary(pickle_protocol=3)
+
+    def encode(data: bytes, begin: int) -> list[bytes]:
+        return codec.send_all(read_run(data, begin, begin, len(data)).messages)
+
+    return encode
+
+
+def _receive_bytes(address: tuple[str, int], path: Path, commits: int, told: Connection) -> None:
     """Tell when each commit was written and synced."""
-    # Its header, its record with the header of that, and its length again.
-    size = 23 + 42 + len(_RECORD) + 8
+    # Its header with a description, its record with the header of that, and its length again.
+    size = 23 + len(Committer.DESCRIPTION) + 42 + _RECORD_SIZE + 8
     checksum = hashlib.md5(usedforsecurity=False)
     visible: list[float] = []
     written = 0
@@ -132,6 +181,25 @@ def _receive(address: tuple[str, int], path: Path, commits: int, told: Connectio
             os.fsync(file.fileno())
             now = time.monotonic()
             visible += [now] * (written // size - len(visible))
+    told.send(visible)
+
+
+def _receive_messages(address: tuple[str, int], path: Path, commits: int, told: Connection) -> None:
+    """Tell when each commit was applied."""
+    storage = FileStorage(str(path))
+    done: list[bytes] = []
+    sink = file_storage_sink(storage, lambda tid, oids: done.append(tid), "batch")
+    codec = secondary()
+    visible: list[float] = []
+    with socket.create_connection(address) as connection:
+        while len(visible) < commits and (data := connection.recv(_READ_SIZE)):
+            codec.receive_data(data)
+            for message in codec.messages():
+                sink.apply(message)
+            sink.flush()
+            now = time.monotonic()
+            visible += [now] * (len(done) - len(visible))
+    storage.close()
     told.send(visible)
 
 

@@ -17,6 +17,9 @@ _OBJECTS = 1_000
 class Committer:
     """Commits transactions of one record each to a storage that nobody else writes to."""
 
+    #: That of each of them.
+    DESCRIPTION = "/site/folder/document/edit"
+
     def __init__(self, storage: Any, size: int) -> None:
         self._storage = storage
         self._data = b"\x80\x03" + os.urandom(size - 2)
@@ -26,7 +29,7 @@ class Committer:
     def commit(self) -> bytes:
         """Commit the next transaction; its tid."""
         storage, oid = self._storage, next(self._oids)
-        transaction = TransactionMetaData(description="/site/folder/document/edit")
+        transaction = TransactionMetaData(description=self.DESCRIPTION)
         storage.tpc_begin(transaction)
         storage.store(oid, self._serials.get(oid, z64), self._data, "", transaction)
         storage.tpc_vote(transaction)
