@@ -147,7 +147,7 @@ def test_those_whose_primary_is_not_asked(browser: Browser, node: FakeNode, url:
 
 def test_over_a_unix_socket(browser: Browser, node: FakeNode, url: str) -> None:
     path = "/run/zrs.sock"
-    peers = [fake.peer(f"unix:{path}") for _ in range(3)]
+    peers = [fake.peer(f"unix:{path}#{number}") for number in (7, 12, 13)]
     node.status = primary(*peers, address=path)
     node.others = [
         fake.other("http://one/", secondary(path, None, 3)),
@@ -160,7 +160,7 @@ def test_over_a_unix_socket(browser: Browser, node: FakeNode, url: str) -> None:
             f"✓ serving: {path}",
             ["✓ replicating: http://one/"],
             ["✓ replicating: http://two/"],
-            [f"✓ waiting: unix:{path}"],
+            [f"✓ waiting: unix:{path}#13"],
         ],
     )
 

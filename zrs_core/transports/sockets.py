@@ -199,9 +199,13 @@ def own_name(connection: Any) -> str | None:
 
 
 def peer_name(connection: Any) -> str:
-    """How the log names the other end of a socket that a primary has accepted."""
+    """How the log and the status name the other end of a socket that a primary has accepted.
+
+    No two that are open at once have the same name.
+    """
     if connection.family == socket.AF_UNIX:
-        return f"unix:{connection.getsockname()}"
+        # The other end has no name of its own.
+        return f"unix:{connection.getsockname()}#{connection.fileno()}"
     try:
         host, port, *_ = connection.getpeername()
     except OSError:

@@ -44,11 +44,12 @@ export class Topology {
   #leader(node, known, matched) {
     const { connected, local_address: local, primary_address: address } = node.status.secondary;
     const others = known.filter((each) => each !== node && !follows(each, node));
-    // The end of a Unix socket has no address, and its primary calls it by its own.
-    const name = local ?? `unix:${address}`;
+    // The end of a Unix socket has no address: its primary calls it by its own and a number.
+    const isIt = (peer) =>
+      local === null ? peer.address.startsWith(`unix:${address}#`) : peer.address === local;
     for (const other of connected ? others : []) {
       const peers = other.status?.primary?.peers ?? [];
-      const peer = peers.find((each) => each.address === name && !matched.has(each));
+      const peer = peers.find((each) => isIt(each) && !matched.has(each));
       if (peer) {
         matched.add(peer);
         this.#leaders.set(node.url, [address, other.url]);
