@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+from zrs_core.storage.disk import sync_path
+
 from .cases import Case, Figure, Values
 from .contenders import Contender
 from .histories import History, cut, generate_records, tid_of
@@ -64,6 +66,8 @@ def _receive_last(history: History, count: int, contender: Contender, directory:
     copy = directory / "Data.fs"
     for path in cut(history, history.transactions - count):
         shutil.copyfile(path, directory / path.name)
+        # Or a secondary's first fsync would wait for the whole copy.
+        sync_path(str(directory / path.name))
     with (
         NodeProcess("primary", contender, directory) as primary,
         NodeProcess("secondary", contender, directory) as secondary,
