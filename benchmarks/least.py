@@ -11,19 +11,15 @@ import argparse
 import hashlib
 import multiprocessing
 import socket
-import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from .cases import SECONDS
 from .catch_up import catch_up
-from .contenders import BUILD, CONTENDERS, PEER
+from .contenders import BUILD, CONTENDERS
 from .histories import History, generate_blobs
+from .side_by_side import print_medians
 
 _BLOCK_SIZE = 64 * 1024
 _READ_SIZE = 1 << 20
@@ -52,21 +48,8 @@ def main() -> None:
         runs[contender.name] = lambda directory, contender=contender: catch_up(  # type: ignore[misc]
             contender, history, directory
         )[SECONDS.name]
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(arguments.rounds):
-        for name, run in runs.items():
-            with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
-                seconds[name].append(run(Path(directory)))
-    medians = {name: statistics.median(each) for name, each in seconds.items()}
-    table = Table(
-        title=f"{arguments.blobs:,} blobs of {arguments.size:,} bytes; "
-        f"the median of {arguments.rounds} rounds"
-    )
-    for column in ("", "s", f"{PEER.name} takes so many times as long"):
-        table.add_column(column, justify="right")
-    for name, median in medians.items():
-        table.add_row(name, f"{median:.2f}", f"{medians[PEER.name] / median:.2f}")
-    Console(width=120).print(table)
+    title = f"{arguments.blobs:,} blobs of {arguments.size:,} bytes"
+    print_medians(title, "s", runs, arguments.rounds, arguments.directory)
 
 
 def _least(history: History, size: int, directory: Path) -> float:

@@ -16,7 +16,6 @@ import multiprocessing
 import os
 import socket
 import statistics
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -24,17 +23,16 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
 from ZODB.FileStorage import FileStorage
 
 from zrs_core.storage.filestorage import file_storage_sink
 from zrs_core.storage.runs import read_run
 
 from . import lag
-from .contenders import BUILD, CONTENDERS, PEER
+from .contenders import BUILD, CONTENDERS
 from .nodes.commits import Committer
 from .parts.streams import primary, secondary
+from .side_by_side import print_medians
 
 _RECORD_SIZE = 300
 _A_SECOND = 100
@@ -63,21 +61,8 @@ def main() -> None:
         runs[contender.name] = lambda directory, contender=contender: lag.measure(  # type: ignore[misc]
             commits, _A_SECOND, 1, contender, directory
         )[lag.P50.name]
-    found: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(arguments.rounds):
-        for name, run in runs.items():
-            with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
-                found[name].append(run(Path(directory)))
-    medians = {name: statistics.median(each) for name, each in found.items()}
-    table = Table(
-        title=f"Half of {commits:,} commits, {_A_SECOND} a second, are visible in so many ms; "
-        f"the median of {arguments.rounds} rounds"
-    )
-    for column in ("", "ms", f"of {PEER.name}'s"):
-        table.add_column(column, justify="right")
-    for name, median in medians.items():
-        table.add_row(name, f"{median:.2f}", f"{median / medians[PEER.name]:.2f}")
-    Console(width=120).print(table)
+    title = f"Until half of {commits:,} commits, {_A_SECOND} a second, are visible"
+    print_medians(title, "ms", runs, arguments.rounds, arguments.directory)
 
 
 def _median_lag(commits: int, messages: bool, direct: bool, directory: Path) -> float:
