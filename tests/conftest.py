@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from twisted.logger import globalLogPublisher
 
 from .events import all_documented
 from .leaks import belongings, leaks, own_temporary_directory
@@ -52,6 +53,21 @@ def _logged_as_documented():
     """Whatever a test makes the package log is listed in docs/logs.rst."""
     with all_documented():
         yield
+
+
+@pytest.fixture(autouse=True)
+def _nothing_raised_in_a_reactor():
+    """Twisted logs what a call of its raises, and goes on; the test would know nothing of it."""
+    failures = []
+
+    def observe(event):
+        if "log_failure" in event:
+            failures.append(event["log_failure"].getTraceback())
+
+    globalLogPublisher.addObserver(observe)
+    yield
+    globalLogPublisher.removeObserver(observe)
+    assert not failures, "\n".join(failures)
 
 
 @pytest.fixture(autouse=True)

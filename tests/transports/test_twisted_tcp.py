@@ -10,14 +10,19 @@ from twisted.internet.pollreactor import PollReactor
 
 from zrs_core import Primary, Secondary
 from zrs_core.addresses import TCPAddress
-from zrs_core.options import ClientOptions
-from zrs_core.sessions import ReplicationClient
-from zrs_core.testing import greeting
+from zrs_core.options import ClientOptions, ServiceOptions
+from zrs_core.sessions import ReplicationClient, ReplicationService
+from zrs_core.testing import Source, greeting
 from zrs_core.testing.conformance import Copy
 from zrs_core.testing.environments import DEADLINE, SocketEnvironment
 from zrs_core.transports import twisted_tcp
 from zrs_core.transports.reactors import acquire
-from zrs_core.transports.twisted_tcp import Connector, _PrimaryConnection, _SecondaryConnection
+from zrs_core.transports.twisted_tcp import (
+    Connector,
+    Listener,
+    _PrimaryConnection,
+    _SecondaryConnection,
+)
 
 from ..certificates import both_ends
 from ..conditions import wait_for
@@ -140,6 +145,39 @@ def test_a_wake_begins_nothing_when_the_reactor_ends():
     ending.waker.connectionLost(None)
     assert not ending.running
     assert produced == []
+
+
+@pytest.mark.parametrize("tls", [both_ends(), None], ids=["tls", "plain"])
+def test_stopping_closes_the_others_while_the_session_of_a_lost_connection_closes(tls):
+    closing, gate = threading.Event(), threading.Event()
+
+    class Slow(Source):
+        def close(self):
+            closing.set()
+            assert gate.wait(DEADLINE)
+
+    source = Slow()
+    service = ReplicationService(source, LOOPBACK, None, ServiceOptions(tls=tls))
+    listener = Listener(service)
+    listener.start()
+    with contextlib.closing(SocketEnvironment(tls)) as env:
+
+        def dial():
+            started = len(source.waiting)
+            peer = env.dial(listener.address)
+            peer.send(greeting())
+            env.wait_for(lambda: len(source.waiting) > started, "the session to start")
+            return peer
+
+        other, lost = dial(), dial()
+        lost.cut()
+        assert closing.wait(DEADLINE)
+        stopped = env.beside(lambda: listener.stop(0))
+        try:
+            assert other.receive(1) == b""
+        finally:
+            gate.set()
+    stopped()
 
 
 def test_behind_tls_the_last_bytes_have_as_long_as_whoever_stops_it_gives_them():

@@ -147,7 +147,7 @@ class _Connection(Protocol, ABC):
             self._tls.check_peer(self.transport)
         except PeerRefused as error:
             self._refusal = f"TLS: {error}"
-            self.transport.abortConnection()
+            self.abort()
         else:
             self.open_session()
 
@@ -155,7 +155,7 @@ class _Connection(Protocol, ABC):
         """Something raised that never should: all goes on without this connection."""
         fields = event("unexpected", peer=self.peer)
         log.error("%s: closing", self.peer, exc_info=failure.value, extra=fields)
-        self.transport.abortConnection()
+        self.abort()
 
     def close(self) -> None:
         """Close when all that was written has been sent, or after `CLOSE_TIMEOUT`."""
@@ -172,7 +172,9 @@ class _Connection(Protocol, ABC):
 
     def abort(self) -> None:
         """Close at once."""
-        self.transport.abortConnection()
+        # A lost connection is still here while its session closes, and its TLS is gone.
+        if not self.lost:
+            self.transport.abortConnection()
 
     def set_deadline(self, seconds: float, function: Callable[[], object]) -> None:
         """Call `function` in so many seconds, in the place of what was to be called.
