@@ -9,6 +9,7 @@ import os
 import re
 import select
 import socket
+import ssl
 import stat
 import struct
 import sys
@@ -33,7 +34,7 @@ from zrs_core.testing.conformance import (
     TransportConformance,
     open_files,
 )
-from zrs_core.testing.environments import DEADLINE, SocketEnvironment
+from zrs_core.testing.environments import DEADLINE, SocketEnd, SocketEnvironment
 
 from ..certificates import both_ends
 
@@ -312,20 +313,23 @@ class OverTCP(TransportConformance):
             peer.send(STREAM + b"\0" * 50_000_000)
         gate.set()
 
+    @pytest.mark.parametrize("where", ["produce", "wait"])
     def test_a_primary_session_that_raises_closes_its_connection_alone(
-        self, env, listen, caplog, monkeypatch
+        self, where, env, listen, caplog, monkeypatch
     ):
-        def raising(self):
+        def raising(self, *args):
             raise RuntimeError("a mistake")
 
-        address = listen(Source(WHOLE)).address
+        source = Source()
+        address = listen(source).address
         with monkeypatch.context() as patched:
-            patched.setattr("zrs_core.sessions.PrimarySession.produce", raising)
+            patched.setattr(f"zrs_core.sessions.PrimarySession.{where}", raising)
             peer = env.dial(address)
             peer.send(GREETING)
             assert peer.receive(1) == b""
             env.wait_for(lambda: "Disconnected" in caplog.text, "the end of the session")
         assert "a mistake" in caplog.text
+        source.batches.append(WHOLE)
         peer = env.dial(address)
         peer.send(GREETING)
         assert peer.receive(len(STREAM)) == STREAM
@@ -521,6 +525,24 @@ class OverTLS(TransportConformance):
 
     def environment(self):
         return SocketEnvironment(both_ends())
+
+    def test_a_peer_that_says_goodbye_while_much_is_sent_to_it_is_left(self, env, listen):
+        source = Flood(limit=4096)
+        peer = env.dial(listen(source).address)
+        peer.send(GREETING)
+        env.wait_for(lambda: source.readers, "the session to start")
+        Stillness(env, lambda: source.readers[0].batches).wait_for()
+        # It says goodbye, and waits for no answer.
+        peer.socket.setblocking(False)
+        with contextlib.suppress(ssl.SSLError):
+            peer.socket.unwrap()
+        below = SocketEnd(socket.socket(fileno=os.dup(peer.socket.fileno())))
+        below.socket.settimeout(DEADLINE)
+        while below.receive(1 << 20):
+            pass
+        below.close()
+        env.wait_for(lambda: source.closed, "the session to be closed")
+        assert source.readers[0].batches < source.limit
 
 
 class OverTLSAndUnixSockets(TransportConformance):

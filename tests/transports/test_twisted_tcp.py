@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 from twisted.internet.defer import succeed
+from twisted.internet.error import ConnectionDone
 from twisted.internet.pollreactor import PollReactor
+from twisted.python.failure import Failure
 
 from zrs_core import Primary, Secondary
 from zrs_core.addresses import TCPAddress
@@ -128,6 +130,45 @@ def test_a_wake_begins_nothing_while_a_batch_is_produced_or_when_the_connection_
     loop.call(connection.turns.deferred, lambda: None)
     loop.close()
     assert produced == [True]
+
+
+def test_nothing_is_sent_or_half_closed_again_after_the_last_bytes():
+    """What wakes it may have been there before, and a rest; the peer has not read the end yet."""
+    loop = acquire(None)
+    connection = _PrimaryConnection(
+        loop, None, SimpleNamespace(peer_timeout=60.0, handshake_timeout=10.0)
+    )
+    happened = []
+    connection.session = SimpleNamespace(produce=lambda: happened.append("produced"))
+    connection.transport = SimpleNamespace(
+        unregisterProducer=lambda: None, loseWriteConnection=lambda: happened.append("half-closed")
+    )
+    loop.call(connection._close_when_read)
+    connection._produce()
+    loop.call(connection.turns.deferred, lambda: None)
+    # This was on its way.
+    loop.call(connection._produced, True, [])
+    loop.close()
+    assert happened == ["half-closed"]
+
+
+def test_a_rest_ends_with_the_connection():
+    loop = acquire(None)
+    service = SimpleNamespace(peer_timeout=60.0, handshake_timeout=10.0)
+    connection = _PrimaryConnection(loop, None, service)
+    connection.session = SimpleNamespace(
+        rest=DEADLINE, finished=False, close=lambda reason: None, wait=None
+    )
+    connection.transport = SimpleNamespace(writeSequence=lambda chunks: None)
+
+    def send_and_go():
+        connection._produced(False, [b"all there is"])
+        connection.connectionLost(Failure(ConnectionDone()))
+        return connection.closed
+
+    loop.call(send_and_go)
+    assert loop.call(loop.reactor.getDelayedCalls) == []
+    loop.close()
 
 
 def test_a_wake_begins_nothing_when_the_reactor_ends():

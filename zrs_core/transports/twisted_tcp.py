@@ -234,8 +234,10 @@ class _PrimaryConnection(_Connection):
         self._lock = threading.Lock()
         self._producing = False
         self._paused = False
-        self._resting = False
+        # What ends the rest, while it rests.
+        self._rest: Any = None
         self._finishing = False
+        self._half_closed = False
         # When, by the reactor's clock, the system last took some of what is to be sent.
         self._progress = 0.0
         self._stalled = False
@@ -305,14 +307,17 @@ class _PrimaryConnection(_Connection):
     def resumeProducing(self) -> None:
         """The transport has sent all that it had (IPushProducer)."""
         self._paused = False
-        if not self._resting:
+        if self.below().disconnecting:
+            # TLS is over, the peer having said goodbye. Twisted closes nothing that has a producer.
+            self.transport.unregisterProducer()
+        elif self._rest is None:
             self._produce()
 
     def _produce(self) -> None:
         """Have the session produce what is next. From any thread."""
         with self._lock:
             session = self.session
-            if self._producing or self._paused or self.lost or session is None:
+            if self._producing or self._paused or self._is_over() or session is None:
                 return
             if not self.loop.reactor.running:
                 # It is ending, and this connection with it: a commit must not do the work of both.
@@ -321,12 +326,16 @@ class _PrimaryConnection(_Connection):
         produced = partial(self._produced, self._finishing)
         self.turns.call(session.produce, produced, self.unexpected)
 
+    def _is_over(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return self.lost or self._half_closed
+
     def stopProducing(self) -> None:
         """The connection is lost (IPushProducer); `connectionLost` follows."""
 
     def _produced(self, finishing: bool, chunks: list[bytes]) -> None:
         self._producing = False
-        if self.lost or self.session is None:
+        if self._is_over() or self.session is None:
             return
         if self.session.finished:
             self.close()
@@ -336,20 +345,25 @@ class _PrimaryConnection(_Connection):
         if not chunks and finishing:
             self._close_when_read()
         elif chunks and self.session.rest and not self._finishing:
-            self._resting = True
-            self.loop.reactor.callLater(self.session.rest, self._rested)
+            self._rest = self.loop.reactor.callLater(self.session.rest, self._rested)
         elif chunks or self._finishing:
             # An empty batch that was asked for before it is to finish: something may have come.
             self._produce()
         else:
-            self.session.wait(self._produce)
+            self._wait(self.session)
 
     def _rested(self) -> None:
-        self._resting = False
+        self._rest = None
         if self._paused or self._finishing:
             self._produce()
-        elif not self.lost and self.session is not None:
-            self.session.wait(self._produce)
+        elif self.session is not None:
+            self._wait(self.session)
+
+    def _wait(self, session: IPrimarySession) -> None:
+        try:
+            session.wait(self._produce)
+        except Exception:  # noqa: BLE001
+            self.unexpected(Failure())  # type: ignore[no-untyped-call]
 
     def finish(self) -> None:
         """Close once the secondary has caught up."""
@@ -363,6 +377,7 @@ class _PrimaryConnection(_Connection):
         # Closing at once while something of the secondary's is unread would reset the connection,
         # and the secondary might lose what is on its way. It closes when it has read the end.
         # Who stops this listener waits for that, and for no longer than it may take.
+        self._half_closed = True
         self.transport.unregisterProducer()
         if self._tls is None:
             self.transport.loseWriteConnection()
@@ -373,6 +388,11 @@ class _PrimaryConnection(_Connection):
     def close(self) -> None:
         self.transport.unregisterProducer()
         super().close()
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        if self._rest is not None:
+            self._rest.cancel()
+        super().connectionLost(reason)
 
 
 @implementer(IListener)
