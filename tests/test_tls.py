@@ -76,6 +76,8 @@ def test_a_key_with_a_password_is_told_apart(tmp_path):
         ({"require_certificate": True}, "require_certificate needs ca"),
         ({"certificate": 5}, "certificate must be the name of a file, not 5"),
         ({"peer_names": "one"}, "peer_names must be several names, not 'one'"),
+        ({"server_name": "one..org"}, "server_name 'one..org' is no name of a host"),
+        ({"server_name": 1}, "server_name 1 is no name of a host"),
     ],
 )
 def test_options_that_contradict_each_other_are_errors(options, message):

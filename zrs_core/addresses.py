@@ -57,7 +57,7 @@ def parse_address(address: object) -> Address:
         raise InvalidAddress(f"invalid address {address!r}: {_FORMS}")
     if not isinstance(host, str) or not isinstance(port, int) or isinstance(port, bool):
         raise InvalidAddress(f"invalid address {address!r}: {_FORMS}")
-    if not _is_host(host):
+    if not is_host(host):
         raise InvalidAddress(f"invalid address {address!r}: {host!r} is no name of a host")
     if not 0 <= port <= 65535:
         raise InvalidAddress(f"invalid address {address!r}: a port is a number from 0 to 65535")
@@ -77,7 +77,8 @@ def _split(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _is_host(host: str) -> bool:
+def is_host(host: str) -> bool:
+    """Whether a text can be the name of a host, or its IP address."""
     if any(character in host for character in "\0[] "):
         return False
     try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import NoneType
 from typing import Any
 
-from .addresses import Address, TCPAddress
+from .addresses import Address, TCPAddress, is_host
 from .errors import ConfigurationError
 
 # X509_V_ERR_...: what OpenSSL found wrong with a certificate, by its number.
@@ -49,7 +49,7 @@ class TLSOptions:
     host that it connects to. TLS 1.2 is the oldest version that is spoken.
 
     :raises ConfigurationError: a file is missing, cannot be read or does not hold what it should,
-        or the key is not that of the certificate.
+        the key is not that of the certificate, or `server_name` is none that a host can have.
     """
 
     certificate: str | None = None
@@ -77,6 +77,9 @@ class TLSOptions:
         names: object = self.peer_names
         if isinstance(names, str) or not isinstance(names, Iterable):
             raise ConfigurationError(f"peer_names must be several names, not {names!r}")
+        server: object = self.server_name
+        if server is not None and not (isinstance(server, str) and is_host(server)):
+            raise ConfigurationError(f"server_name {server!r} is no name of a host")
 
     def check_files(self) -> None:
         """Whether the files can be used.

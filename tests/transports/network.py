@@ -465,6 +465,13 @@ class OverUnixSockets(TransportConformance):
         listener.stop(0)
         assert not os.path.exists(listener.address.path)
 
+    def test_a_file_that_somebody_has_removed_keeps_nothing_open(self, env, listen):
+        before = open_files()
+        listener = listen(Source())
+        os.unlink(listener.address.path)
+        listener.stop(0)
+        assert open_files() == before
+
     @pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
     def test_the_file_has_the_mode_it_should(self, mode, env):
         listener = self.start(env, env.address(), socket_mode=mode)

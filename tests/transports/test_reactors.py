@@ -9,6 +9,8 @@ from twisted.internet.pollreactor import PollReactor
 
 from zrs_core.transports.reactors import acquire
 
+from ..conditions import wait_for
+
 
 @pytest.fixture
 def reactor():
@@ -41,6 +43,45 @@ def test_the_background_reactor_is_shared_and_ends_with_its_last_user():
         second.close()
         assert threading.active_count() == threads
         assert len(os.listdir("/proc/self/fd")) == files
+
+
+def test_a_thread_that_cannot_be_started_leaves_nothing_to_those_who_come_later(monkeypatch):
+    files = len(os.listdir("/proc/self/fd"))
+
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            acquire(None)
+    assert len(os.listdir("/proc/self/fd")) == files
+    loop = acquire(None)
+    assert loop.call(lambda: succeed(7)) == 7
+    loop.close()
+
+
+def test_while_its_end_waits_for_a_thread_another_one_serves():
+    ending = acquire(None)
+    started, gate = threading.Event(), threading.Event()
+
+    def look_up():
+        started.set()
+        assert gate.wait(60)
+
+    ending.call(lambda: ending.in_thread(look_up) and None)
+    assert started.wait(60)
+    reactor, closing = ending.reactor, threading.Thread(target=ending.close)
+    closing.start()
+    wait_for(lambda: reactor._stopped, "the end to begin")
+    loop = acquire(None)
+    try:
+        assert loop.reactor is not reactor
+        assert loop.call(lambda: succeed(7)) == 7
+        loop.close()
+    finally:
+        gate.set()
+        closing.join()
 
 
 def test_its_threads_end_with_it():

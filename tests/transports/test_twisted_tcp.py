@@ -5,7 +5,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from twisted.internet.defer import succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.pollreactor import PollReactor
 from twisted.python.failure import Failure
@@ -14,14 +14,15 @@ from zrs_core import Primary, Secondary
 from zrs_core.addresses import TCPAddress
 from zrs_core.options import ClientOptions, ServiceOptions
 from zrs_core.sessions import ReplicationClient, ReplicationService
-from zrs_core.testing import Source, greeting
+from zrs_core.testing import Sink, Source, greeting
 from zrs_core.testing.conformance import Copy
 from zrs_core.testing.environments import DEADLINE, SocketEnvironment
 from zrs_core.transports import twisted_tcp
-from zrs_core.transports.reactors import acquire
+from zrs_core.transports.reactors import Loop, acquire
 from zrs_core.transports.twisted_tcp import (
     Connector,
     Listener,
+    _ClientEndpoint,
     _PrimaryConnection,
     _SecondaryConnection,
 )
@@ -105,6 +106,77 @@ def test_a_connection_that_fails_in_between_does_not_end_the_wait_for_the_one_be
         assert third.receive(len(greeting())) == greeting()
         connector.stop()
     assert "not closed yet" not in caplog.text
+
+
+def test_many_connections_that_wait_one_for_the_other_end_in_turn():
+    """They are lost one after the other while the first one's disk is stuck."""
+    loop = acquire(None)
+    client = SimpleNamespace(peer_timeout=60.0, connection_failed=lambda reason: None)
+
+    def lose_many():
+        first = before = Deferred()
+        for _ in range(2000):
+            connection = _SecondaryConnection(loop, None, client, before)
+            connection.connectionLost(Failure(ConnectionDone()))
+            before = connection.closed
+        first.callback(None)
+        return before
+
+    loop.call(lose_many)
+    loop.close()
+
+
+def test_nobody_waits_for_a_connection_that_could_not_be_set_up():
+    """Twisted tells its protocol nothing of it."""
+    service = ReplicationService(Source(), LOOPBACK)
+    listener = Listener(service)
+    listener.start()
+    listener._loop.call(listener._accept, None)
+    listener.stop(0)
+    client = ReplicationClient(Sink(), TCPAddress("127.0.0.1", 1))
+    connector = Connector(client)
+    connector.start()
+    connector._loop.call(connector._connect, None)
+    connector.stop()
+
+
+def test_a_reactor_serves_who_reconnects_while_the_last_other_user_leaves(monkeypatch):
+    connector = Connector(ReplicationClient(Sink(), TCPAddress("127.0.0.1", 1)))
+    connector.start()
+    begun, gate, call, errors = threading.Event(), threading.Event(), Loop.call, []
+
+    def late(loop, function, *args):
+        if function == connector._reconnect:
+            begun.set()
+            assert gate.wait(DEADLINE)
+        return call(loop, function, *args)
+
+    def reconnect():
+        try:
+            connector.reconnect()
+        except BaseException as error:
+            errors.append(error)
+
+    monkeypatch.setattr(Loop, "call", late)
+    thread = threading.Thread(target=reconnect)
+    thread.start()
+    assert begun.wait(DEADLINE)
+    connector.stop()
+    gate.set()
+    thread.join()
+    assert errors == []
+
+
+def test_a_failure_to_look_up_a_name_is_told_when_there_is_no_thread_for_it():
+    def in_thread(function, *args):
+        raise RuntimeError("can't start new thread")
+
+    told, failures = [], []
+    client = SimpleNamespace(address=LOOPBACK, connection_failed=told.append)
+    connecting = _ClientEndpoint(SimpleNamespace(in_thread=in_thread), client).connect(None)
+    connecting.addErrback(failures.append)
+    assert told == ["can't start new thread"]
+    assert len(failures) == 1
 
 
 def test_a_wake_begins_nothing_while_a_batch_is_produced_or_when_the_connection_is_lost():

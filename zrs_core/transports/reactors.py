@@ -70,6 +70,13 @@ class Loop:
             outcome[0].raiseException()
         return outcome[0]
 
+    def soon(self, function: Callable[..., object], *args: Any) -> None:
+        """Call in the reactor's thread, when what it does now is done. In that very thread."""
+        if self.reactor.running:
+            self.reactor.callFromThread(function, *args)
+        else:
+            function(*args)
+
     def in_thread(self, function: Callable[..., Result], *args: Any) -> Deferred[Result]:
         """Call in a thread that may wait for the disk. To be called in the reactor's thread."""
         if not self.reactor.running:
@@ -106,10 +113,10 @@ class _Background:
 
     def acquire(self) -> _BackgroundLoop:
         with self._lock:
-            self._users += 1
             if self._thread is None:
                 self._start()
-            return _BackgroundLoop(self._reactor, self)
+            self._users += 1
+            return _BackgroundLoop(self._reactor, self._thread, self)
 
     def _start(self) -> None:
         reactor: Any = _Reactor()
@@ -121,42 +128,51 @@ class _Background:
         pool.adjustPoolsize(0, BACKGROUND_WORKERS)
         running = threading.Event()
         reactor.callWhenRunning(running.set)
-        self._reactor = reactor
-        self._thread = threading.Thread(
+        thread = threading.Thread(
             target=reactor.run, args=(False,), name="zrs_core reactor", daemon=True
         )
-        self._thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            _close(reactor)
+            raise
         running.wait()
+        self._reactor, self._thread = reactor, thread
 
     def release(self) -> None:
         with self._lock:
             self._users -= 1
-            thread = self._thread
+            reactor, thread = self._reactor, self._thread
             # Its own thread cannot wait for its end: then it stays, for the next who needs it.
-            if self._users or thread is None or self.is_current_thread():
+            if self._users or thread is None or thread is threading.current_thread():
                 return
-            self._reactor.callFromThread(self._reactor.stop)
-            thread.join()
-            # A reactor closes neither the pipe that wakes it nor what it waits with.
-            self._reactor.waker.connectionLost(None)
-            with contextlib.suppress(AttributeError):
-                self._reactor._poller.close()
             self._reactor = self._thread = None
+        # The end may have to wait for a name that is looked up; another one can begin meanwhile.
+        reactor.callFromThread(reactor.stop)
+        thread.join()
+        _close(reactor)
 
-    def is_current_thread(self) -> bool:
-        return threading.current_thread() is self._thread
+
+def _close(reactor: Any) -> None:
+    # A reactor closes neither the pipe that wakes it nor what it waits with.
+    reactor.waker.connectionLost(None)
+    with contextlib.suppress(AttributeError):
+        reactor._poller.close()
 
 
 class _BackgroundLoop(Loop):
-    def __init__(self, reactor: Any, background: _Background) -> None:
+    def __init__(
+        self, reactor: Any, thread: threading.Thread | None, background: _Background
+    ) -> None:
         super().__init__(reactor)
+        self._thread = thread
         self._background = background
 
     def close(self) -> None:
         self._background.release()
 
     def must_not_wait(self) -> bool:
-        return self._background.is_current_thread()
+        return self._thread is threading.current_thread()
 
 
 _background = _Background()

@@ -37,6 +37,7 @@ from twisted.internet.endpoints import (
 from twisted.internet.error import CannotListenError, ConnectError
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.tcp import Port
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -97,6 +98,8 @@ class _Connection(Protocol, ABC):
         self.loop = loop
         #: Fires, with None, when the connections before this one are closed, if they matter.
         self.before = before or succeed(None)
+        #: Fires, with None, when there is a transport, which Twisted may fail to set up.
+        self.made: Deferred[None] = Deferred()
         #: Fires, with None, when the session is closed, and `before` has fired.
         self.closed: Deferred[None] = Deferred()
         self.peer = ""
@@ -126,6 +129,7 @@ class _Connection(Protocol, ABC):
         return self.transport if self._tls is None else self.transport.transport
 
     def connectionMade(self) -> None:
+        self.made.callback(None)
         below = self.below()
         below.bufferSize = self.read_size
         self.handle = below.getHandle()
@@ -205,7 +209,9 @@ class _Connection(Protocol, ABC):
             closing = self.turns.deferred(self.session.close, self.describe(reason))
             # It may never have had its turn.
             closing.addBoth(lambda _: self.before)
-        closing.addBoth(lambda _: self.closed.callback(None))
+        # Not within this: of many that wait, one for the other, each would be called by the one
+        # before.
+        closing.addBoth(lambda _: self.loop.soon(self.closed.callback, None))
 
     def describe(self, reason: Failure) -> str:
         """Why the connection was lost, for the log."""
@@ -465,24 +471,32 @@ class Listener:
 
     def _connection(self, tls: Any) -> _PrimaryConnection:
         connection = _PrimaryConnection(self._loop, tls, self._service)
-        self._connections.add(connection)
+        connection.made.addCallback(lambda _: self._connections.add(connection))
         connection.closed.addCallback(lambda _: self._connections.discard(connection))
         return connection
 
     def stop(self, timeout: float) -> None:
         if not self._stopped:
             self._stopped = True
-            self._loop.call(self._stop, timeout)
-            self._loop.close()
-            self._service.stopped()
+            try:
+                self._loop.call(self._stop, timeout)
+            finally:
+                self._loop.close()
+                self._service.stopped()
 
     def _stop(self, timeout: float) -> Deferred[Any]:
-        waits: list[Deferred[Any]] = [maybeDeferred(self._port.stopListening)]
+        stopped = maybeDeferred(self._port.stopListening).addErrback(self._unlinked)
+        waits: list[Deferred[Any]] = [stopped]
         for connection in list(self._connections):
             waits.append(connection.closed)
             connection.finish()
         deadline = self._loop.reactor.callLater(timeout, self._abort)
         return DeferredList(waits).addCallback(lambda _: deadline.active() and deadline.cancel())
+
+    def _unlinked(self, failure: Failure) -> None:
+        """Somebody has removed the socket's file, at which Twisted leaves the socket open."""
+        failure.trap(FileNotFoundError)  # type: ignore[no-untyped-call]
+        Port.connectionLost(self._port, failure)  # type: ignore[no-untyped-call]
 
     def _abort(self) -> None:
         for connection in list(self._connections):
@@ -585,7 +599,7 @@ class _SecondaryConnection(_Connection):
     def leave(self) -> None:
         """The connection is closed from here: its end is no news."""
         self._leaving = True
-        if self.transport is None or self.lost:
+        if self.lost:
             return
         if self.session is None:
             self.abort()
@@ -633,12 +647,18 @@ class Connector:
     def _connect(self, addr: Any) -> _SecondaryConnection:
         tls = addr.connections if isinstance(addr, _TLSAddress) else None
         before = succeed(None) if self._connection is None else self._connection.closed
-        self._connection = _SecondaryConnection(self._loop, tls, self._client, before)
-        return self._connection
+        connection = _SecondaryConnection(self._loop, tls, self._client, before)
+        connection.made.addCallback(lambda _: setattr(self, "_connection", connection))
+        return connection
 
     def reconnect(self) -> None:
-        if not self._stopped:
-            self._loop.call(self._reconnect)
+        # Whoever stops this meanwhile may be the last but this to need the reactor.
+        loop = acquire(self._client.reactor)
+        try:
+            if not self._stopped:
+                loop.call(self._reconnect)
+        finally:
+            loop.close()
 
     def _reconnect(self) -> Deferred[Any]:
         # Another service, since this one may be waiting for its next attempt.
@@ -651,8 +671,10 @@ class Connector:
     def stop(self) -> None:
         if not self._stopped:
             self._stopped = True
-            self._loop.call(self._leave)
-            self._loop.close()
+            try:
+                self._loop.call(self._leave)
+            finally:
+                self._loop.close()
 
     def _leave(self) -> Deferred[Any]:
         waits: list[Deferred[Any]] = []
@@ -694,7 +716,8 @@ class _ClientEndpoint:
                 except ConnectError as error:
                     failure = error
             raise failure
-        except (ConnectError, OSError, ConfigurationError) as error:
+        # RuntimeError is no thread to look the name up in.
+        except (ConnectError, OSError, ConfigurationError, RuntimeError) as error:
             self._client.connection_failed(str(error))
             raise
 
