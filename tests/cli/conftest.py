@@ -14,6 +14,9 @@ from tests.conditions import DEADLINE, wait_for
 from tests.databases import open_file_storage, traffic
 from zrs_core.cli.command import zrs as command
 
+#: For a secondary that is to have caught up really: a primary that is only slow looks the same.
+QUIETLY = ("--quiet", "5")
+
 
 class Process:
     """A running `zrs`; `out` and `err` are what it has printed so far."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import ZODB
 
+from tests.cli.conftest import QUIETLY
 from tests.cli.test_serving import last_tid
 from tests.conditions import DEADLINE, wait_for
 from tests.databases import Traffic, open_file_storage, temporary_files
@@ -109,7 +110,7 @@ def test_there_and_back(zrs, relstorage, tmp_path):
     def quick(command):
         if command.startswith("primary"):
             return ("--poll-interval", "0.05")
-        return ("--quiet", "0.5", "--reconnect-delay", "0.1")
+        return (*QUIETLY, "--reconnect-delay", "0.1")
 
     # There.
     primary = Primary(open_file_storage(tmp_path / "old"), "127.0.0.1:0", transport="socket-thread")
@@ -178,7 +179,7 @@ def test_a_secondary_that_is_killed_goes_on_where_it_was(zrs, relstorage, tmp_pa
         close_timeout=DEADLINE,
     )
     application = Application(primary, 1)
-    arguments = ("secondary", primary.replication_address, configuration, "--quiet", "0.5")
+    arguments = ("secondary", primary.replication_address, configuration)
     for _ in range(4):
         secondary = zrs(*arguments)
         secondary.wait_for("Connected")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
+from tests.cli.conftest import QUIETLY
 from tests.cli.test_serving import is_equal, last_tid, serve
 from tests.databases import open_file_storage, traffic
 from zrs_core.cli import restoring
@@ -26,7 +27,7 @@ def snapshot(zrs, tmp_path, database):
 def follow(zrs, address, copy, *arguments):
     return zrs(
         *("secondary", address, copy / "Data.fs", "--blobs", copy / "blobs"),
-        *("--until-caught-up", "--quiet", "0.5", *arguments),
+        *("--until-caught-up", *QUIETLY, *arguments),
     )
 
 

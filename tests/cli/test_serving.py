@@ -17,7 +17,7 @@ import pytest
 import trustme
 from rich.console import Console
 
-from tests.cli.conftest import make_database, snapshot_of
+from tests.cli.conftest import QUIETLY, make_database, snapshot_of
 from tests.conditions import wait_for
 from tests.databases import blob_files, open_file_storage, stored, traffic
 from zrs_core import Primary
@@ -63,7 +63,7 @@ def test_until_caught_up(zrs, tmp_path, database):
     copy = tmp_path / "copy"
     copy.mkdir()
     arguments = ("secondary", address, copy / "Data.fs", "--blobs", copy / "blobs")
-    arguments += ("--until-caught-up", "--quiet", "0.5")
+    arguments += ("--until-caught-up", *QUIETLY)
     secondary = zrs(*arguments)
     assert secondary.finish() == 0
     assert secondary.err == ""
@@ -106,7 +106,7 @@ def test_a_signal_stops_it(zrs, tmp_path, database, number):
 @pytest.mark.long
 def test_a_line_for_each_change_of_state(zrs, tmp_path, database):
     primary, address = serve(zrs, database)
-    arguments = ("--blobs", tmp_path / "copied", "--quiet", "0.3", "--reconnect-delay", "0.1,0.2")
+    arguments = ("--blobs", tmp_path / "copied", *QUIETLY, "--reconnect-delay", "0.1,0.2")
     secondary = zrs("secondary", address, tmp_path / "Copy.fs", *arguments)
     secondary.wait_for("Caught up: received 31 transactions")
     assert primary.stop() == 0
@@ -129,7 +129,7 @@ def test_a_line_for_each_change_of_state(zrs, tmp_path, database):
 def test_it_waits_for_a_primary_that_is_not_there_yet(zrs, tmp_path, database):
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-    arguments = ("--until-caught-up", "--quiet", "0.3", "--reconnect-delay", "0.1")
+    arguments = ("--until-caught-up", *QUIETLY, "--reconnect-delay", "0.1")
     secondary = zrs(
         "secondary", address, tmp_path / "Copy.fs", "--blobs", tmp_path / "copied", *arguments
     )
@@ -228,7 +228,7 @@ def test_a_secondary_without_blobs(zrs, tmp_path, database):
 def test_a_refusal_after_it_has_received_something_is_waited_out(zrs, tmp_path, database):
     """It may be what is between, or the primary, that has a bad moment: it goes on."""
     primary, address = serve(zrs, database)
-    arguments = ("--blobs", tmp_path / "copied", "--quiet", "0.3", "--reconnect-delay", "0.1")
+    arguments = ("--blobs", tmp_path / "copied", *QUIETLY, "--reconnect-delay", "0.1")
     secondary = zrs("secondary", address, tmp_path / "Copy.fs", *arguments)
     secondary.wait_for("Caught up")
     assert primary.stop() == 0
@@ -248,7 +248,7 @@ def test_a_tunnel_to_nowhere_is_waited_out(zrs, tmp_path, database):
         port = server.getsockname()[1]
     address = f"127.0.0.1:{port}"
     with closing_at_once("127.0.0.1", port) as closed:
-        arguments = ("--blobs", tmp_path / "copied", "--until-caught-up", "--quiet", "0.3")
+        arguments = ("--blobs", tmp_path / "copied", "--until-caught-up", *QUIETLY)
         secondary = zrs(
             "secondary", address, tmp_path / "Copy.fs", *arguments, "--reconnect-delay", "0.1"
         )
@@ -270,7 +270,7 @@ def test_over_a_unix_socket(zrs, tmp_path, database):
     copy.mkdir()
     secondary = zrs(
         *("secondary", path, copy / "Data.fs", "--blobs", copy / "blobs"),
-        *("--until-caught-up", "--quiet", "0.5"),
+        *("--until-caught-up", *QUIETLY),
     )
     assert secondary.finish() == 0
     assert primary.stop() == 0
@@ -299,7 +299,7 @@ def test_over_tls(zrs, tmp_path, database, transport):
     copy = tmp_path / "copy"
     copy.mkdir()
     arguments = ("secondary", address, copy / "Data.fs", "--blobs", copy / "blobs")
-    arguments += ("--reconnect-delay", "0.1", "--until-caught-up", "--quiet", "0.5")
+    arguments += ("--reconnect-delay", "0.1", "--until-caught-up", *QUIETLY)
     # Not let in, and not answered by who it should be.
     stranger = zrs(*arguments, *tls("stranger", "primary"))
     primary.wait_for("its certificate is for stranger.example.org, which is not listed")
@@ -369,7 +369,7 @@ def test_a_bar_on_a_terminal(zrs, tmp_path, database):
     try:
         secondary = zrs(
             *("secondary", address, tmp_path / "Copy.fs", "--blobs", tmp_path / "copied"),
-            *("--until-caught-up", "--quiet", "0.5"),
+            *("--until-caught-up", *QUIETLY),
             stdout=theirs,
         )
     finally:
@@ -398,7 +398,7 @@ def test_json_lines(zrs, tmp_path, database):
     address = json.loads(primary.wait_for("Serving "))["message"].rpartition(" ")[2]
     secondary = zrs(
         "secondary", address, copy / "Data.fs", "--blobs", copy / "blobs",
-        "--until-caught-up", "--quiet", "5", "--log-format", "json",
+        "--until-caught-up", *QUIETLY, "--log-format", "json",
     )  # fmt: skip
     assert secondary.finish() == 0
     assert primary.stop() == 0

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from zc.zlibstorage import ZlibStorage
 from ZODB.FileStorage import FileStorage
 
+from tests.cli.conftest import QUIETLY
 from tests.cli.test_serving import is_equal, serve
 from tests.databases import open_file_storage, traffic
 from zrs_core.cli.command import zrs as command
@@ -248,7 +249,7 @@ def test_both_by_configurations(zrs, database, tmp_path):
     primary = zrs("primary", database / "storage.conf", "--listen", "127.0.0.1:0")
     address = primary.wait_for("Serving ").rpartition(" ")[2]
     secondary = zrs(
-        *("secondary", address, copy / "storage.conf"), *("--until-caught-up", "--quiet", "0.5")
+        *("secondary", address, copy / "storage.conf"), *("--until-caught-up", *QUIETLY)
     )
     assert secondary.finish() == 0
     assert f"\nStopped replicating into {copy / 'storage.conf'}; last is 0x" in secondary.out
@@ -262,7 +263,7 @@ def test_by_a_uri(zrs, database, tmp_path):
     copy = tmp_path / "copy"
     copy.mkdir()
     uri = f"file://{copy}/Data.fs?blobstorage_dir={copy}/blobs"
-    secondary = zrs("secondary", address, uri, "--until-caught-up", "--quiet", "0.5")
+    secondary = zrs("secondary", address, uri, "--until-caught-up", *QUIETLY)
     assert secondary.finish() == 0, secondary.err
     assert is_equal(database, copy)
 

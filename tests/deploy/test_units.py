@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import make_database
+from tests.cli.conftest import QUIETLY, make_database
 from tests.conditions import DEADLINE, wait_for
 from tests.databases import blob_files, stored
 from zrs_core.cli.output import Misconfigured
@@ -98,7 +98,7 @@ def test_a_primary_and_its_secondary(directory):
     }
     variables["primary"]["LISTEN"] = str(directory / "zrs.sock")
     variables["secondary"]["PRIMARY"] = str(directory / "zrs.sock")
-    variables["secondary"]["OPTIONS"] += " --quiet 0.3"
+    variables["secondary"]["OPTIONS"] += " " + " ".join(QUIETLY)
     with (
         Service("zrs-primary@.service", at["primary"], variables["primary"]) as primary,
         Service("zrs-secondary@.service", at["secondary"], variables["secondary"]) as secondary,
@@ -193,7 +193,7 @@ def test_the_commands_need_no_system_call_that_the_units_forbid(directory):
         traced(
             calls[1],
             *("secondary", sock, directory / "Copy.fs", "--blobs", directory / "copied"),
-            *("--until-caught-up", "--quiet", "0.5", "--reconnect-delay", "0.1"),
+            *("--until-caught-up", *QUIETLY, "--reconnect-delay", "0.1"),
         ) as secondary,
     ):
         assert secondary.wait(DEADLINE) == 0

@@ -22,6 +22,7 @@ from ZODB.interfaces import IBlobStorage
 
 from zrs_core import Primary
 
+from ..cli.conftest import QUIETLY
 from ..conditions import DEADLINE, wait_for
 from ..documents.blocks import named_blocks
 
@@ -122,7 +123,7 @@ def test_zope_and_a_zope_that_follows_it(directory: Path) -> None:
         subprocess.run(
             [
                 *(program("zrs"), "secondary", sock, two / "var/Data.fs"),
-                *("--blobs", two / "var/blobs", "--until-caught-up", "--quiet", "0.5"),
+                *("--blobs", two / "var/blobs", "--until-caught-up", *QUIETLY),
             ],
             check=True,
             capture_output=True,
