@@ -9,6 +9,7 @@ import pytest
 from persistent.timestamp import TimeStamp
 from rich.console import Console
 
+from tests.test_sessions import WHOLE, Sink, client, stream
 from zrs_core.cli import progress as module
 from zrs_core.cli.progress import CatchUp, Meter, Sample, view
 from zrs_core.messages import NO_TID
@@ -118,11 +119,44 @@ class TestCatchUp:
         clock.now += 2.1
         assert catch_up.done()
 
-    def test_not_in_the_middle_of_a_transaction(self, clock, progress, catch_up):
-        progress.connected = progress.unfinished = True
+    def test_not_in_the_middle_of_a_transaction(self, clock):
+        it = client(Sink())
+        catch_up = CatchUp(it.progress, 2.0)
+        session = it.session("peer")
+        session.greeting()
+        session.receive_data(stream(WHOLE)[:-10])
         assert not catch_up.done()
         clock.now += 100
         assert not catch_up.done()
+        session.close("lost")
+        # It may be another primary that answers now, and that does not hold the one that was begun.
+        session = it.session("peer")
+        session.greeting()
+        assert not catch_up.done()
+        clock.now += 2.1
+        assert catch_up.done()
+        session.close("closed")
+
+    def test_not_while_the_last_one_is_on_its_way_to_the_disk(self, clock):
+        sink = Sink()
+        it = client(sink)
+        catch_up = CatchUp(it.progress, 2.0)
+        session = it.session("peer")
+        session.greeting()
+        seen = []
+
+        def flush():
+            seen.append(catch_up.done())
+            clock.now += 100
+            seen.append(catch_up.done())
+
+        sink.flush = flush
+        session.receive_data(stream(WHOLE))
+        assert seen == [False, False]
+        assert not catch_up.done()
+        clock.now += 2.1
+        assert catch_up.done()
+        session.close("closed")
 
 
 class TestView:

@@ -107,7 +107,8 @@ class CatchUp:
             progress.bytes,
             progress.transactions,
             progress.connected,
-            progress.unfinished or progress.state is State.COMPARING,
+            # Also one that has come whole: it may still be on its way to the disk.
+            progress.unapplied > 0 or progress.state is State.COMPARING,
         )
 
     def done(self) -> bool:
