@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 
 import pytest
@@ -28,14 +29,16 @@ def machine_of(monkeypatch, tmp_path):
     return make
 
 
-def test_machines_take_turns_with_rising_numbers(machine_of, tmp_path):
+def test_machines_take_turns_with_rising_numbers(machine_of, monkeypatch, tmp_path):
+    # A second goes by whenever somebody looks: eighteen are two turns of both.
+    monkeypatch.setattr(soak.time, "monotonic", itertools.count().__next__)
     seen = tmp_path / "seen"
     report = machine_of(f"open({str(seen)!r}, 'a').write(f'{{start}} {{count}}\\n')")
-    assert soak.soak(2 / 3600, ["simulation", "kills"], report) == 0
+    assert soak.soak(18 / 3600, ["simulation", "kills"], report) == 0
     turns = [tuple(map(int, line.split())) for line in seen.read_text().splitlines()]
     # Two machines, each of which has numbers of its own.
     assert turns[0] == turns[1] == (soak.FIRST_NUMBER, soak._FIRST_COUNT)
-    assert soak.FIRST_NUMBER + soak._FIRST_COUNT in [start for start, _ in turns[2:]]
+    assert turns[2][0] == turns[3][0] == soak.FIRST_NUMBER + soak._FIRST_COUNT
     told = report.read_text()
     assert "| simulation | 1000000 to " in told
     assert "| kills | 1000000 to " in told
