@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import fcntl
 import io
@@ -160,7 +161,9 @@ class Terminal:
         )
         os.close(theirs)
         os.set_blocking(self._ours, False)
-        self._out = b""
+        # What has come may end in the midst of a character.
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._out = ""
 
     def resize(self, columns, lines):
         fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
@@ -170,8 +173,8 @@ class Terminal:
         # At the end of the other side it is an error.
         with contextlib.suppress(BlockingIOError, OSError):
             while data := os.read(self._ours, 65536):
-                self._out += data
-        return self._out.decode()
+                self._out += self._decoder.decode(data)
+        return self._out
 
     def wait_for(self, text):
         wait_for(lambda: text in self.out, repr(text))
