@@ -115,12 +115,13 @@ class DelayedLine:
     def _write(self, way: _Way) -> bool:
         while way.waiting and time.monotonic() >= way.waiting[0][1]:
             came, _, data = way.waiting.popleft()
+            # Before it goes on: who gets it may look at once.
+            if way.towards_client:
+                self.imposed.append(time.monotonic() - came)
             try:
                 way.target.sendall(data)
             except OSError:
                 return False
-            if way.towards_client:
-                self.imposed.append(time.monotonic() - came)
         return True
 
 
