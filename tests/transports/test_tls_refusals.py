@@ -226,16 +226,20 @@ def test_a_secondary_that_never_shakes_hands_is_given_up(listen, caplog):
 
 
 def test_a_secondary_that_says_nothing_after_the_handshake_is_given_up(listen, caplog):
-    # The handshake counts.
     address = listen(Source(), SERVER, handshake_timeout=1)
     context = both_ends().client_context()
-    with socket.create_connection(address, 60) as connection:
-        with context.wrap_socket(connection, server_hostname="localhost") as peer:
-            with contextlib.suppress(ConnectionResetError):
+
+    def is_refused():
+        # The handshake counts, and on a busy machine it may not be over in time.
+        with context.wrap_socket(socket.socket(), server_hostname="localhost") as peer:
+            with contextlib.suppress(OSError):
+                peer.settimeout(60)
+                peer.connect(address)
                 assert peer.recv(1) == b""
-    wait_for(lambda: warnings(caplog, "zrs_core.primary"), "the log")
-    [line, *_] = warnings(caplog, "zrs_core.primary")
-    assert line.endswith("refused (it sent no valid greeting within 1 seconds)")
+        reason = "refused (it sent no valid greeting within 1 seconds)"
+        return any(each.endswith(reason) for each in warnings(caplog, "zrs_core.primary"))
+
+    wait_for(is_refused, "a secondary to be refused")
 
 
 def test_a_primary_that_never_shakes_hands_is_given_up(
@@ -244,9 +248,10 @@ def test_a_primary_that_never_shakes_hands_is_given_up(
     monkeypatch.setattr(f"{MODULES[secondary_transport]}.CONNECT_TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as server:
         connector = connect(Sink(), TCPAddress(*server.getsockname()), CLIENT)
-        wait_for(lambda: warnings(caplog, "zrs_core.secondary"), "the log")
+        # On a busy machine it may take too long to connect, too.
+        wait_for(lambda: "the handshake took too long" in caplog.text, "the log")
         connector.stop()
-    assert "the handshake took too long" in warnings(caplog, "zrs_core.secondary")[0]
+    assert "cannot connect (" in warnings(caplog, "zrs_core.secondary")[0]
 
 
 def test_stopping_in_mid_handshake_does_not_wait_for_it(listen, connect):
