@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import os
 import socket
+import ssl
 import struct
 import tempfile
 import threading
@@ -153,14 +154,19 @@ class SocketEnvironment(Environment):
         family, where = _place(address)
         connection = socket.socket(family)
         try:
+            if self.tls is not None:
+                # Before it connects: wrap_socket leaves open what has been reset already.
+                connection = self.tls.client_context().wrap_socket(
+                    connection,
+                    server_hostname=self.tls.host_of(address),
+                    do_handshake_on_connect=False,
+                )
             # A Unix socket with a timeout does not wait until it is accepted.
             connection.settimeout(None if family == socket.AF_UNIX else DEADLINE)
             connection.connect(where)
             connection.settimeout(DEADLINE)
-            if self.tls is not None:
-                connection = self.tls.client_context().wrap_socket(
-                    connection, server_hostname=self.tls.host_of(address)
-                )
+            if isinstance(connection, ssl.SSLSocket):
+                connection.do_handshake()
         except BaseException:
             connection.close()
             raise
