@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import selectors
 import socket
@@ -27,11 +28,20 @@ class CuttingProxy:
     They count in both directions. The next number in `cuts` is used when a connection was cut at
     the one before, and not when it ended by itself: a stranger may have come by, who looks for
     somebody that used to listen at this port. After the last one, connections are left alone.
+
+    :param hold_after: once it has forwarded so many bytes in all, it forwards no more until `go_on`
+        is set.
     """
 
-    def __init__(self, target: tuple[str, int], cuts: Iterable[int]) -> None:
+    def __init__(
+        self, target: tuple[str, int], cuts: Iterable[int], hold_after: float = math.inf
+    ) -> None:
         #: How many connections were cut.
         self.cut = 0
+        #: Set when it holds.
+        self.held = threading.Event()
+        self.go_on = threading.Event()
+        self._left = hold_after
         self._target = target
         self._cuts = list(cuts)
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -41,6 +51,7 @@ class CuttingProxy:
         self._thread.start()
 
     def close(self) -> None:
+        self.go_on.set()
         self._waker.close()
         self._thread.join()
 
@@ -84,6 +95,10 @@ class CuttingProxy:
                     return False
                 if not data:
                     return self._half_closed(source, others[source])
+                self._left -= len(data)
+                if self._left <= 0:
+                    self.held.set()
+                    self.go_on.wait()
                 if budget is not None:
                     budget -= len(data)
                     if not budget:

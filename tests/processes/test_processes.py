@@ -58,13 +58,18 @@ def test_a_pack_while_streaming_loses_nothing_that_it_left(directories: tuple[Pa
     primary = Primary(open_file_storage(ours), LOOPBACK)
     cuts = [random.randrange(1, 200_000) for _ in range(50)]
     print("cuts:", cuts)
-    with traffic(primary) as commits, CuttingProxy(primary.replication_address, cuts) as proxy:
+    with (
+        traffic(primary) as commits,
+        # Much less than there is to be sent.
+        CuttingProxy(primary.replication_address, cuts, hold_after=2_000_000) as proxy,
+    ):
         commits.commit(1000)
         packed_at = primary.lastTransaction()
         with secondaries(proxy.address, theirs) as process:
-            wait_for(lambda: process.seen()[0] > 100, "the stream to run")
+            wait_for(lambda: proxy.held.is_set() and process.seen()[0], "a part of the stream")
             primary.pack(time.time(), lambda data: [])
             assert process.seen()[0] < 1000
+            proxy.go_on.set()
             commits.commit(1000)
             process.wait_for(primary.lastTransaction())
         assert proxy.cut == 50
