@@ -278,14 +278,21 @@ class OverTCP(TransportConformance):
         env.wait_for(lambda: len(copy.finished) > count or has_ended(peer), "one or the other")
         return len(copy.finished) > count
 
-    def test_what_is_there_already_becomes_visible_together(self, env, connect, server):
-        begun, gate, flushed = threading.Event(), threading.Event(), []
+    @pytest.fixture
+    def gate(self, connect):
+        """Open in any case before connectors are stopped."""
+        gate = threading.Event()
+        yield gate
+        gate.set()
+
+    def test_what_is_there_already_becomes_visible_together(self, env, connect, server, gate):
+        begun, flushed = threading.Event(), []
         copy = Copy()
         apply = copy.apply
 
         def waiting(message):
             begun.set()
-            gate.wait()
+            assert gate.wait(DEADLINE)
             apply(message)
 
         copy.apply = waiting
@@ -300,10 +307,9 @@ class OverTCP(TransportConformance):
         env.wait_for(lambda: flushed, "them to be visible")
         assert flushed == [6]
 
-    def test_it_reads_no_more_while_it_applies(self, connect, server):
-        gate = threading.Event()
+    def test_it_reads_no_more_while_it_applies(self, connect, server, gate):
         sink = Sink()
-        sink.apply = lambda message: gate.wait()
+        sink.apply = lambda message: gate.wait(DEADLINE)
         connect(sink, server.address)
         peer = server.accept()
         peer.receive(22)
@@ -311,7 +317,6 @@ class OverTCP(TransportConformance):
         # More than all buffers on the way could hold.
         with pytest.raises(TimeoutError):
             peer.send(STREAM + b"\0" * 50_000_000)
-        gate.set()
 
     @pytest.mark.parametrize("where", ["produce", "wait"])
     def test_a_primary_session_that_raises_closes_its_connection_alone(

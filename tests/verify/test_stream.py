@@ -11,6 +11,7 @@ import pytest
 import ZODB
 
 from tests.certificates import authority
+from tests.conditions import DEADLINE
 from tests.databases import open_file_storage
 from tests.verify.conftest import verified
 from zrs_core import Primary
@@ -202,12 +203,14 @@ def unused_port():
 def answering(*answers, close=True):
     """Listens, and sends each who connects the next answer."""
     with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(DEADLINE)
         connections = []
 
         def serve():
             for answer in answers:
                 connection, _ = server.accept()
                 connections.append(connection)
+                connection.settimeout(DEADLINE)
                 connection.recv(100)
                 connection.sendall(answer)
                 if close:
