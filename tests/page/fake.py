@@ -115,6 +115,7 @@ class FakeNode:
     def __init__(self, status: dict[str, Any]) -> None:
         self.status = status
         self.others: list[dict[str, Any]] = []
+        #: Each begins with its age in seconds; in the answer, with its time.
         self.samples: list[list[Any]] = []
         #: Whether asking for the others fails.
         self.forgets_others = False
@@ -130,7 +131,9 @@ class FakeNode:
             case "/nodes" if not self.forgets_others:
                 return {"nodes": [{"url": "", "status": status, "error": None}, *self.others]}
             case "/history":
-                return {"now": status["now"], "interval": 1.0, "samples": self.samples}
+                now = status["now"]
+                samples = [[now - age, *sample] for age, *sample in self.samples]
+                return {"now": now, "interval": 1.0, "samples": samples}
         return None
 
 

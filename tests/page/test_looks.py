@@ -46,7 +46,7 @@ def node() -> FakeNode:
         fake.other(f"http://{LONG}/", None, LONG),
         fake.other("http://lone/", fake.node("primary", primary=fake.primary("a:1"), pid=4)),
     ]
-    node.samples = [[now - age, age / 1000, 1.0, 100.0] for age in range(3500, 0, -5)]
+    node.samples = [[age, age / 1000, 1.0, 100.0] for age in range(3500, 0, -5)]
     return node
 
 
