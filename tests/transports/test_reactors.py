@@ -84,6 +84,22 @@ def test_while_its_end_waits_for_a_thread_another_one_serves():
         closing.join()
 
 
+def test_it_ends_though_a_thread_of_its_pool_could_not_be_started(monkeypatch):
+    loop = acquire(None)
+
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    told = []
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        # The reactor does it itself then.
+        loop.start(lambda tell: told.append(threading.current_thread().name))
+        wait_for(lambda: told, "the call")
+    loop.close()
+    assert told == ["zrs_core reactor"]
+
+
 def test_its_threads_end_with_it():
     loop = acquire(None)
     threads = set(threading.enumerate())

@@ -102,6 +102,14 @@ class Loop:
             reactor.callFromThread(function, reactor.callFromThread)
 
 
+class _PoolThread(threading.Thread):
+    """One that the system did not start stays in the pool, which waits for all in the end."""
+
+    def join(self, timeout: float | None = None) -> None:
+        if self.ident is not None:
+            super().join(timeout)
+
+
 class _Background:
     """The background reactor and its thread, while anybody uses them."""
 
@@ -124,7 +132,7 @@ class _Background:
         reactor._registerAsIOThread = False
         pool = reactor.getThreadPool()
         # A storage that nobody closed must not keep the process from ending.
-        pool.threadFactory = functools.partial(threading.Thread, daemon=True)
+        pool.threadFactory = functools.partial(_PoolThread, daemon=True)
         pool.adjustPoolsize(0, BACKGROUND_WORKERS)
         running = threading.Event()
         reactor.callWhenRunning(running.set)
