@@ -1,15 +1,22 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import threading
 import time
 
 import pytest
 
+from zrs_core.addresses import TCPAddress
+from zrs_core.options import ServiceOptions
+from zrs_core.sessions import ReplicationService
 from zrs_core.testing import WHOLE, Source, greeting, stream
+from zrs_core.testing.conformance import Flood
 from zrs_core.testing.environments import SocketEnvironment
 from zrs_core.transports import socket_thread
+from zrs_core.transports.socket_thread import Listener
 
+from ..certificates import both_ends
 from .network import (
     OftenOverTCP,
     OftenOverTLS,
@@ -18,6 +25,8 @@ from .network import (
     OverTLSAndUnixSockets,
     OverUnixSockets,
 )
+
+LOOPBACK = TCPAddress("127.0.0.1", 0)
 
 
 class TestTCP(OverTCP):
@@ -105,3 +114,40 @@ class TestOftenOverTCP(OftenOverTCP):
 
 class TestOftenOverTLS(OftenOverTLS):
     transport = "socket-thread"
+
+
+@pytest.mark.parametrize("tls", [both_ends(), None], ids=["tls", "plain"])
+def test_stopping_closes_the_others_while_the_session_of_a_lost_connection_closes(tls):
+    closing, gate = [], threading.Event()
+
+    def close():
+        closing.append(None)
+        gate.wait()
+
+    class Slow(Flood):
+        def open(self, start):
+            reader = super().open(start)
+            reader.close = close
+            return reader
+
+    source = Slow(limit=4096)
+    service = ReplicationService(source, LOOPBACK, None, ServiceOptions(tls=tls))
+    listener = Listener(service)
+    listener.start()
+    with contextlib.closing(SocketEnvironment(tls)) as env:
+        peers = [env.dial(listener.address) for _ in range(4)]
+        for peer in peers:
+            peer.send(greeting())
+        env.wait_for(lambda: len(source.readers) == len(peers), "the sessions to start")
+        lost, *others = peers
+        lost.cut()
+        env.wait_for(lambda: closing, "the session of the lost one to close")
+        stopped = env.beside(lambda: listener.stop(0))
+        try:
+            env.wait_for(lambda: len(closing) == len(peers), "those of the others")
+            for other in others:
+                # Until the connection ends: what was sent before is there still.
+                other.receive(1 << 40)
+        finally:
+            gate.set()
+            stopped()

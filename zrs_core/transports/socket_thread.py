@@ -403,6 +403,9 @@ class _PrimaryThread:
         except OSError as error:
             reason = str(error)
         finally:
+            if self._aborted:
+                # Now, and not when the session is closed: that may take its time.
+                channel.close()
             session.close(reason)
 
     def _rested(self) -> bool:
@@ -539,7 +542,10 @@ class Listener:
         deadline = time.monotonic() + timeout
         for connection in connections:
             connection.thread.join(max(0, deadline - time.monotonic()))
+        # All of them before any is waited for: one may be stuck.
+        for connection in connections:
             connection.abort()
+        for connection in connections:
             connection.thread.join()
         self.service.stopped()
 
