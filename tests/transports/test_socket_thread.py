@@ -4,17 +4,18 @@ import contextlib
 import errno
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from zrs_core.addresses import TCPAddress
+from zrs_core.addresses import TCPAddress, UnixAddress
 from zrs_core.options import ServiceOptions
-from zrs_core.sessions import ReplicationService
-from zrs_core.testing import WHOLE, Source, greeting, stream
+from zrs_core.sessions import ReplicationClient, ReplicationService
+from zrs_core.testing import WHOLE, Sink, Source, greeting, stream
 from zrs_core.testing.conformance import Flood
-from zrs_core.testing.environments import SocketEnvironment
+from zrs_core.testing.environments import DEADLINE, SocketEnvironment
 from zrs_core.transports import socket_thread
-from zrs_core.transports.socket_thread import Listener
+from zrs_core.transports.socket_thread import Connector, Listener
 
 from ..certificates import both_ends
 from .network import (
@@ -27,6 +28,8 @@ from .network import (
 )
 
 LOOPBACK = TCPAddress("127.0.0.1", 0)
+# Nobody listens there.
+NOWHERE = UnixAddress("/nowhere/zrs.sock")
 
 
 class TestTCP(OverTCP):
@@ -151,3 +154,40 @@ def test_stopping_closes_the_others_while_the_session_of_a_lost_connection_close
         finally:
             gate.set()
             stopped()
+
+
+class TestTwoThatStopIt:
+    """At once: either may be anywhere in it when the other is through."""
+
+    @staticmethod
+    def overtake(stopped, stop):
+        """Stop it while another thread is about to wake it, and then let that go on."""
+        about, gate = threading.Event(), threading.Event()
+        wake = stopped._waiter.wake
+
+        def held():
+            about.set()
+            assert gate.wait(DEADLINE)
+            wake()
+
+        stopped._waiter.wake = held
+        with ThreadPoolExecutor(1) as pool:
+            other = pool.submit(stop)
+            try:
+                assert about.wait(DEADLINE)
+                stopped._waiter.wake = wake
+                stop()
+            finally:
+                gate.set()
+            other.result()
+        stop()
+
+    def test_a_listener(self):
+        listener = Listener(ReplicationService(Source(), LOOPBACK))
+        listener.start()
+        self.overtake(listener, lambda: listener.stop(0))
+
+    def test_a_connector(self):
+        connector = Connector(ReplicationClient(Sink(), NOWHERE))
+        connector.start()
+        self.overtake(connector, connector.stop)

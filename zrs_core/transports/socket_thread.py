@@ -528,12 +528,13 @@ class Listener:
             self._connections.discard(connection)
 
     def stop(self, timeout: float) -> None:
-        if self._thread is None:
+        # Another thread may stop it too, and be anywhere in this.
+        thread = self._thread
+        if thread is None:
             return
         self._stopping = True
         self._waiter.wake()
-        self._thread.join()
-        self._thread = None
+        thread.join()
         self._waiter.close()
         with self._lock:
             connections = list(self._connections)
@@ -548,6 +549,7 @@ class Listener:
         for connection in connections:
             connection.thread.join()
         self.service.stopped()
+        self._thread = None
 
 
 def _place_to_listen(address: Address) -> tuple[int, tuple[Any, ...]]:
@@ -579,13 +581,15 @@ class Connector:
         self._waiter.wake()
 
     def stop(self) -> None:
-        if self._thread is None:
+        # Another thread may stop it too, and be anywhere in this.
+        thread = self._thread
+        if thread is None:
             return
         self._stopping = True
         self._waiter.wake()
-        self._thread.join()
-        self._thread = None
+        thread.join()
         self._waiter.close()
+        self._thread = None
 
     def _interrupted(self) -> bool:
         return self._stopping or self._reconnecting
