@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from zrs_core.addresses import TCPAddress, UnixAddress
 from zrs_core.options import ServiceOptions
 from zrs_core.sessions import ReplicationClient, ReplicationService
 from zrs_core.testing import WHOLE, Sink, Source, greeting, stream
-from zrs_core.testing.conformance import Flood
+from zrs_core.testing.conformance import Flood, open_files
 from zrs_core.testing.environments import DEADLINE, SocketEnvironment
 from zrs_core.transports import socket_thread
 from zrs_core.transports.socket_thread import Connector, Listener
@@ -154,6 +155,57 @@ def test_stopping_closes_the_others_while_the_session_of_a_lost_connection_close
         finally:
             gate.set()
             stopped()
+
+
+class TestWithoutAThreadToStart:
+    @pytest.fixture(autouse=True)
+    def no_thread(self, monkeypatch):
+        def cannot(self):
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patches:
+            patches.setattr(threading.Thread, "start", cannot)
+            yield patches
+
+    def test_a_listener_leaves_nothing(self, no_thread):
+        with contextlib.closing(SocketEnvironment(unix=True)) as env:
+            address, files = env.address(), open_files()
+            first = Listener(ReplicationService(Source(), address))
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                first.start()
+            assert open_files() == files
+            assert not os.path.exists(address.path)
+            no_thread.undo()
+            second = Listener(ReplicationService(Source(WHOLE), address))
+            second.start()
+            first.stop(0)
+            peer = env.dial(address)
+            peer.send(greeting())
+            assert peer.receive(len(stream(WHOLE))) == stream(WHOLE)
+            second.stop(0)
+
+    def test_a_connector_leaves_nothing(self):
+        files = open_files()
+        connector = Connector(ReplicationClient(Sink(), NOWHERE))
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            connector.start()
+        assert open_files() == files
+        connector.stop()
+
+
+def test_without_descriptors_to_be_woken_a_listener_leaves_nothing(monkeypatch):
+    def cannot():
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with contextlib.closing(SocketEnvironment(unix=True)) as env:
+        address, files = env.address(), open_files()
+        listener = Listener(ReplicationService(Source(), address))
+        monkeypatch.setattr(socket_thread.socket, "socketpair", cannot)
+        with pytest.raises(OSError, match="Too many open files"):
+            listener.start()
+        assert open_files() == files
+        assert not os.path.exists(address.path)
+        listener.stop(0)
 
 
 class TestTwoThatStopIt:

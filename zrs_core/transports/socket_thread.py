@@ -447,15 +447,21 @@ class Listener:
     def start(self) -> None:
         service = self.service
         check_exposure(self.address, tls=service.tls, require_tls=service.require_tls)
-        listening = self._listen()
-        self._waiter = _Waiter()
-        self._thread = threading.Thread(
-            target=self._run,
-            args=(listening,),
-            name=f"zrs_core listening on {self.address}",
-            daemon=True,
-        )
-        self._thread.start()
+        with contextlib.ExitStack() as opened:
+            listening = opened.enter_context(self._listen())
+            opened.callback(self._remove_file)
+            self._waiter = _Waiter()
+            opened.callback(self._waiter.close)
+            thread = threading.Thread(
+                target=self._run,
+                args=(listening,),
+                name=f"zrs_core listening on {self.address}",
+                daemon=True,
+            )
+            thread.start()
+            self._thread = thread
+            # From now on all of it is the thread's, and whoever stops it.
+            opened.pop_all()
 
     def _listen(self) -> socket.socket:
         if isinstance(self.address, UnixAddress):
@@ -487,10 +493,13 @@ class Listener:
             while not self._stopping:
                 if self._waiter.wait(listening, _READ, None):
                     self._accept(listening)
-            if isinstance(self.address, UnixAddress):
-                # While it still listens: afterwards the file may be somebody else's.
-                with contextlib.suppress(OSError):
-                    os.unlink(self.address.path)
+            self._remove_file()
+
+    def _remove_file(self) -> None:
+        if isinstance(self.address, UnixAddress):
+            # While it still listens: afterwards the file may be somebody else's.
+            with contextlib.suppress(OSError):
+                os.unlink(self.address.path)
 
     def _accept(self, listening: socket.socket) -> None:
         try:
@@ -571,10 +580,15 @@ class Connector:
 
     def start(self) -> None:
         self._waiter = _Waiter()
-        self._thread = threading.Thread(
+        thread = threading.Thread(
             target=self._run, name=f"zrs_core connecting to {self._client.address}", daemon=True
         )
-        self._thread.start()
+        try:
+            thread.start()
+        except BaseException:
+            self._waiter.close()
+            raise
+        self._thread = thread
 
     def reconnect(self) -> None:
         self._reconnecting = True
