@@ -144,6 +144,7 @@ class SocketEnvironment(Environment):
             # Not pytest's, since a path may be too long for a socket.
             self._directory = tempfile.TemporaryDirectory(prefix="zrs")
         self._opened: list[SocketEnd | SocketServer] = []
+        self._held: list[socket.socket] = []
 
     def address(self) -> Address:
         if self._directory is not None:
@@ -178,6 +179,17 @@ class SocketEnvironment(Environment):
         self._opened.append(server)
         return server
 
+    def unused_address(self) -> Address:
+        address = self.address()
+        if isinstance(address, UnixAddress):
+            return address
+        # Bound, and not listening: nobody else is given this port before it is listened at.
+        family, where = _place(address)
+        self._held.append(socket.socket(family))
+        self._held[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._held[-1].bind(where)
+        return TCPAddress(*self._held[-1].getsockname()[:2])
+
     def accepted(self, connection: socket.socket) -> SocketEnd:
         """A connection that a server has accepted."""
         connection.settimeout(DEADLINE)
@@ -195,7 +207,7 @@ class SocketEnvironment(Environment):
         return end
 
     def close(self) -> None:
-        for each in self._opened:
+        for each in (*self._opened, *self._held):
             each.close()
         if self._directory is not None:
             self._directory.cleanup()
