@@ -81,6 +81,29 @@ class TestTCP(OverTCP):
         peer.send(greeting())
         assert peer.receive(len(stream(WHOLE))) == stream(WHOLE)
 
+    @pytest.mark.parametrize("option", ["reconnect_delay", "keep_alive_delay"])
+    def test_a_delay_may_be_longer_than_the_system_waits(
+        self, option, env, connect, server, monkeypatch
+    ):
+        pausing = threading.Event()
+
+        class Waiter(socket_thread._Waiter):
+            def wait(self, waited, events, timeout):
+                if waited is None:
+                    pausing.set()
+                return super().wait(waited, events, timeout)
+
+        monkeypatch.setattr(socket_thread, "_Waiter", Waiter)
+        sink = Sink()
+        started = connect(sink, env.unused_address(), **{option: 30 * 24 * 3600})
+        assert pausing.wait(DEADLINE)
+        started.client.address = server.address
+        started.connector.reconnect()
+        peer = server.accept()
+        assert peer.receive(len(greeting())) == greeting()
+        peer.send(stream(WHOLE))
+        env.wait_for(lambda: sink.applied == WHOLE, "the transaction")
+
 
 @pytest.mark.long
 class TestUnixSockets(OverUnixSockets):

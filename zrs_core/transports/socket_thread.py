@@ -70,6 +70,9 @@ _CHUNKS = 512
 #: all of them, and a slow peer is to be seen to take something.
 _TLS_SIZE = 16 * 1024
 
+#: Seconds that are waited for at once, at most: the system takes no more than 24 days.
+_LONGEST_WAIT = 24 * 3600.0
+
 #: Makes closing a reset.
 _NO_LINGER = struct.pack("ii", 1, 0)
 
@@ -113,8 +116,13 @@ class _Waiter:
                     self._theirs.send(b"\0")
 
     def wait(self, waited: Any, events: int, timeout: float | None) -> int:
-        """The events of the socket `waited` (None for no socket) that have come; 0 if woken."""
-        milliseconds = None if timeout is None else math.ceil(timeout * 1000)
+        """The events of the socket `waited` (None for no socket) that have come.
+
+        0 if there are none: it was woken, or has waited for `timeout` seconds, or `_LONGEST_WAIT`.
+        """
+        milliseconds = None
+        if timeout is not None:
+            milliseconds = math.ceil(min(timeout, _LONGEST_WAIT) * 1000)
         if waited is None:
             ready = self._poll.poll(milliseconds)
         else:
