@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -15,6 +16,7 @@ import pytest
 from ZODB.FileStorage import FileStorage
 
 from tests.conditions import wait_for
+from tests.leaks import belongings
 from zrs_core import Primary, Secondary
 from zrs_core.addresses import TCPAddress
 from zrs_core.errors import ConfigurationError, InvalidAddress, ListenError, UnsuitableStorage
@@ -259,6 +261,37 @@ class TestListening:
         with pytest.raises(ListenError, match="a file that is no socket"):
             StatusServer(primary, path)
         assert path.read_text() == "mine"
+
+    @pytest.mark.parametrize("missing", ["epoll", "its thread", "a thread that asks"])
+    def test_what_cannot_start_leaves_nothing(
+        self, primary, monkeypatch, caplog, tmp_path, missing
+    ):
+        caplog.set_level(logging.INFO, "zrs_core.status")
+        start = threading.Thread.start
+
+        def no_descriptor():
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        def no_thread(thread):
+            asks = thread.name.startswith("zrs_core asking")
+            if asks == (missing == "a thread that asks"):
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        if missing == "epoll":
+            monkeypatch.setattr(server.selectors, "DefaultSelector", no_descriptor)
+        else:
+            monkeypatch.setattr(threading.Thread, "start", no_thread)
+        path = tmp_path / "status.sock"
+        before = belongings()
+        with pytest.raises((OSError, RuntimeError), match=r"Too many open files|new thread"):
+            StatusServer(primary, path, nodes=[str(tmp_path / "other.sock")])
+        assert belongings() == before
+        assert not path.exists()
+        assert "Serving" not in caplog.text
+        monkeypatch.undo()
+        with StatusServer(primary, path) as served:
+            assert get(served.address, "/status").status == 200
 
     def test_a_port_that_is_taken(self, primary, serve):
         taken = serve(primary).address

@@ -100,18 +100,29 @@ class StatusServer:
         self.history = History()
         self._nodes = Nodes(options.others, self.node.status)
         self.page = Page()
-        self._listening, self._address = _listen(options.where)
         self._refusals = RefusalLog(log)
         self._lock = threading.Lock()
         # The connections that are served, each with its thread, and when it must be over.
         self._connections: dict[socket.socket, tuple[threading.Thread, float]] = {}
-        self._woken, self._waker = socket.socketpair()
         self._closed = False
-        self._thread = threading.Thread(
-            target=self._run, name=f"zrs_core status at {self._address}", daemon=True
-        )
-        self._nodes.start()
-        self._thread.start()
+        with contextlib.ExitStack() as opened:
+            self._listening, self._address = _listen(options.where)
+            opened.enter_context(self._listening)
+            opened.callback(self._remove_file)
+            self._woken, self._waker = socket.socketpair()
+            opened.enter_context(self._woken)
+            opened.enter_context(self._waker)
+            self._selector = opened.enter_context(selectors.DefaultSelector())
+            self._selector.register(self._listening, selectors.EVENT_READ)
+            self._selector.register(self._woken, selectors.EVENT_READ)
+            opened.callback(self._nodes.close)
+            self._nodes.start()
+            self._thread = threading.Thread(
+                target=self._run, name=f"zrs_core status at {self._address}", daemon=True
+            )
+            self._thread.start()
+            # From now on all of it is the thread's, and whoever closes it.
+            opened.pop_all()
         name = storage.getName()
         fields = event("serving", storage=name, address=self._address)
         log.info("Serving the status of %s at %s", name, self.url, extra=fields)
@@ -162,9 +173,7 @@ class StatusServer:
     # -- accepting
 
     def _run(self) -> None:
-        with self._listening, selectors.DefaultSelector() as selector:
-            selector.register(self._listening, selectors.EVENT_READ)
-            selector.register(self._woken, selectors.EVENT_READ)
+        with self._listening, self._selector as selector:
             sample_at = time.monotonic()
             while True:
                 ready = [key.fileobj for key, _ in selector.select(_TICK)]
@@ -177,12 +186,15 @@ class StatusServer:
                 if now >= sample_at:
                     sample_at = now + INTERVAL
                     self._sample()
-            if isinstance(self._address, UnixAddress):
-                # While it still listens: afterwards the file may be somebody else's.
-                with contextlib.suppress(OSError):
-                    os.unlink(self._address.path)
+            self._remove_file()
         for thread in self._leave(lambda deadline: True):
             thread.join()
+
+    def _remove_file(self) -> None:
+        if isinstance(self._address, UnixAddress):
+            # While it still listens: afterwards the file may be somebody else's.
+            with contextlib.suppress(OSError):
+                os.unlink(self._address.path)
 
     def _sample(self) -> None:
         try:
