@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from zrs_core.addresses import TCPAddress, UnixAddress
+from zrs_core.messages import Transaction
 from zrs_core.options import ServiceOptions
 from zrs_core.sessions import ReplicationClient, ReplicationService
 from zrs_core.testing import WHOLE, Sink, Source, greeting, stream
@@ -80,6 +81,13 @@ class TestTCP(OverTCP):
         peer = env.dial(listener.address)
         peer.send(greeting())
         assert peer.receive(len(stream(WHOLE))) == stream(WHOLE)
+
+    def test_whatever_a_sink_raises_it_connects_again(self, connect, server, caplog):
+        connect(Sink(Transaction, SystemExit("enough")), server.address)
+        peer = server.accept()
+        peer.send(stream(WHOLE))
+        assert server.accept().receive(len(greeting())) == greeting()
+        assert f"{server.address}: trying again" in caplog.text
 
     @pytest.mark.parametrize("option", ["reconnect_delay", "keep_alive_delay"])
     def test_a_delay_may_be_longer_than_the_system_waits(

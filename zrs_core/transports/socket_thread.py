@@ -623,8 +623,9 @@ class Connector:
                 self._connect_once()
             except _Woken:
                 pass
-            except Exception as error:
-                # Something raised that never should; the next attempt may fare better.
+            except BaseException as error:
+                # Something raised that never should; the next attempt may fare better. A thread
+                # ends without a word for SystemExit.
                 fields = event("unexpected", peer=self._client.address)
                 log.exception("%s: trying again", self._client.address, extra=fields)
                 self._client.connection_failed(repr(error))
