@@ -43,6 +43,10 @@ def _fail():
     raise OSError("Input/output error")
 
 
+def _exit():
+    raise SystemExit
+
+
 class Unreadable(Held):
     def __init__(self, held):
         super().__init__()
@@ -405,6 +409,24 @@ class TestSecondarySession:
             first.close("gone")
         assert not replication.progress.connected
         assert replication.progress.last_error == "gone"
+        assert replication.session("second").greeting()
+
+    @pytest.mark.parametrize("raises", ["last_tid", "flush"])
+    def test_whatever_a_sink_raises_in_the_end_the_next_session_has_its_turn(
+        self, raises, monkeypatch
+    ):
+        sink = Sink()
+        replication = client(sink)
+        first = replication.session("first")
+        first.greeting()
+        # Then it is flushed in the end.
+        first.receive_data(stream(WHOLE), lambda: True)
+        with monkeypatch.context() as failing:
+            failing.setattr(sink, raises, _exit)
+            with pytest.raises(SystemExit):
+                first.close("gone")
+        assert sink.aborts == 1
+        assert not replication.progress.connected
         assert replication.session("second").greeting()
 
     def test_what_was_visible_before_a_failure_is_known_after_it(self, monkeypatch):

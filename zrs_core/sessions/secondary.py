@@ -357,10 +357,15 @@ class SecondarySession:
                 self._client.disconnected(reason, news=not self._told)
 
     def _give_up(self) -> None:
-        if self._held_since is not None:
-            # Nothing follows; what came whole counts.
-            self._apply()
-        self._client.progress.unfinished = False
+        try:
+            if self._held_since is not None:
+                # Nothing follows; what came whole counts.
+                self._apply()
+        finally:
+            self._client.progress.unfinished = False
+            self._abort()
+
+    def _abort(self) -> None:
         try:
             if self._resent is not None:
                 self._resent.close()
@@ -370,8 +375,11 @@ class SecondarySession:
                 "cannot clean up after an unfinished transaction", extra=event("cannot-clean-up")
             )
         finally:
-            # A database that is lost says so when it is asked again.
-            with contextlib.suppress(Exception):
-                self._client.aborted()
-            self._has_turn = False
-            self._client.turn.release()
+            try:
+                # A database that is lost says so when it is asked again.
+                with contextlib.suppress(Exception):
+                    self._client.aborted()
+            finally:
+                # Whatever has failed: without it no session would apply again.
+                self._has_turn = False
+                self._client.turn.release()
