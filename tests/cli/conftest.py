@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,15 @@ from zrs_core.cli.command import zrs as command
 
 #: For a secondary that is to have caught up really: a primary that is only slow looks the same.
 QUIETLY = ("--quiet", "5")
+
+
+@pytest.fixture
+def address():
+    """Where a test may listen again and again: the port is held, and nobody else is given it."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{held.getsockname()[1]}"
 
 
 class Process:

@@ -104,8 +104,8 @@ def test_a_signal_stops_it(zrs, tmp_path, database, number):
 
 
 @pytest.mark.long
-def test_a_line_for_each_change_of_state(zrs, tmp_path, database):
-    primary, address = serve(zrs, database)
+def test_a_line_for_each_change_of_state(zrs, tmp_path, database, address):
+    primary, _ = serve(zrs, database, listen=address)
     arguments = ("--blobs", tmp_path / "copied", *QUIETLY, "--reconnect-delay", "0.1,0.2")
     secondary = zrs("secondary", address, tmp_path / "Copy.fs", *arguments)
     secondary.wait_for("Caught up: received 31 transactions")
@@ -126,9 +126,7 @@ def test_a_line_for_each_change_of_state(zrs, tmp_path, database):
 
 
 @pytest.mark.long
-def test_it_waits_for_a_primary_that_is_not_there_yet(zrs, tmp_path, database):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
+def test_it_waits_for_a_primary_that_is_not_there_yet(zrs, tmp_path, database, address):
     arguments = ("--until-caught-up", *QUIETLY, "--reconnect-delay", "0.1")
     secondary = zrs(
         "secondary", address, tmp_path / "Copy.fs", "--blobs", tmp_path / "copied", *arguments
@@ -225,15 +223,14 @@ def test_a_secondary_without_blobs(zrs, tmp_path, database):
 
 
 @pytest.mark.long
-def test_a_refusal_after_it_has_received_something_is_waited_out(zrs, tmp_path, database):
+def test_a_refusal_after_it_has_received_something_is_waited_out(zrs, tmp_path, database, address):
     """It may be what is between, or the primary, that has a bad moment: it goes on."""
-    primary, address = serve(zrs, database)
+    primary, _ = serve(zrs, database, listen=address)
     arguments = ("--blobs", tmp_path / "copied", *QUIETLY, "--reconnect-delay", "0.1")
     secondary = zrs("secondary", address, tmp_path / "Copy.fs", *arguments)
     secondary.wait_for("Caught up")
     assert primary.stop() == 0
-    host, port = address.split(":")
-    with closing_at_once(host, int(port)) as closed:
+    with closing_at_once(address) as closed:
         wait_for(lambda: len(closed) >= 4, "sessions that are closed at once")
     serve(zrs, database, listen=address)
     secondary.wait_for("Caught up again")
@@ -242,12 +239,9 @@ def test_a_refusal_after_it_has_received_something_is_waited_out(zrs, tmp_path, 
 
 
 @pytest.mark.long
-def test_a_tunnel_to_nowhere_is_waited_out(zrs, tmp_path, database):
+def test_a_tunnel_to_nowhere_is_waited_out(zrs, tmp_path, database, address):
     """No primary refuses an empty storage with blobs: what closes is something between."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    address = f"127.0.0.1:{port}"
-    with closing_at_once("127.0.0.1", port) as closed:
+    with closing_at_once(address) as closed:
         arguments = ("--blobs", tmp_path / "copied", "--until-caught-up", *QUIETLY)
         secondary = zrs(
             "secondary", address, tmp_path / "Copy.fs", *arguments, "--reconnect-delay", "0.1"
@@ -316,9 +310,10 @@ def test_over_tls(zrs, tmp_path, database, transport):
 
 
 @contextlib.contextmanager
-def closing_at_once(host, port):
+def closing_at_once(address):
     """Accepts connections and closes them once the greeting has come; counts them."""
-    server = socket.create_server((host, port))
+    host, _, port = address.partition(":")
+    server = socket.create_server((host, int(port)))
     closed = []
 
     def run():
