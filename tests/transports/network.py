@@ -368,11 +368,7 @@ class OverTCP(TransportConformance):
         assert processor_time() < 0.1
 
     def test_nothing_spins_while_a_peer_does_not_read(self, env, listen):
-        source = Flood(limit=4096)
-        peer = env.dial(listen(source).address)
-        peer.send(GREETING)
-        env.wait_for(lambda: source.readers, "the session to start")
-        Stillness(env, lambda: source.readers[0].batches).wait_for()
+        _, peer = flooded(env, listen)
         assert processor_time() < 0.1
         peer.close()
 
@@ -387,6 +383,16 @@ class OverTCP(TransportConformance):
         assert processor_time() < 0.1
         peer.close()
         stopped()
+
+
+def flooded(env, listen):
+    """A source, and a peer that reads nothing and to which no more can be sent."""
+    source = Flood(limit=4096)
+    peer = env.dial(listen(source).address)
+    peer.send(GREETING)
+    env.wait_for(lambda: source.readers, "the session to start")
+    Stillness(env, lambda: source.readers[0].batches).wait_for()
+    return source, peer
 
 
 def two_transactions(start):
@@ -539,11 +545,7 @@ class OverTLS(TransportConformance):
         return SocketEnvironment(both_ends())
 
     def test_a_peer_that_says_goodbye_while_much_is_sent_to_it_is_left(self, env, listen):
-        source = Flood(limit=4096)
-        peer = env.dial(listen(source).address)
-        peer.send(GREETING)
-        env.wait_for(lambda: source.readers, "the session to start")
-        Stillness(env, lambda: source.readers[0].batches).wait_for()
+        source, peer = flooded(env, listen)
         # It says goodbye, and waits for no answer.
         peer.socket.setblocking(False)
         with contextlib.suppress(ssl.SSLError):

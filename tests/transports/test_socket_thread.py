@@ -157,7 +157,7 @@ def test_stopping_closes_the_others_while_the_session_of_a_lost_connection_close
 
     def close():
         closing.append(None)
-        gate.wait()
+        assert gate.wait(DEADLINE)
 
     class Slow(Flood):
         def open(self, start):

@@ -140,6 +140,26 @@ def test_nobody_waits_for_a_connection_that_could_not_be_set_up():
     connector.stop()
 
 
+def test_the_reactor_is_given_up_though_stopping_fails(monkeypatch):
+    listener = Listener(ReplicationService(Source(), LOOPBACK))
+    connector = Connector(ReplicationClient(Sink(), TCPAddress("127.0.0.1", 1)))
+    for each, name, stop in (
+        (listener, "_stop", lambda: listener.stop(0)),
+        (connector, "_leave", connector.stop),
+    ):
+        each.start()
+        end = getattr(each, name)
+
+        def failing(*args, end=end):
+            end(*args)
+            raise RuntimeError("a mistake")
+
+        monkeypatch.setattr(each, name, failing)
+        with pytest.raises(RuntimeError, match="a mistake"):
+            stop()
+        assert not each._loop.reactor.running
+
+
 def test_a_reactor_serves_who_reconnects_while_the_last_other_user_leaves(monkeypatch):
     connector = Connector(ReplicationClient(Sink(), TCPAddress("127.0.0.1", 1)))
     connector.start()

@@ -85,6 +85,8 @@ class StatusServer:
     :raises ConfigurationError: an address that does not parse, a time that is none, a storage that
         does not replicate; nothing was opened.
     :raises ListenError: the address cannot be listened on.
+    :raises OSError: the system gives no descriptors.
+    :raises RuntimeError: the system gives no thread.
     """
 
     def __init__(
