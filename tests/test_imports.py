@@ -31,7 +31,7 @@ ALLOWED = {
     "logs": set(),
     "refusals": {"logs"},
     "settings": {"addresses", "errors", "options", "status", "transports"},
-    "uri": {"errors", "settings", "storage", "tls"},
+    "uri": {"errors", "settings", "status", "storage", "tls"},
     "zconfig": {"addresses", "errors", "settings", "status", "storage", "tls", "transports"},
     "sessions": BASIS | {"codec", "options", "progress", "refusals", "resent", "status"},
     # What sessions and storages use of it knows neither of them.
@@ -40,6 +40,7 @@ ALLOWED = {
     "status.fetch": {"addresses", "errors", "transports"},
     "status.health": {"progress"},
     "status.zeo": {"errors"},
+    "status.hosts": {"addresses", "errors", "transports"},
     "status.node": {"errors", "progress", "storage"},
     "status.nodes": {"addresses", "errors", "logs", "messages"},
     "status.options": {"addresses", "errors", "options"},

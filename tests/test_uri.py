@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ import pytest
 import trustme
 import ZODB
 import zodburi
+from ZODB.FileStorage import FileStorage
 
 from zrs_core import Primary, Secondary, uri
 from zrs_core.addresses import TCPAddress, UnixAddress
-from zrs_core.errors import ConfigurationError
+from zrs_core.errors import ConfigurationError, ListenError
 
 from .conditions import wait_for
 from .databases import open_file_storage, traffic
+from .status.http import get
 
 
 @pytest.fixture
@@ -127,6 +130,8 @@ def test_tls(seen, tmp_path):
         ("zrs://a:1/D.fs?peer_timeout=5&peer_timeout=6", "peer_timeout is given twice"),
         ("zrs://a:1/D.fs?reconnect_delay=x", "reconnect_delay x: it is no number"),
         ("zrs://a:1/D.fs?tls_ca=/no.pem", "tls_ca /no.pem: the file cannot be read"),
+        ("zrs://a:1/D.fs?status_hosts=b", "status_hosts has no effect without status_address"),
+        ("zrs://a:1/D.fs?status_address=1&status_hosts=b:1", "status_hosts b:1: invalid host"),
         ("zrs://a:1/D.fs?tls=maybe", "tls maybe: it is neither yes nor no"),
         ("zrs://a:1/D.fs?tls=no&tls_server_name=a", "tls=no contradicts tls_server_name"),
     ],
@@ -145,3 +150,27 @@ def test_what_is_not_zodburis_own_is_refused_by_zodburi():
 def test_the_path_is_that_of_the_file_system(seen):
     uri.resolve("zrs://a:1//var/../var/Data.fs")[0]()
     assert Path(seen["path"]).name == "Data.fs"
+
+
+def test_a_status_is_served_until_the_storage_is_closed(tmp_path):
+    factory, _ = uri.resolve(
+        f"zrs://127.0.0.1:1{tmp_path}/Data.fs?transport=socket-thread&"
+        f"status_address={tmp_path}/s.sock&status_max_lag=5&status_nodes=:1,:2&status_hosts=a.example"
+    )
+    where = UnixAddress(f"{tmp_path}/s.sock")
+    with contextlib.closing(factory()):
+        assert get(where, "/status").json["role"] == "secondary"
+        urls = [each["url"] for each in get(where, "/nodes").json["nodes"]]
+        assert urls == [str(where), "http://:1", "http://:2"]
+    assert not os.path.exists(where.path)
+
+
+def test_a_status_that_cannot_be_served_leaves_nothing_open(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        factory, _ = uri.resolve(
+            f"zrs://127.0.0.1:1{tmp_path}/Data.fs?transport=socket-thread&"
+            f"status_address={taken.getsockname()[1]}"
+        )
+        with pytest.raises(ListenError, match="cannot serve the status"):
+            factory()
+    FileStorage(str(tmp_path / "Data.fs")).close()

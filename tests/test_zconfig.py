@@ -546,12 +546,14 @@ class TestStatus:
 
         monkeypatch.setattr("zrs_core.status.server.StatusServer", Spy)
         keys = "replicate-from a:1\nreplicate-to 127.0.0.1:0\nstatus-address :9000"
-        parse(section(f"{keys}\nstatus-max-lag 5\nstatus-nodes b:9000")).open().close()
+        keys += "\nstatus-max-lag 5\nstatus-nodes b:9000\nstatus-hosts B.c d"
+        parse(section(keys)).open().close()
         assert seen == {
             "storage": Primary,
             "address": TCPAddress("127.0.0.1", 9000),
             "max_lag": 5.0,
             "nodes": (StatusAddress("b:9000", TCPAddress("b", 9000), "/status"),),
+            "hosts": ("b.c", "d"),
             "closed": True,
         }
 
@@ -564,6 +566,8 @@ class TestStatus:
             ("status-address 9000\nstatus-nodes a:1 b", "status-nodes a:1 b: invalid address 'b'"),
             ("status-max-lag 5", "status-max-lag 5 (line 4): it has no effect without status-addr"),
             ("status-nodes a:1", "status-nodes a:1 (line 4): it has no effect without status-addr"),
+            ("status-address 9000\nstatus-hosts a b:1", "status-hosts a b:1: invalid host 'b:1'"),
+            ("status-hosts a", "status-hosts a (line 4): it has no effect without status-address"),
         ],
     )
     def test_what_is_wrong_is_named(self, line, message):

@@ -12,6 +12,7 @@ from .addresses import Address, TCPAddress, parse_address
 from .errors import ConfigurationError, InvalidAddress
 from .options import ClientOptions, ServiceOptions, check_poll_interval, check_seconds
 from .status.fetch import StatusAddress
+from .status.hosts import host_name
 from .status.options import listening_address, node_address
 
 _YES = ("yes", "true", "on", "1")
@@ -172,6 +173,10 @@ def _nodes(text: str) -> tuple[StatusAddress, ...]:
     return tuple(node_address(each) for each in text.replace(",", " ").split())
 
 
+def _hosts(text: str) -> tuple[str, ...]:
+    return tuple(host_name(each) for each in text.replace(",", " ").split())
+
+
 def _socket_mode(text: str) -> int:
     try:
         mode = int(text, 8)
@@ -223,6 +228,7 @@ STATUS: dict[str, Callable[[str], Any]] = {
     "status_address": listening_address,
     "status_max_lag": _max_lag,
     "status_nodes": _nodes,
+    "status_hosts": _hosts,
 }
 TLS: dict[str, Callable[[str], Any]] = {
     "certificate": readable_file,

@@ -25,7 +25,7 @@ _DATABASE = ("database_name",)
 _DATABASE_PREFIX = "connection_"
 _TLS_PREFIX = "tls_"
 
-_SETTINGS = settings.BOTH | settings.SECONDARY
+_SETTINGS = settings.BOTH | settings.SECONDARY | settings.STATUS
 _TLS = settings.TLS.keys() - {"require_certificate"} | {"peer_names"}
 
 
@@ -33,7 +33,8 @@ def resolve(uri: str) -> tuple[Callable[[], Secondary], dict[str, str]]:
     """What opens the secondary that a URI names, and the arguments that are its database's.
 
     Arguments of the secondary are those of `Secondary`, `address` for a Unix socket in place of
-    the host, `tls=yes`, and `tls_` before each of `TLSOptions`. Nothing is opened yet.
+    the host, `tls=yes`, and `tls_` before each of `TLSOptions`; `status_` stands before those of
+    its `StatusServer`, which it has with `status_address`. Nothing is opened yet.
 
     :raises ConfigurationError: an argument that is unknown, given twice or wrong, an address or a
         path that is missing; the text names it and the URI.
@@ -69,10 +70,21 @@ def _resolve(uri: str) -> tuple[Callable[[], Secondary], dict[str, str]]:
             )
         options[key] = _convert(key, _SETTINGS[key], text)
 
+    status = {
+        key.removeprefix("status_"): options.pop(key) for key in settings.STATUS if key in options
+    }
+    if status and "address" not in status:
+        raise ConfigurationError(f"status_{min(status)} has no effect without status_address")
+
     def factory() -> Secondary:
         from .storage.secondary import Secondary
 
-        return Secondary(path, address, tls=tls, **options)
+        secondary = Secondary(path, address, tls=tls, **options)
+        if status:
+            from .status.server import serve_status
+
+            serve_status(secondary, **status)
+        return secondary
 
     return factory, database
 

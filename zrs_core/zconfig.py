@@ -269,7 +269,7 @@ class ZRS:
         return storage
 
     def _serve_status(self, storage: Any) -> None:
-        from .status.server import StatusServer
+        from .status.server import serve_status
 
         address = self.config.status_address
         if address is None:
@@ -277,14 +277,9 @@ class ZRS:
         given = self._given(*settings.STATUS)
         options = {key.removeprefix("status_"): value for key, value in given.items()}
         try:
-            server = StatusServer(storage, **options)
+            serve_status(storage, **options)
         except ListenError as error:
-            storage.close()
             raise SettingError(address, error) from error
-        except BaseException:
-            storage.close()
-            raise
-        storage.on_close(server.close)
 
     def _check_exposure(self, to: Setting) -> None:
         from .transports.sockets import check_exposure

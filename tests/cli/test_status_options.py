@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from tests.conditions import wait_for
-from tests.status.http import get
+from tests.status.http import exchange, get, parse
 from zrs_core.addresses import parse_address
 
 
@@ -22,7 +22,7 @@ def test_both_serve_their_status(zrs, tmp_path, database):
     here = served(primary)
     address = primary.wait_for("Serving ").rpartition(" ")[2]
     options = ("--blobs", tmp_path / "copied", "--status", "127.0.0.1:0")
-    options += ("--status-max-lag", "3600", "--status-node", here)
+    options += ("--status-max-lag", "3600", "--status-node", here, "--status-host", "b.example")
     secondary = zrs("secondary", address, tmp_path / "Copy.fs", *options)
     there = served(secondary)
     wait_for(lambda: get(there, "/readyz").status == 200, "the secondary to be ready")
@@ -36,6 +36,9 @@ def test_both_serve_their_status(zrs, tmp_path, database):
 
     wait_for(other, "an answer of the other node")
     assert other()["name"] == str(database / "Data.fs")
+    for name, status in (("b.example", 200), ("c.example", 421)):
+        request = f"GET /status HTTP/1.1\r\nHost: {name}\r\n\r\n".encode()
+        assert parse(exchange(there, request)).status == status
     for each in (secondary, primary):
         assert each.stop() == 0
         assert each.err == ""
@@ -51,6 +54,8 @@ def test_both_serve_their_status(zrs, tmp_path, database):
         (("--status", "0", "--status-max-lag", "nan"), "max_lag must be 0 or more seconds"),
         (("--status", "0", "--status-node", "1:2:3"), "invalid address '1:2:3'"),
         (("--status-node", "a:1"), "--status-node belongs to --status: give both."),
+        (("--status-host", "a"), "--status-host belongs to --status: give both."),
+        (("--status", "0", "--status-host", "a:1"), "invalid host 'a:1'"),
         (("--status-max-lag", "5"), "--status-max-lag belongs to --status: give both."),
     ],
 )

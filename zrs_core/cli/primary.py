@@ -99,6 +99,7 @@ def primary(
     status: str | None,
     status_max_lag: float | None,
     status_node: tuple[str, ...],
+    status_host: tuple[str, ...],
     **tls: Any,
 ) -> None:
     """Serve a database to secondaries, until SIGINT, SIGTERM or SIGHUP.
@@ -131,5 +132,5 @@ def primary(
         peer_timeout=peer_timeout,
         close_timeout=close_timeout,
         require_tls=require_tls,
-        status=status_options(status, status_max_lag, status_node),
+        status=status_options(status, status_max_lag, status_node, status_host),
     )

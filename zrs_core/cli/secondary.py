@@ -104,6 +104,7 @@ def secondary(
     status: str | None,
     status_max_lag: float | None,
     status_node: tuple[str, ...],
+    status_host: tuple[str, ...],
     **tls: Any,
 ) -> None:
     """Replicate the primary at ADDRESS into a storage.
@@ -132,7 +133,7 @@ def secondary(
     """
     console = console_for(log_format)
     tls_settings = tls_options(**tls)
-    status_settings = status_options(status, status_max_lag, status_node)
+    status_settings = status_options(status, status_max_lag, status_node, status_host)
     if restore_if_missing is not None:
         # What cannot work is told before anything is made.
         check_following(address, transport)

@@ -85,7 +85,13 @@ def _serve_status(
 ) -> None:
     """Serve a storage's status from now on until it is closed."""
     if status is not None:
-        server = StatusServer(storage, status.where, max_lag=status.max_lag, nodes=status.others)
+        server = StatusServer(
+            storage,
+            status.where,
+            max_lag=status.max_lag,
+            nodes=status.others,
+            hosts=status.host_names,
+        )
         storage.on_close(server.close)
         say(console, f"Status at {server.url}")
 

@@ -31,6 +31,13 @@ _OPTIONS = (
         metavar="ADDRESS",
         help="Show the status that is served there, too; may be given more than once.",
     ),
+    click.option(
+        "--status-host",
+        multiple=True,
+        metavar="NAME",
+        help="Answer requests for this host, too, such as a proxy's name; may be given more than "
+        "once. On a loopback address, requests for other hosts are refused.",
+    ),
 )
 
 
@@ -42,16 +49,20 @@ def add_status_options(command: Command) -> Command:
 
 
 def status_options(
-    address: str | None, max_lag: float | None, nodes: tuple[str, ...]
+    address: str | None,
+    max_lag: float | None,
+    nodes: tuple[str, ...],
+    hosts: tuple[str, ...],
 ) -> StatusOptions | None:
     """None if none of the options is given.
 
-    :raises ConfigurationError: an address that is none, a time that is none.
+    :raises ConfigurationError: an address that is none, a time that is none, an invalid host.
     :raises click.UsageError: there are others without `--status`.
     """
     if address is None:
-        if max_lag is not None or nodes:
-            given = "--status-node" if nodes else "--status-max-lag"
-            raise click.UsageError(f"{given} belongs to --status: give both.")
+        given = {"--status-max-lag": max_lag is not None, "--status-node": nodes}
+        given["--status-host"] = hosts
+        for option in (each for each, value in given.items() if value):
+            raise click.UsageError(f"{option} belongs to --status: give both.")
         return None
-    return StatusOptions(address, DEFAULT_MAX_LAG if max_lag is None else max_lag, nodes)
+    return StatusOptions(address, DEFAULT_MAX_LAG if max_lag is None else max_lag, nodes, hosts)

@@ -233,9 +233,9 @@ class _Response:
 
 def _get(connection: Connection, address: StatusAddress, path: str) -> bytes:
     """:raises OSError: as the connection does."""
-    host = "localhost" if isinstance(address.address, UnixAddress) else str(address.address)
+    host = _host_of(address.address)
     request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-    connection.send(request.encode("ascii", "replace"))
+    connection.send(request.encode("ascii"))
     with closing(io.BufferedReader(connection)) as file:
         # A line that never ends would be waited for: what is no HTTP is seen by its first bytes.
         answer = file.peek(1)[: len(_BEGIN)]
@@ -251,12 +251,22 @@ def _get(connection: Connection, address: StatusAddress, path: str) -> bytes:
                 body = response.read(MAX_SIZE + 1)
             except (http.client.HTTPException, ValueError) as error:
                 raise NoStatus(address.text, "its answer is no proper HTTP") from error
+            if response.status == http.client.MISDIRECTED_REQUEST:
+                what = f"it does not answer for the host {host}: its status-hosts must have it"
+                raise NoStatus(address.text, what)
             if response.status != http.client.OK:
                 what = f"it is no status server: it answers {_says(response)} to {path}"
                 raise NoStatus(address.text, what)
     if len(body) > MAX_SIZE:
         raise NoStatus(address.text, f"the answer is longer than {MAX_SIZE >> 20} MiB")
     return body
+
+
+def _host_of(address: Address) -> str:
+    if isinstance(address, UnixAddress):
+        return "localhost"
+    name = address.host.encode("idna").decode("ascii") or "localhost"
+    return str(address._replace(host=name))
 
 
 def _says(response: http.client.HTTPResponse) -> str:

@@ -30,11 +30,13 @@ from ..transports.sockets import (
     BACKLOG,
     connect_argument,
     is_exposed,
+    is_loopback,
     look_up,
     remove_stale_socket,
 )
 from .files import Page
 from .history import INTERVAL, History
+from .hosts import Hosts
 from .node import Node
 from .nodes import Nodes, url_of
 from .options import DEFAULT_MAX_LAG, StatusOptions
@@ -60,6 +62,9 @@ _TICK = 1.0
 # Seconds until it tries again to accept a connection when it could not.
 _ACCEPT_PAUSE = 0.1
 
+# Characters of a header that are logged.
+_LONGEST_NAME = 253
+
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
@@ -71,6 +76,11 @@ _HEADERS = {
 }
 
 _TEXT = "text/plain; charset=utf-8"
+
+_OTHER_HOST = (
+    b"this server does not answer for the host that the request names: ask for localhost, or give "
+    b"the server that name with status-hosts\n"
+)
 _JSON = "application/json"
 
 
@@ -82,6 +92,10 @@ class StatusServer:
         of a Unix socket; port 0 lets the system choose.
     :param max_lag: seconds that a secondary may be behind to count as ready.
     :param nodes: addresses of other status servers, whose answers are shown beside this one's.
+    :param hosts: names of hosts, such as that of a proxy, that the header `Host` of a request may
+        have besides loopback addresses, `localhost` and the host in `address`. A request that names
+        another host is refused where the server listens on loopback, and everywhere if there are
+        `hosts`.
     :raises ConfigurationError: an address that does not parse, a time that is none, a storage that
         does not replicate; nothing was opened.
     :raises ListenError: the address cannot be listened on.
@@ -96,8 +110,9 @@ class StatusServer:
         *,
         max_lag: float = DEFAULT_MAX_LAG,
         nodes: Sequence[object] = (),
+        hosts: Sequence[str] = (),
     ) -> None:
-        options = StatusOptions(address, max_lag, nodes)
+        options = StatusOptions(address, max_lag, nodes, hosts)
         self.node = Node(storage, options.max_lag)
         self.history = History()
         self._nodes = Nodes(options.others, self.node.status)
@@ -111,6 +126,7 @@ class StatusServer:
             self._listening, self._address = _listen(options.where)
             opened.enter_context(self._listening)
             opened.callback(self._remove_file)
+            self.hosts = _hosts(self._listening, options)
             self._woken, self._waker = socket.socketpair()
             opened.enter_context(self._woken)
             opened.enter_context(self._waker)
@@ -171,6 +187,14 @@ class StatusServer:
         """This node and the others."""
         own = {"url": self.url, "status": as_json(self.status()), "error": None}
         return {"nodes": [own, *self._nodes.as_json()]}
+
+    def refused_host(self, header: str) -> None:
+        """Log that a request was refused for its header `Host`."""
+        reason = "a request names a host for which the server does not answer"
+        if self._refusals.is_news(str(self._address), reason):
+            named = ascii(header[:_LONGEST_NAME])
+            fields = event("other-host", address=self._address, reason=named)
+            log.warning("%s: %s: %s", self._address, reason, named, extra=fields)
 
     # -- accepting
 
@@ -265,6 +289,20 @@ class StatusServer:
             return [self._connections[connection][0] for connection in leaving]
 
 
+def serve_status(storage: Any, address: object, **options: Any) -> StatusServer:
+    """Serve the status of a storage until the storage is closed.
+
+    :param options: those of `StatusServer`, which also raises; the storage is closed then.
+    """
+    try:
+        server = StatusServer(storage, address=address, **options)
+    except BaseException:
+        storage.close()
+        raise
+    storage.on_close(server.close)
+    return server
+
+
 class _Handler(BaseHTTPRequestHandler):
     """Answers one request."""
 
@@ -278,6 +316,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile = _Bounded(self.rfile)  # type: ignore[assignment]
 
     def do_GET(self) -> None:
+        if not self._check_host():
+            return
         path, _, query = self.path.partition("?")
         try:
             answer = self._answer(path, query)
@@ -291,6 +331,21 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(*answer)
 
     do_HEAD = do_GET
+
+    def _check_host(self) -> bool:
+        """Return True if the request names a host that it may name; else answer it."""
+        hosts = self.server.hosts
+        if hosts is None:
+            return True
+        named = self.headers.get_all("Host", [])
+        if len(named) > 1 or (not named and self.request_version >= "HTTP/1.1"):
+            self.send_error(HTTPStatus.BAD_REQUEST)
+            return False
+        if all(map(hosts.include, named)):
+            return True
+        self.server.refused_host(named[0])
+        self._send(HTTPStatus.MISDIRECTED_REQUEST, _TEXT, _OTHER_HOST)
+        return False
 
     def _answer(self, path: str, query: str) -> tuple[HTTPStatus, str, bytes]:
         server = self.server
@@ -386,6 +441,16 @@ def _metrics(node: NodeStatus) -> tuple[HTTPStatus, str, bytes]:
         missing = b'prometheus-client is missing: pip install "zrs-core[status]"\n'
         return HTTPStatus.NOT_IMPLEMENTED, _TEXT, missing
     return HTTPStatus.OK, CONTENT_TYPE, render(node)
+
+
+def _hosts(listening: socket.socket, options: StatusOptions) -> Hosts | None:
+    """The hosts that requests may name; None for any."""
+    where = options.where
+    if not isinstance(where, TCPAddress):
+        return None
+    if not options.host_names and not is_loopback(listening.getsockname()[0]):
+        return None
+    return Hosts({where.host, *options.host_names})
 
 
 def _listen(address: Address) -> tuple[socket.socket, Address]:

@@ -123,10 +123,11 @@ def is_exposed(address: Address) -> bool:
         places = look_up(address)
     except OSError:
         return False
-    return not all(_is_loopback(place[0]) for _, place in places)
+    return not all(is_loopback(place[0]) for _, place in places)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return True if an IP address is one of this machine alone."""
     number = ipaddress.ip_address(host)
     # An IPv4 address within an IPv6 one is told from others by Python 3.13 alone.
     return (getattr(number, "ipv4_mapped", None) or number).is_loopback
