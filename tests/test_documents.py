@@ -76,6 +76,7 @@ ELSEWHERE = {
     ("zope-plone.rst", "pip install ..."): "tests/zope/test_zope.py",
     ("zope-plone.rst", "%define INSTANCE ..."): "tests/zope/test_zope.py",
     ("zope-plone.rst", "zrs secondary ..."): "tests/zope/test_zope.py",
+    ("zope-plone.rst", "<configure xmlns=..."): "tests/zope/test_zope.py",
     ("zope-plone.rst", "[instance]"): "tests/zope/test_zope.py",
     ("zope-plone.rst", "[zeoserver]"): "tests/zope/test_zope.py",
     ("own-server.rst", "python examples/asyncio_server.py ..."): "tests/test_examples.py",

@@ -33,6 +33,7 @@ ALLOWED = {
     "settings": {"addresses", "errors", "options", "status", "transports"},
     "uri": {"errors", "settings", "status", "storage", "tls"},
     "zconfig": {"addresses", "errors", "settings", "status", "storage", "tls", "transports"},
+    "zope_replica": {"logs"},
     "sessions": BASIS | {"codec", "options", "progress", "refusals", "resent", "status"},
     # What sessions and storages use of it knows neither of them.
     "status": {"messages", "progress", "tids"},
@@ -71,6 +72,7 @@ THIRD_PARTIES = {
     "settings": set(),
     "uri": set(),
     "zconfig": {"ZConfig", "ZODB"},
+    "zope_replica": {"ZODB", "transaction"},
     "sessions": {"zope"},
     "status": {"persistent", "prometheus_client"},
     "status.document": set(),

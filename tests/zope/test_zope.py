@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import configparser
 import contextlib
+import os
 import re
 import shutil
 import signal
@@ -26,7 +27,8 @@ from ..cli.conftest import QUIETLY
 from ..conditions import DEADLINE, wait_for
 from ..documents.blocks import named_blocks
 
-_BIN = Path(__file__).parents[2] / ".venv-peers" / "zope" / "bin"
+_ROOT = Path(__file__).parents[2]
+_BIN = _ROOT / ".venv-peers" / "zope" / "bin"
 _PAGE = named_blocks("how-to/zope-plone.rst")
 
 
@@ -64,19 +66,22 @@ class Zope:
         assert self.process.poll() is None, self.output
         return found is not None
 
-    def status(self, path: str, **form: str) -> int:
-        """What it answers to a request, of a manager with a form."""
-        request = urllib.request.Request(f"{self._url}{path}")
+    def answer(self, path: str, method: str | None = None, /, **form: str) -> tuple[int, str]:
+        """The status and the body of its response to a request, of a manager with a form."""
+        request = urllib.request.Request(f"{self._url}{path}", method=method)
         if form:
             request.data = urllib.parse.urlencode(form).encode()
             secret = base64.b64encode(b"admin:secret").decode()
             request.add_header("Authorization", f"Basic {secret}")
         try:
             with urllib.request.urlopen(request, timeout=DEADLINE) as answer:
-                return int(answer.status)
+                return int(answer.status), answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
-                return error.code
+                return error.code, error.read().decode()
+
+    def status(self, path: str, **form: str) -> int:
+        return self.answer(path, **form)[0]
 
     def add(self, name: str) -> int:
         return self.status("/manage_addProduct/OFSP/manage_addFolder", id=name, title="")
@@ -84,14 +89,21 @@ class Zope:
 
 @contextlib.contextmanager
 def zope(instance: Path, conf: str) -> Iterator[Zope]:
-    """An instance in a directory that `mkwsgiinstance` made, with another zope.conf."""
+    """An instance in a directory that `mkwsgiinstance` made, with another zope.conf.
+
+    Modules in the directory `lib` of the instance can be imported.
+    """
     (instance / "etc" / "zope.conf").write_text(conf)
     ini = instance / "etc" / "zope.ini"
     ini.write_text(ini.read_text().replace("port = 8080", "port = 0"))
     output = instance / "output"
     with output.open("wb") as file:
         process = subprocess.Popen(
-            [program("runwsgi"), ini], stdin=subprocess.DEVNULL, stdout=file, stderr=file
+            [program("runwsgi"), ini],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(instance / "lib"), str(_ROOT)])},
         )
     try:
         it = Zope(process, output)
@@ -108,6 +120,17 @@ def make_instance(path: Path) -> Path:
     return path
 
 
+def replicate_once(sock: Path, instance: Path) -> None:
+    subprocess.run(
+        [
+            *(program("zrs"), "secondary", sock, instance / "var/Data.fs"),
+            *("--blobs", instance / "var/blobs", "--until-caught-up", *QUIETLY),
+        ],
+        check=True,
+        capture_output=True,
+    )
+
+
 @pytest.mark.long
 def test_zope_and_a_zope_that_follows_it(directory: Path) -> None:
     sock = directory / "zrs.sock"
@@ -120,14 +143,7 @@ def test_zope_and_a_zope_that_follows_it(directory: Path) -> None:
     with zope(one, primary_conf.replace(" :8100", f" {sock}")) as primary:
         assert primary.status("/") == 200
         assert primary.add("first") == 200
-        subprocess.run(
-            [
-                *(program("zrs"), "secondary", sock, two / "var/Data.fs"),
-                *("--blobs", two / "var/blobs", "--until-caught-up", *QUIETLY),
-            ],
-            check=True,
-            capture_output=True,
-        )
+        replicate_once(sock, two)
         with zope(two, secondary_conf.replace(" primary.example:8100", f" {sock}")) as secondary:
             assert secondary.status("/first") == 200
             assert secondary.status("/second") == 404
@@ -140,6 +156,94 @@ def test_zope_and_a_zope_that_follows_it(directory: Path) -> None:
                 # It does not close its databases, as the page says.
                 assert each.process.wait(DEADLINE) == -signal.SIGTERM
                 assert "Closing" not in each.output
+
+
+# An application that writes in requests that read and in logins, as Plone does, and a subscriber that
+# writes too.
+WRITING = """
+from Products.Five.browser import BrowserView
+
+class Visit(BrowserView):
+    def __call__(self):
+        self.context.number = getattr(self.context, "number", 0) + 1
+        return f"visits: {self.context.number}"
+
+class Login(Visit):
+    def __call__(self):
+        self.request.response.setCookie("session", self.request.form["name"], path="/")
+        self.request.response.redirect("/first", lock=True)
+        return Visit.__call__(self)
+
+class Visits(BrowserView):
+    def __call__(self):
+        return 'visits: %d' % getattr(self.context, 'number', 0)
+
+class Savepoint(BrowserView):
+    def __call__(self):
+        import transaction
+        self.context.number = 1000
+        transaction.savepoint()
+        return "made a savepoint"
+
+def late(event):
+    if "late" in event.request.environ["QUERY_STRING"]:
+        root = event.request["PARENTS"][-1]
+        root.number = getattr(root, "number", 0) + 1
+"""
+
+SITE = """
+<configure xmlns="http://namespaces.zope.org/zope"
+           xmlns:browser="http://namespaces.zope.org/browser">
+  <browser:page for="*" name="visit" class="writing.Visit" permission="zope.Public"/>
+  <browser:page for="*" name="visits" class="writing.Visits" permission="zope.Public"/>
+  <browser:page for="*" name="savepoint" class="writing.Savepoint" permission="zope.Public"/>
+  <browser:page for="*" name="login" class="writing.Login" permission="zope.Public"/>
+  <subscriber for="ZPublisher.interfaces.IPubBeforeCommit" handler="writing.late"/>
+</configure>
+"""
+
+
+def install_application(instance: Path) -> None:
+    (instance / "lib").mkdir()
+    (instance / "lib" / "writing.py").write_text(WRITING)
+    includes = instance / "etc" / "package-includes"
+    includes.mkdir()
+    (includes / "zrs_core-configure.zcml").write_text(_PAGE["replica-zcml"])
+    # In the order of their names, so after the other one.
+    (includes / "zzz-writing-configure.zcml").write_text(SITE.lstrip())
+
+
+@pytest.mark.long
+def test_requests_that_read_and_logins_may_write_on_a_replica(directory: Path) -> None:
+    """With the same code and configuration on the primary, where nothing is dropped."""
+    sock = directory / "zrs.sock"
+    one = make_instance(directory / "one")
+    two = make_instance(directory / "two")
+    for each in one, two:
+        install_application(each)
+    (two / "inituser").unlink()
+    primary_conf = _PAGE["zope-primary"].replace("/srv/zope", str(one))
+    secondary_conf = _PAGE["zope-secondary"].replace("/srv/zope", str(two))
+    with zope(one, primary_conf.replace(" :8100", f" {sock}")) as primary:
+        assert primary.add("first") == 200
+        assert primary.status("/manage_addProduct/OFSP/manage_addFile", id="file", title="") == 200
+        assert primary.answer("/visit") == (200, "visits: 1")
+        assert primary.answer("/file?late", "HEAD") == (200, "")
+        assert primary.status("/login", name="me") == 200
+        assert primary.answer("/visits") == (200, "visits: 3")
+        replicate_once(sock, two)
+        with zope(two, secondary_conf.replace(" primary.example:8100", f" {sock}")) as secondary:
+            for _ in range(2):
+                assert secondary.answer("/visit") == (200, "visits: 4")
+                assert secondary.answer("/file?late", "HEAD") == (200, "")
+                assert secondary.answer("/savepoint") == (200, "made a savepoint")
+                assert secondary.status("/login", name="me") == 200
+            assert secondary.answer("/visits") == (200, "visits: 3")
+            assert "ReadOnlyError" not in secondary.output
+            # A form cannot pass for a request that reads.
+            assert secondary.answer("/visit", method="GET", REQUEST_METHOD="GET")[0] == 500
+            assert secondary.add("second") == 500
+            assert "is a secondary: write to its primary" in secondary.output
 
 
 def test_the_wrapper_that_a_buildout_gives_to_the_recipe(tmp_path: Path) -> None:
