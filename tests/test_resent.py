@@ -65,8 +65,10 @@ def compare(held, *messages):
 
 
 def difference(held, *messages):
-    """What is different with the last of the messages, and not before."""
+    """Return the difference, which is raised at the end of the last message's transaction."""
     resent = Resent(held)
+    if not isinstance(messages[-1], Commit):
+        messages = (*messages, Commit())
     for message in messages[:-1]:
         assert resent.take(message)
     with pytest.raises(OtherHistory) as caught:

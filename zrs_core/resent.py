@@ -9,6 +9,9 @@ the last one is sent again as it is held.
 A pack explains some differences. It takes away records, and whole transactions, and marks those
 that it leaves with status `p`; so of a transaction that is marked on one side, records may be
 missing there. What is marked on neither side must be equal, record by record.
+
+A difference counts at the end of its transaction, when the checksum has come and was right. Before
+that, bytes that were damaged on the way look like another history.
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ class Resent:
         self.remarks: list[str] = []
         self._held = held
         self._skipped = False
+        # The first difference in the transaction that is being sent.
+        self._difference: OtherHistory | None = None
         self._sent: Transaction | None = None
         self._records: dict[bytes, bytes] = {}
         # The blob that is being sent: what there is here, and how many blocks are to come.
@@ -42,9 +47,9 @@ class Resent:
         self._blocks_left = 0
 
     def take(self, message: PrimaryMessage) -> bool:
-        """Whether the message is one of those that are held; else it is to be applied.
+        """Return True for a message that belongs to what is held, False for one to be applied.
 
-        :raises OtherHistory: something else is held.
+        :raises OtherHistory: something else is held; at the end of the transaction that shows it.
         :raises OSError: what is held cannot be read.
         """
         match message:
@@ -52,7 +57,7 @@ class Resent:
                 return self._begin(message)
             case Commit():
                 self._finish()
-            case _ if self._skipped:
+            case _ if self._skipped or self._difference is not None:
                 pass
             case BlobBlock(data=data):
                 self._compare_block(data)
@@ -71,34 +76,36 @@ class Resent:
     def _begin(self, sent: Transaction) -> bool:
         held = self._held.header
         self._skipped = sent.tid < held.tid
-        if self._skipped and not self._held.gaps:
-            raise self._other(sent.tid, "which comes before that and is not held here")
-        if sent.tid > held.tid:
-            if sent.status != PACKED:
-                raise self._other(
-                    sent.tid,
-                    "but not that (unless a pack of the primary has removed it, which cannot be "
-                    "told: then connect once without comparing)",
-                )
+        if self._skipped:
+            if not self._held.gaps:
+                self._differs(sent.tid, "which comes before that and is not held here")
+        elif sent.tid == held.tid:
+            self._sent = sent
+            self._compare_header(sent, held)
+        elif sent.status == PACKED:
             self.remarks.append("a pack of the primary may have removed it")
             self.over = True
             return False
-        if not self._skipped:
-            self._sent = sent
-            self._compare_header(sent, held)
+        else:
+            self._differs(
+                sent.tid,
+                "but not that (unless a pack of the primary has removed it, which cannot be told: "
+                "then connect once without comparing)",
+            )
         return True
 
     def _compare_header(self, sent: Transaction, held: Transaction) -> None:
         if sent.status != held.status and {sent.status, held.status} != {" ", PACKED}:
-            raise self._other(sent.tid, "with another status")
+            self._differs(sent.tid, "with another status")
         if sent.user != held.user:
-            raise self._other(sent.tid, "with another user")
+            self._differs(sent.tid, "with another user")
         if sent.description != held.description:
-            raise self._other(sent.tid, "with another description")
+            self._differs(sent.tid, "with another description")
         if sent.extension != held.extension:
-            if not _may_be_same(sent.extension, held.extension):
-                raise self._other(sent.tid, "with another extension")
-            self.remarks.append("its extension was pickled in another way")
+            if _may_be_same(sent.extension, held.extension):
+                self.remarks.append("its extension was pickled in another way")
+            else:
+                self._differs(sent.tid, "with another extension")
 
     def _begin_blob(self, message: StoreBlob) -> None:
         self._oid = message.oid
@@ -111,37 +118,44 @@ class Resent:
     def _compare_block(self, data: bytes) -> None:
         self._blocks_left -= 1
         if self._blob is not None and self._blob.read(len(data)) != data:
-            raise self._other_record("another blob", self._oid)
+            self._record_differs("another blob", self._oid)
         self._end_blob()
 
     def _end_blob(self) -> None:
         if not self._blocks_left:
             if self._blob is not None and self._blob.read(1):
-                raise self._other_record("another blob", self._oid)
+                self._record_differs("another blob", self._oid)
             self.close()
 
     def _finish(self) -> None:
-        if self._skipped or self._sent is None:
-            return
+        if self._difference is None and self._sent is not None and not self._skipped:
+            self._compare_records(self._sent)
+        if self._difference is not None:
+            raise self._difference
+        self.over = not self._skipped
+
+    def _compare_records(self, header: Transaction) -> None:
         held, sent = self._held.records, self._records
         # The records of an undone transaction are void.
-        if self._sent.status != "u":
-            for oid in held.keys() & sent.keys():
-                if held[oid] != sent[oid]:
-                    raise self._other_record("another record", oid)
-            if self._held.header.status != PACKED:
-                for oid in sent.keys() - held.keys():
-                    raise self._other_record("a record", oid, ", of which none is held here")
-            if self._sent.status != PACKED:
-                for oid in held.keys() - sent.keys():
-                    raise self._other_record("no record", oid, ", of which one is held here")
-        self.over = True
+        if header.status == "u":
+            return
+        for oid in held.keys() & sent.keys():
+            if held[oid] != sent[oid]:
+                self._record_differs("another record", oid)
+        if self._held.header.status != PACKED:
+            for oid in sent.keys() - held.keys():
+                self._record_differs("a record", oid, ", of which none is held here")
+        if header.status != PACKED:
+            for oid in held.keys() - sent.keys():
+                self._record_differs("no record", oid, ", of which one is held here")
 
-    def _other(self, sent: bytes, what: str) -> OtherHistory:
-        return OtherHistory(self._held.before, self._held.header.tid, sent, what)
+    def _differs(self, sent: bytes, what: str) -> None:
+        if self._difference is None:
+            self._difference = OtherHistory(self._held.before, self._held.header.tid, sent, what)
+        self.close()
 
-    def _other_record(self, what: str, oid: bytes, more: str = "") -> OtherHistory:
-        return self._other(self._held.header.tid, f"with {what} of object 0x{oid.hex()}{more}")
+    def _record_differs(self, what: str, oid: bytes, more: str = "") -> None:
+        self._differs(self._held.header.tid, f"with {what} of object 0x{oid.hex()}{more}")
 
 
 def _may_be_same(sent: bytes, held: bytes) -> bool:

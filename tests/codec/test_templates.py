@@ -71,7 +71,7 @@ def without_templates(monkeypatch):
 def test_a_run_is_read_as_a_whole():
     stream = encode(PLAIN)
     run = read_run(stream)
-    assert run == (PLAIN, len(stream), None, MAX_TID, 3)
+    assert run == (PLAIN, len(stream), None, MAX_TID, 3, False)
     assert all(type(message.checksum) is bytes for message in run.messages if message == Commit())
 
 
@@ -138,7 +138,14 @@ def test_what_has_not_the_shape_is_left(message, tid, size):
 )
 def test_what_is_not_legal_or_plain_is_left(payload, tid, last_tid, options):
     stream = framed(payload)
-    assert read_run(stream, 0, tid, last_tid, **options) == ([], 0, tid, last_tid, 0)
+    assert read_run(stream, 0, tid, last_tid, **options) == (
+        [],
+        0,
+        tid,
+        last_tid,
+        0,
+        False,
+    )
 
 
 def test_a_record_that_is_too_large_or_not_complete_is_left():

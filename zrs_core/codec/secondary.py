@@ -54,7 +54,7 @@ class ChecksumPolicy(enum.Enum):
     REQUIRE = "require"
     #: A checksum that is there must match; once one was there, a commit without is an error.
     VERIFY = "verify"
-    #: Checksums are not looked at.
+    #: A checksum that does not match is no error; `SecondaryConnection.mismatch` notes it.
     IGNORE = "ignore"
 
 
@@ -90,6 +90,8 @@ class SecondaryConnection(Connection[PrimaryMessage]):
         # was the newer one.
         self._newer_dialect = False
         self._checksum_seen = False
+        #: True once a checksum that is ignored did not match what was received.
+        self.mismatch = False
         #: Whether one of its records or commits was a pickle of protocol 2 or later, which zc.zrs
         #: never writes. (The protocol of a T may be that of the extension in it.)
         self.newer_pickles = False
@@ -140,7 +142,7 @@ class SecondaryConnection(Connection[PrimaryMessage]):
             return None
         if self._max_pickle_size < templates.MAX_PICKLE_SIZE:
             return None
-        messages, end, tid, last_tid, checksums = templates.read_run(
+        messages, end, tid, last_tid, checksums, mismatch = templates.read_run(
             frames.buffer,
             frames.begin,
             machine.tid,
@@ -153,6 +155,7 @@ class SecondaryConnection(Connection[PrimaryMessage]):
             return None
         frames.begin = end
         machine.advance(tid, last_tid)
+        self.mismatch = self.mismatch or mismatch
         if checksums:
             self._checksum_seen = self._policy is not ChecksumPolicy.IGNORE
         if len(messages) > 1 or not isinstance(messages[0], Transaction):
@@ -245,6 +248,8 @@ class SecondaryConnection(Connection[PrimaryMessage]):
     def _check_commit(self, commit: Commit) -> None:
         self._machine.check(Role.PRIMARY, commit)
         if self._policy is ChecksumPolicy.IGNORE:
+            received = commit.checksum
+            self.mismatch = self.mismatch or received not in (None, self._checksum.digest())
             return
         if commit.checksum is None:
             if self._policy is ChecksumPolicy.REQUIRE or self._checksum_seen:

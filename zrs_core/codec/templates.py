@@ -170,13 +170,17 @@ def write_blocks(
 
 
 class Run(NamedTuple):
-    """What was read: the messages, where the next one begins, and the state there."""
+    """What was read: the messages, where the next one begins, and the state there.
+
+    `checksums` is the number of commits; `mismatch` is True if the checksum of one did not match.
+    """
 
     messages: list[PrimaryMessage]
     end: int
     tid: bytes | None
     last_tid: bytes
     checksums: int
+    mismatch: bool = False
 
 
 def read_run(
@@ -204,6 +208,7 @@ def read_run(
     available = len(buffer)
     pos = begin
     checksums = 0
+    mismatch = False
     closing = b"" if tid is None else _closing(tid)
     while True:
         if tid is not None:
@@ -221,8 +226,12 @@ def read_run(
                 pos = end
                 continue
             found = _read_commit(buffer, pos)
-            if found is None or (check and found != checksum.digest()):
+            if found is None:
                 break
+            if found != checksum.digest():
+                if check:
+                    break
+                mismatch = True
             end = pos + 4 + _C_SIZE
             append(Commit(found))
             checksums += 1
@@ -237,7 +246,7 @@ def read_run(
             closing = _closing(tid)
         update(buffer[pos + 4 : end])
         pos = end
-    return Run(messages, pos, tid, last_tid, checksums)
+    return Run(messages, pos, tid, last_tid, checksums, mismatch)
 
 
 def read_blocks(

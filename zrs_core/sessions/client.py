@@ -71,6 +71,7 @@ class ReplicationClient:
         self._backoff = Backoff(*options.reconnect_bounds())
         # Attempts to connect that failed since the last one that did not.
         self._failed_attempts = 0
+        self._failed_comparing = False
         # A session may still be applying when the next one begins.
         self._open_sessions = 0
         self._sessions_lock = threading.Lock()
@@ -125,15 +126,22 @@ class ReplicationClient:
 
     def compared(self) -> None:
         """The primary holds what is held here."""
-        if self.progress.state in (State.REFUSED, State.DIVERGED):
+        if self._failed_comparing or self.progress.state in (State.REFUSED, State.DIVERGED):
             self._recovered()
         if not self.failing:
             self.progress.state = State.REPLICATING
             self._backoff.succeeded()
 
-    def session_failed(self, reason: str, state: State = State.FAILING) -> bool:
-        """A session failed. Whether that is news: the one before it failed for another reason."""
+    def session_failed(
+        self, reason: str, state: State = State.FAILING, *, comparing: bool = False
+    ) -> bool:
+        """Note that a session failed; True if the one before it did not fail for this reason.
+
+        :param comparing: True if it failed before the end of its comparison, so that one that
+            succeeds is the end of the failure.
+        """
         progress = self.progress
+        self._failed_comparing = comparing
         news = reason != progress.failure
         progress.failure, progress.state = reason, state
         progress.failed(reason)

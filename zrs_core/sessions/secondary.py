@@ -240,7 +240,14 @@ class SecondarySession:
             )
             self.finished = True
         except OtherHistory as error:
-            self._finish(str(error), State.DIVERGED)
+            if self._connection.mismatch:
+                self._finish(
+                    f"transaction {describe_tid(error.sent)} came {error.what}, and with a "
+                    "checksum that does not match it (check_checksums=ignore): it was damaged on "
+                    "the way"
+                )
+            else:
+                self._finish(str(error), State.DIVERGED)
         except Exception as error:  # noqa: BLE001
             # A full disk, a storage that was closed: what is not on disk is aborted and asked for
             # again later; what is known here is only that it cannot be applied now.
@@ -333,7 +340,8 @@ class SecondarySession:
     ) -> None:
         self._told = True
         # The same again is no news.
-        level = level if self._client.session_failed(reason, state) else logging.DEBUG
+        news = self._client.session_failed(reason, state, comparing=self._resent is not None)
+        level = level if news else logging.DEBUG
         fields = event(state.value, reason=reason)
         self._log.log(level, "%s", reason, exc_info=exc_info, extra=fields)
 
