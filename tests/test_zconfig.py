@@ -345,6 +345,72 @@ def test_a_file_that_is_no_database_is_left_alone(in_a_directory):
     assert (in_a_directory / "Data.fs").read_text() == "a letter"
 
 
+PRECIOUS = "blobs/0x00/0x01/0x03d4dc0011111111.blob"
+
+
+@pytest.mark.parametrize("keys", ["replicate-to 127.0.0.1:0", "replicate-from 127.0.0.1:1"])
+@pytest.mark.parametrize(
+    ("more", "base"),
+    [
+        ("", "<filestorage>\n path Data.fs\n blob-dir blobs\n</filestorage>"),
+        ("blob-dir blobs", "<filestorage>\n path Data.fs\n</filestorage>"),
+        (
+            "",
+            "<blobstorage>\n blob-dir blobs\n<filestorage>\n path Data.fs\n</filestorage>\n"
+            "</blobstorage>",
+        ),
+        (
+            "",
+            "<zlibstorage>\n<filestorage>\n path Data.fs\n blob-dir blobs\n</filestorage>\n"
+            "</zlibstorage>",
+        ),
+    ],
+)
+def test_blobs_beside_a_new_file_stay(in_a_directory, keys, more, base):
+    (in_a_directory / PRECIOUS).parent.mkdir(parents=True)
+    (in_a_directory / PRECIOUS).touch()
+    opener = parse("%import zc.zlibstorage\n" + section(f"{keys}\n{more}", base))
+    with pytest.raises(UnsuitableStorage, match=r"the filestorage in <zrs>.* is not empty"):
+        opener.open()
+    assert (in_a_directory / PRECIOUS).exists()
+    assert [each.name for each in in_a_directory.iterdir()] == ["blobs"]
+
+
+def test_blobs_of_a_file_that_is_to_be_created_anew_stay(in_a_directory):
+    base = "<filestorage>\n path Data.fs\n blob-dir blobs\n create true\n</filestorage>"
+    opener = parse(section("replicate-to 127.0.0.1:0", base))
+    (in_a_directory / PRECIOUS).parent.mkdir(parents=True)
+    (in_a_directory / PRECIOUS).touch()
+    (in_a_directory / "Data.fs").write_bytes(b"FS30")
+    with pytest.raises(UnsuitableStorage, match="leave out create"):
+        opener.open()
+    assert (in_a_directory / PRECIOUS).exists()
+    (in_a_directory / PRECIOUS).unlink()
+    opener.open().close()
+
+
+def test_a_pack_of_an_inner_file_that_was_killed_is_undone(in_a_directory):
+    with traffic(FileStorage("Data.fs"), blobs=False) as commits:
+        commits.commit(3)
+    data = (in_a_directory / "Data.fs").read_bytes()
+    (in_a_directory / "Data.fs").rename("Data.fs.old")
+    (in_a_directory / "Data.fs.pack").touch()
+    parse(section("replicate-to 127.0.0.1:0")).open().close()
+    assert (in_a_directory / "Data.fs").read_bytes() == data
+
+
+@pytest.mark.parametrize("read_only", ["false", "true"])
+def test_blobs_in_another_layout_are_refused(in_a_directory, read_only):
+    (in_a_directory / PRECIOUS).parent.mkdir(parents=True)
+    (in_a_directory / "blobs" / "0x0100").mkdir()
+    (in_a_directory / "blobs" / "0x0100" / "0x03d4dc0011111111.blob").touch()
+    (in_a_directory / "blobs" / ".layout").write_text("bushy")
+    (in_a_directory / "Data.fs").write_bytes(b"FS30")
+    base = f"<filestorage>\n path Data.fs\n blob-dir blobs\n read-only {read_only}\n</filestorage>"
+    with pytest.raises(UnsuitableStorage, match=r"write lawn into blobs/\.layout"):
+        parse(section("replicate-to 127.0.0.1:0", base)).open()
+
+
 def test_a_storage_that_cannot_be_replicated_into_is_closed_again():
     FileStorage("Data.fs").close()
     base = "<filestorage>\npath Data.fs\nread-only true\n</filestorage>"

@@ -242,13 +242,13 @@ class ZRS:
         from .storage.secondary import Secondary
 
         config = self.config
-        self._check_files(config.base)
         to, source = config.replicate_to, config.replicate_from
         if to is not None and self._value("transport", "twisted-tcp") in _NETWORK:
             _check_free(to)
             self._check_exposure(to)
         if config.status_address is not None:
             _check_free(config.status_address)
+        self._prepare_files()
         storage = config.base.open()
         try:
             blob_dir = self._given("blob_dir")
@@ -301,20 +301,15 @@ class ZRS:
     def _tls(self) -> dict[str, Any]:
         return {} if self.config.tls is None else {"tls": self.config.tls.options}
 
-    def _check_files(self, base: Any) -> None:
-        from ZODB import config
+    def _prepare_files(self) -> None:
+        from .storage.preparing import prepare_section
 
-        from .storage.paths import check_path
-
-        while (inner := getattr(getattr(base, "config", None), "base", None)) is not None:
-            base = inner
-        if isinstance(base, config.FileStorage):
-            try:
-                check_path(base.config.path)
-            except UnsuitableStorage as error:
-                raise UnsuitableStorage(
-                    f"the filestorage in {self._title}, with {self._address}: {error}"
-                ) from error
+        try:
+            prepare_section(self)
+        except UnsuitableStorage as error:
+            raise UnsuitableStorage(
+                f"the filestorage in {self._title}, with {self._address}: {error}"
+            ) from error
 
 
 def _check_free(setting: Setting) -> None:

@@ -120,3 +120,23 @@ def test_to_be_stopped_meanwhile_is_no_failure(tmp_path, snapshot, monkeypatch):
     assert result.exit_code == 0, result.output
     said = result.stdout.splitlines()[-1]
     assert said == "Stopped: interrupted; nothing half-written is left"
+
+
+def test_a_pack_that_was_killed_has_left_the_database(invoke, tmp_path):
+    (tmp_path / "Data.fs.old").write_bytes(b"FS30")
+    (tmp_path / "Data.fs.pack").touch()
+    # The blobs belong to another layout: it is refused when the database is there again.
+    (tmp_path / "blobs" / "0x0100").mkdir(parents=True)
+    (tmp_path / "blobs" / "0x0100" / "0x03d4dc0011111111.blob").touch()
+    (tmp_path / "blobs" / ".layout").write_text("bushy")
+    line = invoke(
+        "secondary",
+        "127.0.0.1:1",
+        tmp_path / "Data.fs",
+        "--blobs",
+        tmp_path / "blobs",
+        "--restore-if-missing",
+        tmp_path / "nowhere",
+    )
+    assert "write lawn into" in line
+    assert (tmp_path / "Data.fs").exists()

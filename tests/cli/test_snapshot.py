@@ -165,6 +165,12 @@ def test_blobs_that_the_source_does_not_have(run, database):
     )
 
 
+def test_blobs_that_are_misplaced(run, database):
+    (database / "blobs" / ".layout").write_text("lawn")
+    line = run("snapshot", database / "Data.fs", "it", "--blobs", database / "blobs", status=1)
+    assert "write bushy into" in line
+
+
 def test_one_in_the_place_of_another(run, database):
     run("snapshot", database / "Data.fs", "it")
     assert "give --replace" in run("snapshot", database / "Data.fs", "it", status=2)

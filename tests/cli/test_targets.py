@@ -291,3 +291,34 @@ class TestAURIWhoseStorageReplicates:
 def test_a_password_with_a_bracket_is_not_shown_either():
     with pytest.raises(ConfigurationError, match=r"^nothing://me:\*\*\*@db/x\[: "):
         Target("nothing://me:p[w@db/x[")
+
+
+@pytest.mark.parametrize("command_line", [("primary", "--listen", "127.0.0.1:0"), ("secondary",)])
+@pytest.mark.parametrize(
+    ("text", "blobs"),
+    [
+        ("file://{}/Data.fs?blobstorage_dir={}/blobs", ()),
+        ("file://{}/Data.fs", ("--blobs", "blobs")),
+        ("storage.conf", ()),
+        ("zconfig://{}/storage.conf", ()),
+        ("plain.conf", ("--blobs", "blobs")),
+        ("Data.fs", ("--blobs", "blobs")),
+        ("zrs://127.0.0.1:1{}/Data.fs?blob_dir={}/blobs", ()),
+    ],
+)
+def test_blobs_beside_a_new_file_stay(write, tmp_path, command_line, text, blobs):
+    write(ONE)
+    write(ONE.replace("  blob-dir blobs\n", ""), "plain.conf")
+    precious = tmp_path / "blobs" / "0x00" / "0x01" / "0x03d4dc0011111111.blob"
+    precious.parent.mkdir(parents=True)
+    precious.touch()
+    name, *options = command_line
+    address = ("127.0.0.1:1",) if name == "secondary" else ()
+    arguments = [name, *address, text.format(tmp_path, tmp_path), *options, *blobs]
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stderr.count("\n") == 1
+    if not (name == "primary" and text == "Data.fs"):
+        assert "is not empty" in result.stderr
+    assert precious.exists()
+    assert not (tmp_path / "Data.fs").exists()

@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 
-from zrs_core.storage import batches, disk, filestorage, opening
+from zrs_core.storage import batches, disk, filestorage, preparing
 
 from . import run
 from .cases import Setup, Workshop
@@ -79,7 +79,9 @@ NOTHING = PLAIN._replace(shape="from_nothing")
             lambda storage: None,
             id="the last transaction from the file",
         ),
-        pytest.param(PACKING, opening, "undo_unfinished_pack", lambda path: None, id="half a pack"),
+        pytest.param(
+            PACKING, preparing, "undo_unfinished_pack", lambda path: None, id="half a pack"
+        ),
         pytest.param(PACKING, filestorage, "_sync_new", lambda storage: None, id="names of a pack"),
     ],
 )

@@ -13,6 +13,7 @@ from ZODB.MappingStorage import MappingStorage
 from ZODB.utils import z64
 
 from zrs_core.errors import UnsuitableStorage
+from zrs_core.storage import opening
 from zrs_core.storage.opening import open_storage
 
 from ..databases import open_file_storage, traffic
@@ -270,3 +271,90 @@ def test_a_blob_dir_that_was_there_stays(tmp_path):
         give_up()
         assert (tmp_path / "blobs" / "tmp").is_dir()
     given.close()
+
+
+class TestANewFileBesideBlobs:
+    """FileStorage itself deletes what is in the blob directory of a file that it makes."""
+
+    @pytest.fixture
+    def blobs(self, tmp_path):
+        path = tmp_path / "blobs"
+        (path / "0x00" / "0x01").mkdir(parents=True)
+        (path / "0x00" / "0x01" / "0x03d4dc0011111111.blob").touch()
+        (path / ".layout").write_text("bushy")
+        return path
+
+    def test_it_is_refused(self, tmp_path, blobs):
+        why = refused(tmp_path, tmp_path / "Data.fs", blobs)
+        assert why == (
+            f"{tmp_path / 'Data.fs'} does not exist, and the blob directory {blobs} is not empty: "
+            f"if it belongs to a database, put the database's file at {tmp_path / 'Data.fs'} first "
+            "(is its disk mounted?); for a new database, give a blob directory that is empty or "
+            "does not exist"
+        )
+
+    def test_a_link_that_leads_nowhere_is_no_file(self, tmp_path, blobs):
+        (tmp_path / "Data.fs").symlink_to(tmp_path / "unmounted" / "Data.fs")
+        assert "does not exist" in refused(tmp_path, tmp_path / "Data.fs", blobs)
+
+    @pytest.mark.parametrize("name", ["letter.txt", "0x01", "letters/a"])
+    def test_whatever_is_in_the_directory(self, tmp_path, name):
+        path = tmp_path / "mistyped" / name
+        path.parent.mkdir(parents=True)
+        path.touch()
+        assert "is not empty" in refused(tmp_path, tmp_path / "Data.fs", tmp_path / "mistyped")
+
+    @pytest.mark.parametrize("content", [b"", b"\0\0", b"FS30"])
+    def test_an_empty_file_keeps_them(self, tmp_path, blobs, content):
+        (tmp_path / "Data.fs").write_bytes(content)
+        before = listing(blobs)
+        _, give_up = open_storage(tmp_path / "Data.fs", blobs)
+        give_up()
+        assert listing(blobs) == before
+
+    def test_a_pack_that_was_killed_has_its_file_still(self, tmp_path, blobs):
+        (tmp_path / "Data.fs.old").write_bytes(b"FS30")
+        (tmp_path / "Data.fs.pack").touch()
+        before = listing(blobs)
+        _, give_up = open_storage(tmp_path / "Data.fs", blobs)
+        give_up()
+        assert listing(blobs) == before
+
+    @pytest.mark.parametrize("marked", [True, False])
+    def test_what_a_file_system_or_a_commit_has_left_stays(self, tmp_path, marked):
+        blobs = tmp_path / "blobs"
+        for name in ("tmp/BUC-x", "lost+found/#12", ".snapshot/a"):
+            (blobs / name).parent.mkdir(parents=True)
+            (blobs / name).touch()
+        if marked:
+            (blobs / ".layout").write_text("bushy")
+        inode, before = blobs.stat().st_ino, listing(blobs)
+        storage, give_up = open_storage(tmp_path / "Data.fs", blobs)
+        assert storage.fshelper.layout_name == "bushy"
+        give_up()
+        assert {*listing(blobs)} == {*before, str(blobs / ".layout")}
+        assert blobs.stat().st_ino == inode
+        assert not (tmp_path / "Data.fs").exists()
+
+    def test_a_link_without_blobs_to_lose_is_kept(self, tmp_path):
+        (tmp_path / "Data.fs").symlink_to(tmp_path / "data" / "Data.fs")
+        (tmp_path / "data").mkdir()
+        (tmp_path / "blobs").mkdir()
+        _, give_up = open_storage(tmp_path / "Data.fs", tmp_path / "blobs")
+        assert (tmp_path / "data" / "Data.fs").exists()
+        give_up()
+        assert (tmp_path / "Data.fs").is_symlink()
+        assert listing(tmp_path / "data") == []
+
+    def test_blobs_that_come_just_then_stay(self, tmp_path, monkeypatch):
+        blobs = tmp_path / "blobs"
+        blobs.mkdir()
+
+        def mount_and_open(path, blob_dir):
+            (blobs / "letter.txt").touch()
+            return open_it(path, blob_dir)
+
+        open_it = opening.open_file_storage
+        monkeypatch.setattr(opening, "open_file_storage", mount_and_open)
+        open_storage(tmp_path / "Data.fs", blobs)[1]()
+        assert (blobs / "letter.txt").exists()

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from ..errors import ConfigurationError
 from ..snapshots.manifest import BLOBS, DATA
+from ..storage.preparing import undo_unfinished_pack
 from .output import say
 from .snapshot import restore_to
 from .targets import Target
@@ -33,6 +34,7 @@ def restore_if_missing(console: Console, snapshot: str, storage: str, blobs: str
             f"{os.path.join(directory, DATA)} as STORAGE, and {os.path.join(directory, BLOBS)} "
             "as --blobs"
         )
+    undo_unfinished_pack(path)
     if os.path.exists(path):
         return
     say(console, f"{path} is not there: restoring {snapshot}")

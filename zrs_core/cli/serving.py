@@ -16,6 +16,7 @@ from ..messages import NO_TID
 from ..progress import Progress, State
 from ..status.options import StatusOptions
 from ..status.server import StatusServer
+from ..storage.preparing import undo_unfinished_pack
 from ..storage.primary import Primary
 from ..storage.secondary import Secondary, address_of_primary
 from ..storage.snapshot import check_existing, check_existing_blobs
@@ -57,10 +58,11 @@ def serve_primary(
     target = Target(source)
     if target.path is not None:
         # A primary that nobody could ever write to is a mistyped path.
+        undo_unfinished_pack(target.path)
         check_existing(target.path)
     check_existing_blobs(blobs)
     with StopSignals() as stop, logging_to(console, logging.WARNING) as handler:
-        with _opened(target, handler) as storage:
+        with _opened(target, blobs, handler) as storage:
             primary = Primary(
                 storage,
                 listen,
@@ -97,12 +99,12 @@ def _serve_status(
 
 
 @contextlib.contextmanager
-def _opened(target: Target, handler: logging.Handler) -> Iterator[Any]:
+def _opened(target: Target, blobs: str | None, handler: logging.Handler) -> Iterator[Any]:
     """The storage, or its path; it is closed again if what is made of it fails."""
     level = handler.level
     # A storage that cannot be opened may log what its error says too.
     handler.setLevel(logging.CRITICAL)
-    storage = target.open()
+    storage = target.open(blobs)
     handler.setLevel(level)
     try:
         yield storage
@@ -136,7 +138,7 @@ def follow_primary(
     check_following(address, transport)
     target = Target(destination)
     with StopSignals() as stop, logging_to(console, logging.INFO) as handler:
-        with _opened(target, handler) as storage:
+        with _opened(target, blobs, handler) as storage:
             secondary = Secondary(
                 storage,
                 address,

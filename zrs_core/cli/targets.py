@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..errors import ConfigurationError, UnsuitableStorage
+from ..storage.preparing import prepare_files, prepare_section
 
 # How a file for ZConfig begins, but for blanks: with a section, a directive or a comment.
 _CONFIGURATION_STARTS = (b"<", b"%", b"#")
@@ -102,20 +103,39 @@ class Target:
             self._open = self._section.open
         return self.open()
 
-    def open(self) -> Any:
+    def open(self, blob_dir: str | None = None) -> Any:
         """The storage; of a FileStorage, its path.
 
+        :param blob_dir: the blob directory that it will be given, if it has none of its own.
         :raises ConfigurationError: it cannot be opened.
         """
         if self._open is None:
             return self._text
         try:
+            self._prepare(blob_dir)
             return self._open()
         except ConfigurationError:
             raise
         except Exception as error:
             # Whatever the one who made the storage raises: a database that is not there, say.
             raise UnsuitableStorage(f"{self} cannot be opened: {_in_a_line(error)}") from error
+
+    def _prepare(self, blob_dir: str | None) -> None:
+        if self._section is not None:
+            # A <zrs> section does it by itself.
+            if not hasattr(self._section.config, "replicate_to"):
+                prepare_section(self._section, blob_dir)
+        elif self._text.startswith("file://") and self.files is not None:
+            path, blobs = self.files
+            query = dict(parse_qsl(self._text.partition("?")[2]))
+            if not _is_true(query.get("read_only")):
+                create = _is_true(query.get("create"))
+                prepare_files(path, blobs or blob_dir, create=create)
+
+
+def _is_true(text: str | None) -> bool:
+    """Return the meaning of a boolean argument of zodburi."""
+    return text is not None and text.lower() not in ("0", "f", "false", "n", "no", "off")
 
 
 def _layers(section: Any) -> Iterator[Any]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from ..errors import ReplicationError, UnsuitableStorage
+from ..storage.blob_layout import MisplacedBlobs
 from ..storage.blobs import is_blob_record
 from ..storage.committed import CommittedFile, Record
 from ..storage.disk import sync
@@ -59,7 +60,7 @@ def copy_all(file: CommittedFile, blobs: str | None, directory: str, report: Rep
     :raises UnsuitableStorage: there are blobs, and no directory of them.
     :raises NoRoom: nothing was copied, but what could be linked was.
     :raises BlobsRemoved: it must be begun again.
-    :raises Damaged: a copy is not equal to what was copied.
+    :raises Damaged: a copy is not equal to what was copied, or blobs are misplaced.
     :raises DamagedFile: the source is damaged.
     """
     # An empty file is a FileStorage too, without even the magic.
@@ -71,7 +72,11 @@ def copy_all(file: CommittedFile, blobs: str | None, directory: str, report: Rep
         _copy_data(file, size, target, report)
         missing = 0
     else:
-        linked = _Blobs(file, blobs, os.path.join(directory, BLOBS))
+        try:
+            linked = _Blobs(file, blobs, os.path.join(directory, BLOBS))
+        except MisplacedBlobs as error:
+            # The directory is the right one, and not in order.
+            raise Damaged(str(error)) from error
         linked.link(report)
         check_room(directory, size + linked.bytes_to_copy)
         _copy_data(file, size, target, report)

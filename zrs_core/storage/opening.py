@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import zc.lockfile
-from ZODB.blob import LAYOUT_MARKER, LAYOUTS, BlobStorage
+from ZODB.blob import LAYOUT_MARKER, BlobStorage, BlobStorageMixin
 from ZODB.FileStorage import FileStorage
 from ZODB.interfaces import IBlobStorage, IStorage, IStorageIteration, IStorageRestoreable
 from zope.component import getGlobalSiteManager
@@ -18,8 +17,7 @@ from zope.interface import implementedBy, providedBy
 
 from ..errors import UnsuitableStorage
 from ..interfaces import IStorageSource, ITransactionSink
-from ..logs import event
-from .committed import MAGIC
+from .blob_layout import check_layout
 from .filestorage import (
     FileStorageSource,
     check_last_tid,
@@ -28,13 +26,8 @@ from .filestorage import (
     open_file_storage,
 )
 from .generic import GenericSink, IterationSource
-from .paths import check_path
+from .preparing import begin_blobs_anew, prepare_files
 from .wrapped import as_stored, untransform_of
-
-log = logging.getLogger("zrs_core.storage")
-
-# Bytes in a file that has nothing yet but, maybe, zeros that a power loss has left.
-_HALF_MADE = 8192
 
 # What FileStorage makes beside its file.
 _SUFFIXES = ("", ".index", ".lock", ".tmp")
@@ -58,6 +51,7 @@ def open_storage(
             "of a FileStorage"
         )
     if blobs is None:
+        _check_layout_of(storage)
         return storage, _nothing
     if IBlobStorage.providedBy(storage):
         raise UnsuitableStorage(
@@ -70,13 +64,23 @@ def open_storage(
         )
     is_new = not os.path.exists(blobs)
     try:
-        _begin_blobs_anew(blobs)
+        begin_blobs_anew(blobs)
+        check_layout(blobs)
         with_blobs = BlobStorage(blobs, storage)
+    except UnsuitableStorage:
+        raise
     except Exception as error:
         if is_new:
             _remove_empty(blobs)
         raise UnsuitableStorage(f"{blobs} cannot be a blob_dir: {error}") from error
     return with_blobs, partial(_remove_empty, blobs) if is_new else _nothing
+
+
+def _check_layout_of(storage: Any) -> None:
+    """:raises UnsuitableStorage: a storage does not find the blobs in its directory."""
+    stored = as_stored(storage)
+    if isinstance(stored, BlobStorageMixin) and hasattr(stored.fshelper, "base_dir"):
+        check_layout(os.path.abspath(stored.fshelper.base_dir))
 
 
 def _describe(storage: Any) -> str:
@@ -179,7 +183,7 @@ def _remove_empty(blob_dir: str) -> None:
     """Remove a blob directory that ZODB has just made: what it puts into one, and no blobs."""
     with contextlib.suppress(OSError):
         os.rmdir(os.path.join(blob_dir, "tmp"))
-        os.remove(os.path.join(blob_dir, ".layout"))
+        os.remove(os.path.join(blob_dir, LAYOUT_MARKER))
         os.rmdir(blob_dir)
 
 
@@ -199,73 +203,22 @@ def _check_blob_dir(blob_dir: object) -> str:
     return absolute
 
 
-def undo_unfinished_pack(path: str) -> None:
-    """Give a FileStorage its file back if a pack was killed when it had none.
-
-    A pack gives the file another name, and only then its own to the packed one; FileStorage would
-    begin a new one. That of before is complete, whatever a power loss has left of the other.
-    """
-    if not os.path.lexists(path) and all(map(os.path.isfile, (path + ".old", path + ".pack"))):
-        log.warning(
-            "%s: a pack of it was not finished; it is as it was before the pack",
-            path,
-            extra=event("pack-undone", storage=path),
-        )
-        os.rename(path + ".old", path)
-
-
-def _begin_anew(path: str, blob_dir: str | None) -> None:
-    """Take back what is half made of a FileStorage, whose maker was killed or lost its power.
-
-    Neither a file whose magic is not whole could be opened, nor blobs whose layout has half a name;
-    and blobs without the mark of a layout would be given one of old.
-    """
-    if os.path.isfile(path) and os.path.getsize(path) <= _HALF_MADE:
-        with open(path, "r+b") as file:
-            if MAGIC.startswith(begin := file.read().rstrip(b"\0")) and begin != MAGIC:
-                # Not by leaving nothing: FileStorage would be late in writing it.
-                file.seek(0)
-                file.write(MAGIC)
-                file.truncate()
-    if blob_dir is not None:
-        _begin_blobs_anew(blob_dir)
-
-
-def _begin_blobs_anew(blob_dir: str) -> None:
-    """The half of it that is about blobs."""
-    if not os.path.isdir(blob_dir):
-        return
-    if set(os.listdir(blob_dir)) <= {LAYOUT_MARKER, "tmp"}:
-        layout = os.path.join(blob_dir, LAYOUT_MARKER)
-        if os.path.isfile(layout):
-            with open(layout, "rb") as mark:
-                named = mark.read().rstrip(b"\0").decode("ascii", "replace").strip()
-            if named not in LAYOUTS and any(each.startswith(named) for each in LAYOUTS):
-                os.remove(layout)
-        if not os.path.exists(layout):
-            with contextlib.suppress(OSError):
-                os.rmdir(os.path.join(blob_dir, "tmp"))
-
-
 def open_path(path: str, blob_dir: str | None) -> tuple[Any, Callable[[], None]]:
     """The FileStorage at `path`, made if it is not there, and how to give it up again.
 
     :raises UnsuitableStorage: it cannot be opened.
     """
-    undo_unfinished_pack(path)
-    _begin_anew(path, blob_dir)
-    check_path(path)
-    if blob_dir == os.path.abspath(path):
-        raise UnsuitableStorage(f"{path} cannot be the data and the blob_dir at once")
+    was_made = prepare_files(path, blob_dir)
     ours = [path + suffix for suffix in _SUFFIXES if not os.path.lexists(path + suffix)]
+    is_new = was_made or path in ours
     new_blob_dir = None if blob_dir is None or os.path.exists(blob_dir) else blob_dir
 
     def remove_ours() -> None:
         if new_blob_dir is not None:
             _remove_empty(new_blob_dir)
         # Only of a database that was not there before: the rest has its place beside it.
-        if path in ours:
-            for each in ours:
+        if is_new:
+            for each in (os.path.realpath(path), *ours):
                 if os.path.lexists(each):
                     os.remove(each)
 

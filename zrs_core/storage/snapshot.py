@@ -17,6 +17,7 @@ from ZODB.blob import FilesystemHelper
 
 from ..errors import UnsuitableStorage
 from ..messages import NO_TID
+from .blob_layout import check_layout
 from .blobs import is_ordinary_record
 from .committed import FIRST, CommittedFile, DamagedFile, Header, Record
 from .paths import check_path
@@ -124,10 +125,12 @@ def complete_at(file: CommittedFile, pos: int, last: bytes) -> tuple[bytes, int]
 class BlobFiles:
     """The files of a blob directory, by object and transaction.
 
+    :raises MisplacedBlobs: they do not lie where its layout says.
     :raises UnsuitableStorage: nobody knows how files lie in it, as in the cache of a ZEO client.
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
+        check_layout(os.fspath(directory))
         try:
             self._helper = FilesystemHelper(os.fspath(directory))
         except (KeyError, ValueError) as error:
