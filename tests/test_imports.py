@@ -49,7 +49,7 @@ ALLOWED = {
     "transports": {"errors", "addresses", "interfaces", "logs", "tls"},
     "storage": BASIS,
     "snapshots": BASIS
-    | {"__version__", "options", "progress", "sessions", "storage", "transports"},
+    | {"__version__", "options", "progress", "sessions", "storage", "transports", "verify"},
     "storage.primary": BASIS | {"storage", "options", "sessions", "status", "tls", "transports"},
     "verify": BASIS | {"codec", "sessions", "storage", "tls", "transports", "verify"},
     "storage.secondary": BASIS

@@ -13,27 +13,38 @@ import socket
 import subprocess
 import sys
 import threading
-import types
+import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from persistent.timestamp import TimeStamp
 from ZODB.FileStorage import FileStorage
+from ZODB.utils import p64, u64
 
 from tests.certificates import authority
 from tests.conditions import DEADLINE, wait_for
 from tests.databases import blob_files, open_file_storage, stored, traffic
 from tests.snapshots.helpers import names, read
+from tests.snapshots.scripted import ScriptedPrimary, tid_of
 from zrs_core import Primary
 from zrs_core.cli import snapshot as module
 from zrs_core.cli.command import zrs as command
 from zrs_core.cli.cutting import CuttingProxy
-from zrs_core.snapshots import receiving
+from zrs_core.snapshots import ending, receiving
 from zrs_core.tls import TLSOptions
+from zrs_core.verify import stream
 
 # What decides is something else, however slow this machine is.
 PATIENTLY = ("--quiet", "30", "--transport", "socket-thread")
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    """Lets the primary's answers be waited for only shortly."""
+    monkeypatch.setattr(module, "_INTERVAL", 0.001)
+    monkeypatch.setattr(ending, "REFUSAL_TIME", 0.1)
+    monkeypatch.setattr(stream, "REFUSAL_TIME", 0.1)
+    monkeypatch.setattr(ending, "_PAUSES", (0.0, 0.0))
 
 
 @pytest.fixture
@@ -49,6 +60,8 @@ def run(tmp_path, monkeypatch):
         assert result.exit_code == status, result.output
         assert names(place) <= {"it", "restored"}
         lines = (result.stderr if status else result.stdout).splitlines()
+        # FileStorage warns of tids in the future.
+        lines = [each for each in lines if "seconds in the future" not in each]
         assert len(lines) == 1 or "Not in it" in lines[1]
         assert not (result.stdout if status else result.stderr)
         return lines[0]
@@ -68,12 +81,38 @@ def primary(tmp_path):
 
 
 @pytest.fixture
-def up_to(monkeypatch):
-    """What a command that begins when a transaction is committed waits for is that."""
+def quiet_after(monkeypatch):
+    """A primary counts as quiet when so many transactions have come, however long that takes."""
 
-    def begin(tid):
-        clock = types.SimpleNamespace(time=TimeStamp(tid).timeTime)
-        monkeypatch.setattr(receiving, "time", clock)
+    def begin(transactions):
+        class CatchUp:
+            def __init__(self, progress, quiet):
+                self._progress = progress
+
+            def done(self):
+                return self._progress.transactions >= transactions and not self._progress.unapplied
+
+        monkeypatch.setattr(module, "CatchUp", CatchUp)
+
+    return begin
+
+
+@pytest.fixture
+def count_looks(monkeypatch):
+    """Counts how often it was decided that more has to come; calls a function after the third."""
+
+    def begin(then):
+        sample, looks = module.Meter.sample, []
+
+        def counted(self):
+            if self._progress.transactions:
+                looks.append(self._progress.tid)
+                if len(looks) == 3:
+                    then()
+            return sample(self)
+
+        monkeypatch.setattr(module.Meter, "sample", counted)
+        return looks
 
     return begin
 
@@ -103,11 +142,20 @@ def test_from_a_primary_until_it_is_quiet(run, tmp_path, primary):
     assert names(Path("it")) == {"Data.fs", "Data.fs.index", "blobs", "snapshot.json"}
 
 
-def test_from_a_primary_that_is_never_quiet(run, tmp_path):
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("ahead", [0, 3600, -3600])
+def test_from_a_primary_that_is_never_quiet(run, tmp_path, monkeypatch, ahead):
+    """It has what was committed before, by whatever clock, and ends all the same."""
+    monkeypatch.setattr(ending, "_WINDOW", 0.1)
     storage = open_file_storage(tmp_path / "primary")
+    clock = time.time
     primary = Primary(storage, str(tmp_path / "socket"))
     done = threading.Event()
     with traffic(primary) as commit:
+        monkeypatch.setattr(time, "time", lambda: clock() + ahead)
+        commit.commit(3)
+        monkeypatch.setattr(time, "time", clock)
+        before = primary.lastTransaction()
 
         def go_on():
             while not done.wait(0.01):
@@ -122,12 +170,91 @@ def test_from_a_primary_that_is_never_quiet(run, tmp_path):
             thread.join()
     taken = stored(Path("it"))
     assert taken == stored(tmp_path / "primary")[: len(taken)]
-    # It has all that was committed before.
-    assert read(Path("it"))["time"] > read(Path("it"))["taken"]
+    assert before in [each.tid for each in taken]
 
 
-def test_from_a_primary_over_a_line_that_breaks(run, tmp_path, primary, up_to):
-    up_to(primary.lastTransaction())
+@pytest.mark.usefixtures("soon")
+def test_from_a_primary_that_is_never_quiet_and_cannot_be_asked(run, count_looks, monkeypatch):
+    monkeypatch.setattr(ending, "_WINDOW", 0.0)
+    monkeypatch.setattr(ending, "_MOST_FAILURES", 1)
+    monkeypatch.setattr(receiving.Receiver, "busy", 0.0)
+    with ScriptedPrimary("  ", shown=1) as primary:
+        primary.is_gone = True
+        count_looks(primary.show_all)
+        line = run("snapshot", primary.address, "it", *PATIENTLY, status=1)
+    assert "as a primary does that does not hold that transaction" in line
+    assert "asked over another connection whether the snapshot may end" in line
+
+
+@pytest.mark.usefixtures("soon")
+def test_the_time_of_a_transaction_says_nothing(run, count_looks, quiet_after):
+    """A clock was ahead: the first transaction is not older than the command."""
+    quiet_after(3)
+    with ScriptedPrimary("   ", shown=1) as primary:
+        looks = count_looks(primary.show_all)
+        run("snapshot", primary.address, "it", *PATIENTLY)
+    assert looks[:3] == [tid_of(0)] * 3
+    assert read(Path("it"))["transactions"] == 3
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize(("statuses", "shown"), [("ppp ", 1), (" ppp", 2), ("ppp", 2)])
+def test_never_within_what_a_pack_has_marked(run, quiet_after, count_looks, statuses, shown):
+    """The line is quiet, and the rest of what the pack has left has not come yet."""
+    quiet_after(1)
+    with ScriptedPrimary(statuses, shown) as primary:
+        looks = count_looks(primary.show_all)
+        run("snapshot", primary.address, "it", *PATIENTLY)
+        # It has asked for what comes after that.
+        assert p64(u64(tid_of(shown - 1)) + 1) in primary.starts
+    assert looks[:3] == [tid_of(shown - 1)] * 3
+    assert read(Path("it"))["transactions"] == len(statuses)
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_refusal_by_what_is_no_primary_proves_nothing(run, quiet_after):
+    quiet_after(1)
+    with ScriptedPrimary("pp", shown=1) as primary:
+        primary.is_gone = True
+        line = run("snapshot", primary.address, "it", *PATIENTLY, status=1)
+    assert "asked over another connection whether the snapshot may end" in line
+
+
+@pytest.mark.usefixtures("soon")
+def test_it_cannot_be_told_whether_a_pack_has_left_more(run, quiet_after, monkeypatch):
+    monkeypatch.setattr(module, "_PATIENCE", 0.5)
+    monkeypatch.setattr(ending.Ending, "_is_last_packed", lambda self, tid: False)
+    quiet_after(1)
+    with ScriptedPrimary("pp") as primary:
+        line = run("snapshot", primary.address, "it", *PATIENTLY, status=1)
+    assert line.startswith(f"zrs: {primary.address} has sent nothing for ")
+    assert line.endswith("take the snapshot again after the next commit")
+
+
+@pytest.mark.usefixtures("soon")
+def test_what_comes_before_it_is_stopped(run, quiet_after, monkeypatch):
+    """It goes on if that ends within what a pack has marked."""
+    quiet_after(1)
+    receive, answers, times = receiving.Receiver.receiving, [True, False], []
+    with ScriptedPrimary(" p", shown=1) as primary:
+
+        @contextlib.contextmanager
+        def and_more(self):
+            times.append(1)
+            with receive(self):
+                yield
+                primary.show_all()
+                wait_for(lambda: self.received.tid == tid_of(1), "another transaction")
+
+        monkeypatch.setattr(receiving.Receiver, "receiving", and_more)
+        monkeypatch.setattr(ending.Ending, "_is_last_packed", lambda self, tid: answers.pop())
+        run("snapshot", primary.address, "it", *PATIENTLY)
+    assert len(times) == 2
+    assert read(Path("it"))["transactions"] == 2
+
+
+def test_from_a_primary_over_a_line_that_breaks(run, tmp_path, primary, quiet_after):
+    quiet_after(31)
     cuts = []
     size = (tmp_path / "primary" / "Data.fs").stat().st_size
     at = [size * part // 4 for part in (1, 2, 3)]
@@ -139,7 +266,9 @@ def test_from_a_primary_over_a_line_that_breaks(run, tmp_path, primary, up_to):
     assert stored(Path("it")) == stored(tmp_path / "primary")
 
 
-def test_from_a_primary_with_tls(run, tmp_path, up_to):
+@pytest.mark.usefixtures("soon")
+def test_from_a_primary_with_tls(run, tmp_path, quiet_after):
+    """It was just packed, so that it is asked whether there is more."""
     ours = authority()
     with contextlib.closing(
         Primary(
@@ -151,10 +280,12 @@ def test_from_a_primary_with_tls(run, tmp_path, up_to):
     ) as primary:
         with traffic(primary, seed=3) as commit:
             commit.commit(3)
-            up_to(primary.lastTransaction())
+            commit.pack()
+            left = len(stored(tmp_path / "primary"))
+            quiet_after(left)
             arguments = ("snapshot", address_of(primary), "it", "--quiet", "30")
             run(*arguments, "--tls-ca", ours.ca)
-            assert read(Path("it"))["transactions"] == 4
+            assert read(Path("it"))["transactions"] == left
 
 
 def test_blobs_that_the_source_does_not_have(run, database):
@@ -279,8 +410,8 @@ def test_a_primary_that_sends_no_more(run, monkeypatch):
     assert "has sent nothing for " in line
 
 
-def test_what_was_received_is_compared_with_what_came(run, primary, monkeypatch, up_to):
-    up_to(primary.lastTransaction())
+def test_what_was_received_is_compared_with_what_came(run, primary, monkeypatch, quiet_after):
+    quiet_after(31)
     check = receiving.check
 
     def spoilt(directory, *arguments):

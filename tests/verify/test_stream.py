@@ -6,13 +6,14 @@ import contextlib
 import shutil
 import socket
 import threading
+import time
 
 import pytest
 import ZODB
 
 from tests.certificates import authority
 from tests.conditions import DEADLINE
-from tests.databases import open_file_storage
+from tests.databases import open_file_storage, traffic
 from tests.verify.conftest import verified
 from zrs_core import Primary
 from zrs_core.addresses import parse_address
@@ -108,6 +109,18 @@ def test_a_primary_that_lacks_the_last_ones(pair):
         report = compared(source, b, common=True)
         assert report.beyond == [0, 2]
         assert report.transactions == 59
+
+
+def test_a_primary_whose_clock_was_ahead(small_pair, monkeypatch):
+    """The time of a transaction does not say that it was committed after the command began."""
+    a, b = small_pair
+    clock = time.time
+    with primary_of(a) as (primary, source):
+        monkeypatch.setattr(time, "time", lambda: clock() + 3600)
+        with traffic(primary, blobs=False) as commit:
+            commit.commit(2)
+            monkeypatch.setattr(time, "time", clock)
+            assert compared(source, b).counts["missing transaction"] >= 2
 
 
 class _Stopped(Exception):

@@ -16,9 +16,11 @@ from rich.console import Console
 
 from ..addresses import UnixAddress, parse_address
 from ..errors import InvalidAddress, NotWritten
+from ..held import PACKED
 from ..messages import NO_TID
 from ..options import ClientOptions
 from ..sessions import ALARM_AFTER
+from ..snapshots.ending import Ending
 from ..snapshots.manifest import Manifest
 from ..snapshots.receiving import Receiver
 from ..snapshots.restoring import restore as restore_snapshot
@@ -62,7 +64,8 @@ _PATIENCE = 60.0
     default=5.0,
     show_default=True,
     metavar="SECONDS",
-    help="It counts as caught up with ADDRESS when connected and nothing has come for so long.",
+    help="ADDRESS has sent all when connected and nothing has come for so long. A primary that is "
+    "never quiet is asked again for what it has just sent, to find out whether that was all.",
 )
 @transport
 @peer_timeout
@@ -91,8 +94,9 @@ def snapshot(
     is room for is found out before it is copied, but for what comes from an ADDRESS: nobody tells
     how much that will be.
 
-    From an ADDRESS comes all that is committed up to when the command was given, or until nothing
-    has come for a while (--quiet).
+    From an ADDRESS comes all that was committed before the command was given, and more. It ends
+    when nothing has come for a while (--quiet), or at a time at which the primary had sent all, and
+    never within what a pack has changed meanwhile.
     """
     console = Console()
     is_file = _is_file(source)
@@ -202,21 +206,34 @@ def _receive(
 ) -> Manifest:
     taken = now()
     with interruption.deferred(), receiver:
-        _catch_up(console, receiver, quiet, interruption)
+        ending = Ending(receiver, interruption.check)
+        while True:
+            with receiver.receiving():
+                _catch_up(console, receiver, ending, quiet, interruption)
+            # More may have come before it was stopped.
+            if ending.is_state():
+                break
     with stages(console, interruption) as report:
         contents = receiver.check(report)
     return finish(workspace, contents, str(receiver.address), taken)
 
 
 def _catch_up(
-    console: Console, receiver: Receiver, quiet: float, interruption: Interruption
+    console: Console,
+    receiver: Receiver,
+    ending: Ending,
+    quiet: float,
+    interruption: Interruption,
 ) -> None:
-    """:raises Failed: nothing comes, or nothing that can be used."""
+    """Return when what was received may be a snapshot.
+
+    :raises Failed: nothing comes, or nothing that can be used.
+    """
     progress, address = receiver.progress, receiver.address
     caught_up, meter = CatchUp(progress, quiet), Meter(progress)
     last, deadline, looks = -1, 0.0, 0
     with view(console, str(address)) as shown:
-        while not receiver.has_come_to_now:
+        while True:
             interruption.check()
             if progress.failures >= ALARM_AFTER or progress.stopped is not None:
                 raise Failed(f"{address}: {progress.failure or progress.stopped}")
@@ -224,16 +241,24 @@ def _catch_up(
                 raise Misconfigured(f"{address} cannot be connected to: {progress.last_error}")
             # Twice: this process may have been stopped, and what has come meanwhile not been read.
             looks = looks + 1 if caught_up.done() else 0
-            if looks > 1:
-                if progress.tid == NO_TID:
-                    raise Failed(
-                        f"{address} sends nothing: its database is empty, or it is no primary"
-                    )
+            if looks > 1 and progress.tid == NO_TID:
+                raise Failed(f"{address} sends nothing: its database is empty, or it is no primary")
+            if (looks > 1 or ending.has_kept_up()) and ending.is_state():
                 return
             clock = time.monotonic()
             if progress.bytes != last:
                 last, deadline = progress.bytes, clock + _PATIENCE
             elif clock > deadline:
-                raise Failed(f"{address} has sent nothing for {_PATIENCE:.0f} seconds")
+                raise Failed(_nothing_more(receiver))
             shown.show(meter.sample(), progress.connected)
             time.sleep(_INTERVAL)
+
+
+def _nothing_more(receiver: Receiver) -> str:
+    text = f"{receiver.address} has sent nothing for {_PATIENCE:.0f} seconds"
+    if receiver.received.status == PACKED:
+        return (
+            f"{text}, and it cannot be told whether that is all that a pack has left: take the "
+            "snapshot again after the next commit"
+        )
+    return text

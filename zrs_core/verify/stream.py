@@ -7,7 +7,6 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
 
 from ..addresses import Address
 from ..codec import SecondaryConnection
@@ -27,7 +26,7 @@ from ..messages import (
 from ..sessions import ANSWER_TIME, REFUSAL_TIME
 from ..storage.committed import Header, Record
 from ..storage.sides import BlobDigest, Side
-from ..tids import describe_tid, tid_of
+from ..tids import describe_tid
 from ..tls import PeerRefused, TLSOptions, certificate_names, describe_error
 from ..transports.sockets import CONNECT_TIMEOUT, READ_SIZE, connect_argument, look_up
 
@@ -35,14 +34,20 @@ from ..transports.sockets import CONNECT_TIMEOUT, READ_SIZE, connect_argument, l
 # system is asked for bytes is not seen until it has answered.
 _LONGEST_WAIT = 0.5
 
+# Seconds for which a primary that commits all the time is heard after the last transaction that the
+# other side has, at least; and without anything from it that are a pause then.
+_LEAST_OVERTIME = 1.0
+_PAUSE = 0.001
+
 
 class PrimaryStream(Side):
     """What the primary at an address sends after `start`, as it would to a fresh secondary.
 
     The protocol does not tell where the primary's history ends. It counts as ended when nothing
-    has come for `wait` seconds, or with what was committed after this began; but not before
-    `expected`, the last transaction of the other side, unless the primary refuses a secondary that
-    holds that, which it does if it does not hold it itself.
+    has come for `wait` seconds; but not before `expected`, the last transaction of the other side,
+    unless the primary refuses a secondary that holds that, which it does if it does not hold it
+    itself. A primary that commits all the time is not heard to its end: some time after `expected`,
+    its history counts as ended with the first pause.
 
     :param common: to end with `expected` at the latest.
     :param waiting: called again and again while nothing comes; what it raises ends the wait.
@@ -75,7 +80,8 @@ class PrimaryStream(Side):
         self._wait = wait
         self._waiting = waiting
         self._expected = expected
-        self._last = expected if common else max(expected, tid_of(datetime.now(timezone.utc)))
+        # When the history counts as ended with the first pause.
+        self._overtime: float | None = None
         self._common = common
         self._ended = False
         self._next: Transaction | None = None
@@ -134,11 +140,8 @@ class PrimaryStream(Side):
         if self._ended or (self._common and self._has_expected):
             return None
         if self._next is None:
-            self._next = self._next_transaction(self._wait)
+            self._next = self._next_transaction(self._patience())
         if self._next is None:
-            return None
-        if self._next.tid > self._last:
-            self._ended = True
             return None
         message, self._next = self._next, None
         self.tid = message.tid
@@ -155,13 +158,22 @@ class PrimaryStream(Side):
             message.extension,
         )
 
+    def _patience(self) -> float:
+        """Return the seconds without anything after which the history counts as ended."""
+        if not self._has_expected:
+            return self._wait
+        now = time.monotonic()
+        if self._overtime is None:
+            self._overtime = now + max(self._wait, _LEAST_OVERTIME)
+        return self._wait if now < self._overtime else min(self._wait, _PAUSE)
+
     def grown(self, tid: bytes) -> Header | None:
         """The other side holds `tid`, which has not come: whether the primary does is asked for.
 
         :raises Unverifiable: it does, and does not send it.
         """
         if not self._ended and self._next is None:
-            if self._refuses(tid):
+            if self.refuses(tid):
                 self._ended = True
             else:
                 self._next = self._next_transaction(ANSWER_TIME)
@@ -175,8 +187,12 @@ class PrimaryStream(Side):
             return None
         return self.next_header()
 
-    def _refuses(self, tid: bytes) -> bool:
-        with self._connect(tid, SecondaryConnection()) as connected:
+    def refuses(self, start: bytes) -> bool:
+        """Return True if the primary closes another connection with this start, and sends nothing.
+
+        :raises Unverifiable: the primary cannot be connected to.
+        """
+        with self._connect(start, SecondaryConnection()) as connected:
             connected.settimeout(REFUSAL_TIME)
             try:
                 return not connected.recv(1)
