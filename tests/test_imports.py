@@ -50,7 +50,8 @@ ALLOWED = {
     "storage": BASIS,
     "snapshots": BASIS
     | {"__version__", "options", "progress", "sessions", "storage", "transports", "verify"},
-    "storage.primary": BASIS | {"storage", "options", "sessions", "status", "tls", "transports"},
+    "storage.primary": BASIS
+    | {"storage", "options", "progress", "sessions", "status", "tls", "transports"},
     "verify": BASIS | {"codec", "sessions", "storage", "tls", "transports", "verify"},
     "storage.secondary": BASIS
     | {"storage", "options", "progress", "sessions", "status", "tls", "transports"},

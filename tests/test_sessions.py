@@ -327,6 +327,10 @@ class TestSecondarySession:
         assert greeted_session(Sink(), keep_alive_delay=1).keep_alive() == b"\0" * 4
         assert greeted_session(Sink()).keep_alive() == b""
 
+    def test_a_long_delay_is_kept_though_it_is_called_more_often(self):
+        session = greeted_session(Sink(), keep_alive_delay=5)
+        assert [session.keep_alive() for _ in range(6)] == [b"", b"", b"\0" * 4] * 2
+
     def test_a_broken_stream_ends_it(self, caplog):
         sink = Sink()
         session = greeted_session(sink)

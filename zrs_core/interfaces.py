@@ -249,6 +249,14 @@ class IReplicationService(Interface):
         The log is kept short: of many that are refused it tells a few, and counts the others.
         """
 
+    check_delay: float = Attribute("Seconds between two calls of `check`.")
+
+    def check() -> None:
+        """Check the storage, and log what is wrong with it.
+
+        To be called every `check_delay` seconds while the listener listens. It does not wait.
+        """
+
     def stopped() -> None:
         """The listener has stopped, and nothing more comes from it. May be called again."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 
@@ -19,12 +20,18 @@ from ..progress import Progress, State
 from ..status.lag import secondary_status
 from ..status.rates import Meter
 from ..status.state import SecondaryStatus
-from .secondary import ANSWER_TIME, Doubt, SecondarySession
+from .secondary import Doubt, SecondarySession
 
 log = logging.getLogger("zrs_core.secondary")
 
 # Seconds between attempts to connect of a secondary that has stopped for good.
 _STOPPED_DELAY = 3600.0
+
+#: Seconds between two checks of the storage's files, at most.
+CHECK_DELAY = 2.0
+
+# Seconds between attempts to connect of a secondary whose files are not in place.
+_LOST_DELAY = 5.0
 
 #: So many sessions that fail in a row are an alarm: from then on, the longest delay lies between
 #: two attempts.
@@ -36,6 +43,8 @@ class ReplicationClient:
     """What a connector connects for.
 
     :param committed: called when transactions have been applied.
+    :param check_files: returns why the storage's files cannot be written to, None if they can.
+        It must not wait.
     """
 
     def __init__(
@@ -45,10 +54,15 @@ class ReplicationClient:
         reactor: object = None,
         options: ClientOptions | None = None,
         committed: Callable[[], object] = lambda: None,
+        check_files: Callable[[], str | None] = lambda: None,
     ) -> None:
         options = options or ClientOptions()
         self.sink = sink
         self._committed = committed
+        self._check_files = check_files
+        # The fault that the last check found, and the failure and the state before it.
+        self._files_fault: str | None = None
+        self._before_fault: tuple[str | None, State] = (None, State.CONNECTING)
         self.max_record_size = options.max_record_size
         self.address = address
         self.reactor = reactor
@@ -56,9 +70,13 @@ class ReplicationClient:
         self.peer_timeout = options.peer_timeout
         self.checksums = options.policy()
         self.max_compared_size = options.max_compared_size
-        self.sends_keep_alive = options.keep_alive_delay > 0
-        # Also without messages to send, a session looks at times whether it has an answer.
-        self.keep_alive_delay = options.keep_alive_delay or ANSWER_TIME
+        # Also without messages to send, a session checks at times whether it has an answer, and
+        # whether its files are in place.
+        delay = options.keep_alive_delay or CHECK_DELAY
+        calls = math.ceil(delay / CHECK_DELAY)
+        self.keep_alive_delay = delay / calls
+        #: Calls of a session's `keep_alive` for each message; 0 to send none.
+        self.calls_per_message = calls if options.keep_alive_delay > 0 else 0
         #: Why the next session is not to compare.
         self.doubt: Doubt | None = None
         self.progress = Progress(sink.last_tid())
@@ -75,9 +93,11 @@ class ReplicationClient:
         # A session may still be applying when the next one begins.
         self._open_sessions = 0
         self._sessions_lock = threading.Lock()
+        self._files_lock = threading.Lock()
 
     def status(self, transport: str) -> SecondaryStatus:
         """How it is going now. For any thread."""
+        self.check_files()
         return secondary_status(
             self.progress,
             self.meter,
@@ -108,6 +128,29 @@ class ReplicationClient:
     def failing(self) -> bool:
         """Whether the last session failed, and none has got anywhere since."""
         return self.progress.failure is not None
+
+    def check_files(self) -> str | None:
+        """Return why the storage's files cannot be written to, None if they can.
+
+        Until they can again the state is `failing`. For any thread.
+        """
+        fault = self._check_files()
+        with self._files_lock:
+            before, self._files_fault = self._files_fault, fault
+            progress = self.progress
+            if progress.stopped is not None:
+                return fault
+            if fault is not None and progress.failure != fault:
+                if before is None:
+                    self._before_fault = progress.failure, progress.state
+                progress.failure, progress.state = fault, State.FAILING
+                progress.failed(fault)
+            elif fault is None and before is not None and progress.failure == before:
+                failure, state = self._before_fault
+                progress.failure = failure
+                connected = progress.connected or failure is not None
+                progress.state = state if connected else State.CONNECTING
+        return fault
 
     def take_doubt(self) -> Doubt | None:
         """Why the session that asks is not to compare; those after it may."""
@@ -238,5 +281,7 @@ class ReplicationClient:
         )
 
     def retry_delay(self) -> float:
-        # There is nothing to be asked for any more.
-        return self._backoff.delay() if self.progress.stopped is None else _STOPPED_DELAY
+        if self.progress.stopped is not None:
+            # There is nothing to be asked for any more.
+            return _STOPPED_DELAY
+        return self._backoff.delay() if self.check_files() is None else _LOST_DELAY

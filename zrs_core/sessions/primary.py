@@ -39,6 +39,9 @@ BATCH_SIZE = 256 * 1024
 _REST = 0.001
 _LONGEST_REST = 0.05
 
+#: Seconds between two checks of the storage's files.
+CHECK_DELAY = 2.0
+
 # How the first record of a peer that speaks TLS begins; as a length it would be above any limit.
 _TLS_HANDSHAKE = b"\x16\x03"
 
@@ -198,7 +201,10 @@ class PrimarySession:
 
 @implementer(IReplicationService)
 class ReplicationService:
-    """What a listener serves."""
+    """What a listener serves.
+
+    :param check: called by the listener every `check_delay` seconds. It must not wait.
+    """
 
     def __init__(
         self,
@@ -206,8 +212,11 @@ class ReplicationService:
         address: Address,
         reactor: object = None,
         options: ServiceOptions | None = None,
+        check: Callable[[], object] = lambda: None,
     ) -> None:
         options = options or ServiceOptions()
+        self.check_delay = CHECK_DELAY
+        self._check = check
         self.address = address
         self.reactor = reactor
         self.tls = options.tls
@@ -239,6 +248,14 @@ class ReplicationService:
         if self._refusals.is_news(peer, reason):
             fields = event("refused", peer=peer, reason=reason)
             log.error("%s: refused (%s)", peer, reason, extra=fields)
+
+    def check(self) -> None:
+        try:
+            self._check()
+        except Exception:
+            # The listener goes on.
+            fields = event("cannot-check", address=self.address)
+            log.exception("%s: cannot check the storage", self.address, extra=fields)
 
     def stopped(self) -> None:
         self._refusals.summarize()

@@ -97,6 +97,8 @@ class SecondarySession:
     def greeting(self) -> bytes:
         if self._client.progress.stopped is not None:
             self.finished = True
+        if not self.finished and self._client.check_files() is not None:
+            self._leave_files_alone()
         if self._closed or self.finished:
             return b""
         if not self._client.turn.acquire(blocking=False):
@@ -142,9 +144,10 @@ class SecondarySession:
         self._ticks += 1
         if self._ticks * client.keep_alive_delay >= ANSWER_TIME:
             self._check_answer()
-        if self._is_served():
+        if client.check_files() is None and self._is_served():
             client.served()
-        return self._connection.send(KeepAlive()) if client.sends_keep_alive else b""
+        every = client.calls_per_message
+        return self._connection.send(KeepAlive()) if every and not self._ticks % every else b""
 
     def _is_served(self) -> bool:
         """Whether the primary has refused nothing, where it has nothing to send either."""
@@ -220,7 +223,16 @@ class SecondarySession:
                 State.REFUSED,
             )
 
+    def _leave_files_alone(self) -> None:
+        """End the session: the storage's files are not in place, which is logged already."""
+        self.finished = self._told = True
+        self._held_since = None
+        self._info(event("hanging-up"), "Closed")
+
     def _apply(self, more: Callable[[], bool] = lambda: False) -> None:
+        if self._client.check_files() is not None:
+            self._leave_files_alone()
+            return
         try:
             try:
                 self._apply_messages()

@@ -55,7 +55,8 @@ class Node:
             secondary = with_told(secondary, told)
             ready, reason = readiness(secondary, self._secondary.progress.quiet, self._max_lag)
         else:
-            ready, reason = True, "it is the primary"
+            fault = self._files_fault()
+            ready, reason = fault is None, fault or "it is the primary"
         return NodeStatus(
             now=time.time(),
             version=_VERSION,
@@ -77,4 +78,10 @@ class Node:
         """Whether opening it again would not help, and what there is to say."""
         if self._secondary is not None and self._secondary.progress.state is State.STOPPED:
             return False, f"stopped for good: {self._secondary.progress.stopped}"
-        return True, "it runs"
+        fault = self._files_fault()
+        return fault is None, fault or "it runs"
+
+    def _files_fault(self) -> str | None:
+        """Return why the storage's files are not the ones at their paths, None if they are."""
+        node = self._primary or self._secondary
+        return None if node is None else node.files.check()

@@ -71,6 +71,44 @@ def _file_storage(storage: Any) -> Any:
     return storage
 
 
+class FileInUse:
+    """The data file that a FileStorage has open.
+
+    :param storage: the storage, also with blobs around it.
+    """
+
+    def __init__(self, storage: Any) -> None:
+        self._storage = _file_storage(storage)
+        self.path = _path_of(storage)
+        #: The directory of blobs, None without blobs.
+        self.blob_dir: str | None = None
+        if IBlobStorageRestoreable.providedBy(storage):
+            self.blob_dir = os.path.abspath(storage.fshelper.base_dir)
+
+    @property
+    def lock(self) -> Any:
+        """The lock under which a pack replaces the file."""
+        return self._storage._lock
+
+    @property
+    def committed_size(self) -> int:
+        size: int = self._storage.getSize()
+        return size
+
+    def stat(self) -> os.stat_result:
+        """Return the status of the open file.
+
+        :raises ValueError: the storage is closed.
+        """
+        return os.fstat(self._storage._file.fileno())
+
+
+def file_in_use(storage: Any) -> FileInUse | None:
+    """Return the open data file of a FileStorage; None for other storages."""
+    stored = as_stored(storage)
+    return FileInUse(stored) if is_file_storage(stored) and not _missing(stored) else None
+
+
 class FileStorageSource(StorageSource):
     """The history of a FileStorage, followed as it grows.
 

@@ -26,11 +26,13 @@ from ..options import (
     check_poll_interval,
     check_seconds,
 )
+from ..progress import Error
 from ..sessions import ReplicationService
 from ..status.peers import Commits
 from ..status.state import PrimaryStatus, position_of
 from ..tls import TLSOptions
 from .filestorage import FileStorageSource, keeping_last_tid
+from .in_place import FilesInPlace
 from .opening import open_storage, source_of
 from .proxy import StorageProxy
 from .secondary import Secondary
@@ -115,7 +117,12 @@ class Primary(StorageProxy):
         try:
             self._source = source_of(storage)
             self._source.poll_interval = poll_interval
-            self._service = ReplicationService(self._source, where, reactor, options)
+            # With a secondary below, both have the same files, and one log.
+            secondary = isinstance(storage, Secondary)
+            self.files = storage.files if secondary else FilesInPlace(storage)
+            self._service = ReplicationService(
+                self._source, where, reactor, options, self.files.check
+            )
             # A storage that others can write to tells of what goes through here alone, and a
             # secondary of several transactions at once.
             alone = isinstance(self._source, FileStorageSource)
@@ -152,6 +159,8 @@ class Primary(StorageProxy):
 
     def status(self) -> PrimaryStatus:
         """How it is going now: a value that does not change any more. For any thread."""
+        fault = self.files.check()
+        last_error = Error(fault, self.files.since) if fault else self._service.peers.last_error
         last = self._source.position()
         peers = self._service.peers
         return PrimaryStatus(
@@ -161,7 +170,7 @@ class Primary(StorageProxy):
             position=position_of(last),
             missing_blobs=self.missing_blobs,
             refused=peers.refusals,
-            last_error=peers.last_error,
+            last_error=last_error,
             rates=peers.rates(),
             peers=peers.status(self._commits, last),
         )
@@ -182,19 +191,36 @@ class Primary(StorageProxy):
     def lastTransaction(self) -> bytes:
         return self._source.last_tid()
 
+    def tpc_vote(self, transaction: Any) -> Any:
+        """As the storage votes.
+
+        :raises StorageError: the data file was removed or replaced; a commit would be lost.
+        """
+        if self.files.data_lost:
+            self.files.require(data_only=True)
+        return self._storage.tpc_vote(transaction)
+
     def tpc_finish(self, transaction: Any, f: Callable[[bytes], object] | None = None) -> Any:
-        return _finish(self._storage, self._source, self._commits, transaction, f)
+        tid = _finish(self._storage, self._source, self._commits, transaction, f)
+        self.files.check()
+        return tid
 
     def new_instance(self) -> Any:
         """Another instance for one user of a storage that has snapshots."""
         return _Instance(self._storage.new_instance(), self._source, self._commits)
 
     def copyTransactionsFrom(self, *args: Any, **kwargs: Any) -> None:
+        self.files.require()
         self._storage.copyTransactionsFrom(*args, **kwargs)
         self._commits.begin_again(self._source.last_tid())
         self._source.changed()
 
     def pack(self, t: float, *args: Any, **kwargs: Any) -> None:
+        """As the storage packs.
+
+        :raises StorageError: the storage's files are not in place.
+        """
+        self.files.require()
         last = self.lastTransaction()
         try:
             with keeping_last_tid(as_stored(self._storage)):

@@ -28,6 +28,7 @@ from ..sessions import ReplicationClient
 from ..status.state import SecondaryStatus
 from ..tls import TLSOptions
 from .filestorage import keeping_last_tid
+from .in_place import FilesInPlace
 from .opening import open_storage, sink_of
 from .packs import Packs
 from .proxy import StorageProxy
@@ -121,6 +122,7 @@ class Secondary(ReadOnlyProxy):
         try:
             self._instance = own_instance(self._stored)
             super().__init__(storage)
+            self.files = FilesInPlace(self._stored)
             sink = sink_of(self._instance, self._invalidate, durability)
             # A storage with snapshots packs by itself, beside what is replicated.
             self._packs: Packs | None = (
@@ -132,6 +134,7 @@ class Secondary(ReadOnlyProxy):
                 reactor,
                 options,
                 self._committed,
+                self.files.check,
             )
             self._transport = transport
             self._connector = make_connector(self._client)
@@ -211,9 +214,11 @@ class Secondary(ReadOnlyProxy):
         """As the storage packs.
 
         :raises NotWritten: the disk has failed, and nothing more is written.
+        :raises StorageError: the storage's files are not in place.
         """
         if (stopped := self._client.progress.stopped) is not None:
             raise stopped
+        self.files.require()
         packing = contextlib.nullcontext() if self._packs is None else self._packs.one()
         try:
             with keeping_last_tid(self._stored), packing:

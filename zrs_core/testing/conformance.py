@@ -49,7 +49,7 @@ from ..interfaces import (
 from ..messages import NO_TID, Commit, PrimaryMessage, Store, Transaction
 from ..options import ClientOptions, ServiceOptions
 from ..refusals import TOLD
-from ..sessions import BATCH_SIZE, ReplicationClient, ReplicationService, secondary
+from ..sessions import BATCH_SIZE, ReplicationClient, ReplicationService, primary, secondary
 from .environments import DEADLINE, End, Environment, Server, SocketEnvironment
 from .fakes import WHOLE, Sink, Source, greeting, stream
 
@@ -194,6 +194,16 @@ class TransportConformance:
         with pytest.raises(ListenError) as caught:
             listen(Source(), address)
         assert str(caught.value).startswith(f"cannot listen on {address}: ")
+
+    def test_a_listener_has_the_storage_checked(
+        self, env: Environment, listen: Listen, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Without a connection and without a commit too, and again and again."""
+        checks: list[None] = []
+        monkeypatch.setattr(primary, "CHECK_DELAY", 0.01)
+        monkeypatch.setattr(ReplicationService, "check", lambda service: checks.append(None))
+        listen(Source())
+        env.wait_for(lambda: len(checks) > 2, "checks of the storage")
 
     def test_a_secondary_is_served_what_was_committed(
         self, env: Environment, listen: Listen

@@ -388,12 +388,21 @@ class Listener:
         self.drivers: set[_PrimaryDriver] = set()
         self._network = _network_of(service.reactor)
         self._stopped = False
+        self._forget_check: Callable[[], object] = bool
         _check_no_tls(service.tls)
 
     def start(self) -> None:
         if isinstance(self.address, TCPAddress) and not self.address.port:
             self.address = TCPAddress(self.address.host, self._network.free_port())
         self._network.add_acceptor(self.address, self)
+        self._check_later()
+
+    def _check_later(self) -> None:
+        def due() -> None:
+            self.service.check()
+            self._check_later()
+
+        self._forget_check = self._network.call_later(self.service.check_delay, due)
 
     def accepted(self, end: MemoryEnd) -> None:
         if len(self.drivers) >= self.service.max_peers:
@@ -409,6 +418,7 @@ class Listener:
         if self._stopped:
             return
         self._stopped = True
+        self._forget_check()
         self._network.remove_acceptor(self.address)
         for driver in self.drivers:
             driver.close()

@@ -498,9 +498,13 @@ class Listener:
 
     def _run(self, listening: socket.socket) -> None:
         with listening:
+            check_at = time.monotonic() + self.service.check_delay
             while not self._stopping:
-                if self._waiter.wait(listening, _READ, None):
+                if self._waiter.wait(listening, _READ, max(check_at - time.monotonic(), 0.0)):
                     self._accept(listening)
+                if time.monotonic() >= check_at:
+                    self.service.check()
+                    check_at = time.monotonic() + self.service.check_delay
             self._remove_file()
 
     def _remove_file(self) -> None:

@@ -411,6 +411,7 @@ class Listener:
         self._connections: set[_PrimaryConnection] = set()
         self._loop: Loop
         self._port: Any = None
+        self._next_check: Any = None
         self._stopped = False
 
     def start(self) -> None:
@@ -446,8 +447,17 @@ class Listener:
 
     def _listening(self, port: Any) -> None:
         self._port = port
+        self._check_later()
         if isinstance(self.address, TCPAddress):
             self.address = TCPAddress(self.address.host, port.getHost().port)
+
+    def _check_later(self) -> None:
+        # Not by a LoopingCall, which would import the global reactor.
+        self._next_check = self._loop.reactor.callLater(self._service.check_delay, self._check)
+
+    def _check(self) -> None:
+        self._service.check()
+        self._check_later()
 
     def _accept(self, addr: Any) -> Any:
         if len(self._connections) >= self._service.max_peers:
@@ -485,6 +495,7 @@ class Listener:
                 self._service.stopped()
 
     def _stop(self, timeout: float) -> Deferred[Any]:
+        self._next_check.cancel()
         stopped = maybeDeferred(self._port.stopListening).addErrback(self._unlinked)
         waits: list[Deferred[Any]] = [stopped]
         for connection in list(self._connections):

@@ -59,7 +59,10 @@ class Listener:
         self._stopped = asyncio.Event()
         with self._listening:
             self._accept_later()
-            await self._stopped.wait()
+            while not self.stopping:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._stopped.wait(), self.service.check_delay)
+                self.service.check()
             asyncio.get_running_loop().remove_reader(self._listening)
         await self._finish()
 
