@@ -70,6 +70,7 @@ ELSEWHERE = {
     ("running.rst", "useradd ..."): "tests/deploy/test_units.py",
     ("running.rst", "docker build ..."): "tests/deploy/test_container.py",
     ("running.rst", "zrs secondary ..."): "tests/cli/test_restoring.py",
+    ("swap-roles.rst", "zrs primary ..."): "tests/zeo/test_swapping.py",
     ("transports.rst", "ERROR zrs_core.primary: refused ..."): "tests/test_refusal_log.py",
     ("zeo.rst", "%import zrs_core"): "tests/zeo/test_documented.py",
     ("zeo.rst", "<zeoclient>"): "tests/zeo/test_documented.py",

@@ -158,8 +158,53 @@ def test_zope_and_a_zope_that_follows_it(directory: Path) -> None:
                 assert "Closing" not in each.output
 
 
-# An application that writes in requests that read and in logins, as Plone does, and a subscriber that
-# writes too.
+@pytest.mark.long
+def test_two_zopes_swap_their_roles(directory: Path) -> None:
+    """As docs/how-to/swap-roles.rst says, with one line more in one zope.conf or in the other."""
+    old, new = directory / "old.sock", directory / "new.sock"
+    one = make_instance(directory / "one")
+    two = make_instance(directory / "two")
+    (two / "inituser").unlink()
+
+    def conf(instance: Path, listen: Path, follow: Path | None) -> str:
+        lines = f"replicate-to {listen}" + (f"\n    replicate-from {follow}" if follow else "")
+        text = _PAGE["zope-primary"].replace("replicate-to :8100", lines)
+        return text.replace("/srv/zope", str(instance))
+
+    with zope(one, conf(one, old, None)) as primary:
+        assert primary.add("first") == 200
+        replicate_once(old, two)
+        with zope(two, conf(two, new, old)) as secondary:
+            assert primary.add("second") == 200
+            primary.process.terminate()
+            primary.process.wait(DEADLINE)
+            wait_for(lambda: "Disconnected" in secondary.output, "the replica to notice")
+            command = [program("zrs"), "primary", one / "var/Data.fs", "--blobs", one / "var/blobs"]
+            output = one / "command"
+            with (
+                output.open("wb") as file,
+                subprocess.Popen([*command, "--listen", old], stdout=file) as serving,
+            ):
+                wait_for(lambda: "start 0x" in output.read_text(), "the replica to connect")
+                serving.send_signal(signal.SIGINT)
+            stopped = re.search(r"Stopped serving .*; last is (\w+)", output.read_text())
+            assert stopped is not None
+            last = re.compile(rf"Disconnected \(.*\); last is {stopped[1]}")
+            wait_for(lambda: last.search(secondary.output), "the same in the log of the replica")
+            assert secondary.status("/second") == 200
+            secondary.process.terminate()
+            secondary.process.wait(DEADLINE)
+    with (
+        zope(two, conf(two, new, None)) as primary,
+        zope(one, conf(one, old, new)) as secondary,
+    ):
+        assert primary.add("third") == 200
+        wait_for(lambda: secondary.status("/third") == 200, "what was added then")
+        assert secondary.add("fourth") == 500
+
+
+# An application that writes in requests that read and in logins, as Plone does, and a subscriber
+# that writes too.
 WRITING = """
 from Products.Five.browser import BrowserView
 

@@ -1,0 +1,172 @@
+"""ZEO servers whose roles are swapped, and what their clients do, as docs/how-to shows it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import transaction
+import ZEO
+import ZODB.config
+from ZEO.Exceptions import ClientDisconnected, ServerException
+from ZODB import DB
+from ZODB.blob import Blob
+from ZODB.POSException import POSKeyError, ReadOnlyError
+
+from ..cli.conftest import Process
+from ..conditions import wait_for
+from ..documents.blocks import named_blocks
+from . import Server, configured
+from .test_zeo import client, wait_for_data
+
+_PAGE = named_blocks("how-to/swap-roles.rst")
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory whose path is short enough for a Unix socket."""
+    path = Path(tempfile.mkdtemp(prefix="zrs"))
+    yield path
+    shutil.rmtree(path)
+
+
+class Pair:
+    """The configurations of the page; its machines `a.example` and `b.example` are directories."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.addresses = [str(directory / name / "zeo.sock") for name in "ab"]
+        for name in "ab":
+            (directory / name).mkdir()
+
+    def conf(self, machine: str, name: str) -> str:
+        text = _PAGE[name]
+        for each in "ab":
+            text = text.replace(f"{each}.example:8000", f"{self._directory}/{each}/zeo.sock")
+            text = text.replace(f"{each}.example:8100", f"{self._directory}/{each}/zrs.sock")
+        own = self._directory / machine
+        return (
+            text.replace("/var/lib/zrs/main/db", str(own))
+            .replace("/srv/zope/var/blobcache", str(own / "blobcache"))
+            .replace("replicate-to :8100", f"replicate-to {own}/zrs.sock")
+            .replace("address :8000", f"address {own}/zeo.sock")
+        )
+
+    def follower(self, machine: str, of: str) -> str:
+        """The configuration of a primary with one line more."""
+        line = f"replicate-from {self._directory}/{of}/zrs.sock\n"
+        text = self.conf(machine, "zeo-a")
+        return text.replace("  replicate-to", f"  {line}  replicate-to")
+
+    def blobs(self, machine: str) -> Path:
+        return self._directory / machine / "blobs"
+
+    def last_transaction(self, machine: str) -> str:
+        """What the command prints of it, when another machine has caught up with that."""
+        own = self._directory / machine
+        arguments = ["primary", own / "Data.fs", "--blobs", own / "blobs"]
+        command = Process([*arguments, "--listen", own / "zrs.sock"], own)
+        try:
+            command.wait_for("start 0x")
+            assert command.stop() == 0
+        finally:
+            command.process.kill()
+        found = re.search(r"Stopped serving .*; last is (\w+)", command.out)
+        assert found is not None
+        return found[1]
+
+    @contextlib.contextmanager
+    def serving(self, machine: str, conf: str) -> Iterator[Server]:
+        with configured(self._directory / machine, conf) as server:
+            yield server
+
+
+@pytest.fixture
+def pair(directory: Path) -> Pair:
+    return Pair(directory)
+
+
+def committing(db: DB, name: str, value: object = 1) -> None:
+    """Commit in a transaction of its own.
+
+    :raises Exception: as the commit does.
+    """
+    transactions = transaction.TransactionManager()
+    connection = db.open(transactions)
+    try:
+        connection.root()[name] = value
+        transactions.commit()
+    finally:
+        transactions.abort()
+        connection.close()
+
+
+def commits(db: DB, name: str) -> Callable[[], bool]:
+    def attempt() -> bool:
+        with contextlib.suppress(ReadOnlyError, ClientDisconnected):
+            committing(db, name)
+            return True
+        return False
+
+    return attempt
+
+
+@pytest.mark.long
+def test_clients_follow_a_swap(pair: Pair) -> None:
+    """Only the configurations of the servers change, each by a line."""
+    secondary = pair.conf("b", "zeo-b")
+    # The two differ in that line alone.
+    assert secondary == pair.follower("b", of="a")
+    with contextlib.ExitStack() as stack:
+        two = stack.enter_context(contextlib.ExitStack())
+        with pair.serving("a", pair.conf("a", "zeo-a")):
+            b = two.enter_context(pair.serving("b", secondary))
+            text = pair.conf("b", "zeo-client")
+            db = ZODB.config.databaseFromString(f"<zodb>\n{text}</zodb>")
+            stack.callback(db.close)
+            wait_for(commits(db, "one"), "the first commit")
+            committing(db, "blob", Blob(b"a picture"))
+        last = pair.last_transaction("a")
+        b.wait_for(rf"(Disconnected \(.*\); last is {last})")
+        wait_for(db.storage.isReadOnly, "the client to change to the replica")
+        with pytest.raises(ReadOnlyError):
+            committing(db, "refused")
+        two.close()
+        stack.enter_context(pair.serving("b", pair.conf("b", "zeo-a")))
+        wait_for(commits(db, "two"), "a commit to the new primary")
+        a = stack.enter_context(pair.serving("a", pair.follower("a", of="b")))
+        committing(db, "three")
+        wait_for_data(a.address, "1", db.storage.lastTransaction())
+        with client(a.address, pair.blobs("a").parent / "r", storage="1", read_only=True) as reader:
+            assert {"one", "two", "three"} <= {*reader.root}
+            with reader.root["blob"].open() as file:
+                assert file.read() == b"a picture"
+
+
+@pytest.mark.long
+def test_a_shared_blob_directory_is_that_of_one_server(pair: Pair) -> None:
+    """Clients that have that of the other server can neither store nor read new blobs."""
+
+    @contextlib.contextmanager
+    def sharing(machine: str) -> Iterator[DB]:
+        options = {"blob_dir": str(pair.blobs(machine)), "shared_blob_dir": True}
+        with contextlib.closing(ZEO.DB(pair.addresses[1], storage="1", **options)) as db:
+            yield db
+
+    # What its first server has left.
+    with pair.serving("a", pair.conf("a", "zeo-a")):
+        pass
+    with pair.serving("b", pair.conf("b", "zeo-a")):
+        with sharing("a") as db:
+            with pytest.raises(ServerException, match="FileNotFoundError"):
+                committing(db, "picture", Blob(b"a picture"))
+        with sharing("b") as db:
+            committing(db, "picture", Blob(b"a picture"))
+        with sharing("a") as db, db.transaction() as connection:
+            with pytest.raises(POSKeyError, match="No blob file at"):
+                connection.root()["picture"].open()
