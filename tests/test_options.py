@@ -19,6 +19,11 @@ from zrs_core.tls import TLSOptions
         ({"max_compared_size": -1}, "max_compared_size must be a number of bytes, 0 for no"),
         ({"max_compared_size": "1MB"}, "not '1MB'"),
         ({"tls": "yes"}, "tls must be TLSOptions, or None for plain text, not 'yes'"),
+        ({"name": ""}, "name must be a text of 1 to 255 printable characters, got ''"),
+        ({"name": " "}, "got ' '"),
+        ({"name": "a\nb"}, r"got 'a\nb'"),
+        ({"name": "a" * 256}, "1 to 255"),
+        ({"name": b"a"}, "got b'a'"),
     ],
 )
 def test_wrong_ones_are_named(wrong, named):
@@ -58,3 +63,11 @@ def test_a_primary_that_speaks_tls_needs_a_certificate():
     with pytest.raises(ConfigurationError, match="needs a certificate"):
         ServiceOptions(tls=TLSOptions())
     assert ClientOptions(tls=TLSOptions()).tls == TLSOptions()
+
+
+def test_the_name_is_the_hosts_by_default(monkeypatch):
+    monkeypatch.setattr("socket.gethostname", lambda: "replica.example")
+    assert ClientOptions().node_name() == "replica.example"
+    assert ClientOptions(name="one").node_name() == "one"
+    monkeypatch.setattr("socket.gethostname", lambda: "")
+    assert ClientOptions().node_name() == "localhost"

@@ -63,7 +63,7 @@ def test_every_argument_arrives(seen):
     factory, arguments = uri.resolve(
         "zrs://[::1]:8100/var/Data%20base.fs?transport=memory&blob_dir=/tmp/blobs&peer_timeout=5&"
         "keep_alive_delay=60&reconnect_delay=0.5,30&check_checksums=require&max_record_size=1MB&"
-        "durability=none&max_compared_size=2MB&"
+        "durability=none&max_compared_size=2MB&name=replica+one&"
         "connection_pool_size=3&connection_cache_size_bytes=1MB"
     )
     factory()
@@ -79,6 +79,7 @@ def test_every_argument_arrives(seen):
         "max_record_size": 1 << 20,
         "durability": "none",
         "max_compared_size": 2 << 20,
+        "name": "replica one",
         "tls": None,
     }
     assert arguments == {"connection_pool_size": "3", "connection_cache_size_bytes": "1MB"}

@@ -95,6 +95,7 @@ def test_every_key_arrives(monkeypatch):
         max-record-size 512MB
         durability transaction
         max-compared-size 16MB
+        name replica one
         pickle-protocol 1
         close-timeout 3
         socket-mode 0o640
@@ -117,6 +118,7 @@ def test_every_key_arrives(monkeypatch):
             "max_record_size": 512 << 20,
             "durability": "transaction",
             "max_compared_size": 16 << 20,
+            "name": "replica one",
         },
     )
     assert seen["SpiedPrimary"] == (
@@ -185,6 +187,7 @@ def test_what_a_key_may_say(line, value):
         ("max-record-size 0", "max-record-size 0: max_record_size must be"),
         ("max-compared-size -1", "max-compared-size -1: max_compared_size must be a number"),
         ("max-compared-size all", "max-compared-size all: it is no whole number"),
+        ("name \x1b", "name \x1b: name must be a text of 1 to 255 printable characters"),
         ("pickle-protocol 2", "pickle-protocol 2: pickle_protocol must be 1 or 3"),
         ("poll-interval 0", "poll-interval 0: poll_interval must be 0.01 to 3600 seconds"),
         ("poll-interval often", "poll-interval often: it is no number"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from threading import TIMEOUT_MAX
 
@@ -45,6 +46,9 @@ _DEADLINES = (0.01, 36_000)
 
 # More often would keep a database busy, less often would look like a stall.
 _POLL_INTERVALS = (0.01, 3600)
+
+# Characters of the name of a secondary.
+_LONGEST_NAME = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,8 @@ class ClientOptions:
     the time in seconds after which a primary that has vanished without a word is noticed;
     `max_record_size` the most bytes in a record. `durability` is one of `DURABILITIES`.
     `max_compared_size` is the most bytes of the last transaction, records and blobs, that are sent
-    again at each connection to be compared; 0 to compare none.
+    again at each connection to be compared; 0 to compare none. `name` is the name of the
+    secondary in logs, status and metrics; None for that of the host.
 
     :raises ConfigurationError: a value that is none of these.
     """
@@ -120,6 +125,7 @@ class ClientOptions:
     max_record_size: int = DEFAULT_MAX_RECORD_SIZE
     durability: str = "batch"
     max_compared_size: int = DEFAULT_MAX_COMPARED_SIZE
+    name: str | None = None
 
     def __post_init__(self) -> None:
         check_seconds("peer_timeout", self.peer_timeout, *_PEER_TIMEOUTS)
@@ -140,6 +146,15 @@ class ClientOptions:
             raise ConfigurationError(
                 f"durability must be one of {', '.join(DURABILITIES)}, not {self.durability!r}"
             )
+        if self.name is not None and not _is_name(self.name):
+            raise ConfigurationError(
+                f"name must be a text of 1 to {_LONGEST_NAME} printable characters, got "
+                f"{self.name!r}"
+            )
+
+    def node_name(self) -> str:
+        """Return the name of the secondary."""
+        return self.name or socket.gethostname() or "localhost"
 
     def policy(self) -> ChecksumPolicy:
         """`checksums` as a policy."""
@@ -185,6 +200,15 @@ def check_poll_interval(value: object) -> None:
 
 def _is_time(value: object, least: float = 0, most: float = TIMEOUT_MAX) -> bool:
     return isinstance(value, (int, float)) and least <= value <= most
+
+
+def _is_name(value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and value.isprintable()
+        and value.strip() != ""
+        and len(value) <= _LONGEST_NAME
+    )
 
 
 def _check_tls(tls: object) -> None:

@@ -146,6 +146,10 @@ def _durability(text: str) -> str:
     return ClientOptions(durability=text.strip().lower()).durability
 
 
+def _secondary_name(text: str) -> str | None:
+    return ClientOptions(name=name(text)).name
+
+
 def _pickle_protocol(text: str) -> int:
     return ServiceOptions(pickle_protocol=_whole_number(text)).pickle_protocol
 
@@ -212,6 +216,7 @@ SECONDARY: dict[str, Callable[[str], Any]] = {
     "max_record_size": _max_record_size,
     "durability": _durability,
     "max_compared_size": max_compared_size,
+    "name": _secondary_name,
 }
 PRIMARY: dict[str, Callable[[str], Any]] = {
     "pickle_protocol": _pickle_protocol,

@@ -22,7 +22,16 @@ def test_both_serve_their_status(zrs, tmp_path, database):
     here = served(primary)
     address = primary.wait_for("Serving ").rpartition(" ")[2]
     options = ("--blobs", tmp_path / "copied", "--status", "127.0.0.1:0")
-    options += ("--status-max-lag", "3600", "--status-node", here, "--status-host", "b.example")
+    options += (
+        "--name",
+        "replica one",
+        "--status-max-lag",
+        "3600",
+        "--status-node",
+        here,
+        "--status-host",
+        "b.example",
+    )
     secondary = zrs("secondary", address, tmp_path / "Copy.fs", *options)
     there = served(secondary)
     wait_for(lambda: get(there, "/readyz").status == 200, "the secondary to be ready")
@@ -30,6 +39,11 @@ def test_both_serve_their_status(zrs, tmp_path, database):
     wait_for(
         lambda: get(there, "/status").json["secondary"]["position"] == last, "the last transaction"
     )
+
+    status = get(there, "/status").json
+    assert status["secondary"]["name"] == "replica one"
+    assert b'secondary="replica one"' in get(there, "/metrics").body
+    assert f"Opening {tmp_path / 'Copy.fs'} {address} as replica one" in secondary.out
 
     def other():
         return get(there, "/nodes").json["nodes"][1]["status"]

@@ -165,6 +165,37 @@ def test_over_a_unix_socket(browser: Browser, node: FakeNode, url: str) -> None:
     )
 
 
+def test_secondaries_have_names(browser: Browser, node: FakeNode, url: str) -> None:
+    peers = [
+        fake.peer("10.0.0.5:40001", name="10.0.0.5"),
+        fake.peer("10.0.0.5:40002", name="10.0.0.5#2"),
+        fake.peer("10.0.0.6:40003", name="replica.example", certificate="replica.example"),
+    ]
+    node.status = primary(*peers)
+    leaf = secondary(FIRST, "10.0.0.5:40001", name="replica one")
+    node.others = [fake.other("http://leaf/", leaf)]
+    browser.open(url)
+
+    def lines() -> list[Any]:
+        return [each[0][1:3] for tree in shown(browser) for each in tree[1:]]
+
+    expected = [
+        ["secondary replica one", "http://leaf/"],
+        ["secondary 10.0.0.5#2", "10.0.0.5:40002"],
+        ["secondary replica.example", "10.0.0.6:40003"],
+    ]
+    wait_for(lambda: lines() == expected, "the names")
+    heads = browser.run(
+        "return [...document.querySelectorAll('#peers tbody th')].map((each) => each.innerText)"
+    )
+    assert [each.split()[0] for each in heads] == ["10.0.0.5", "10.0.0.5#2", "replica.example"]
+    assert heads[2].count("replica.example") == 1
+    # A secondary that connects again from another port is the same one.
+    peers[1].update(address="10.0.0.5:40009")
+    expected[1][1] = "10.0.0.5:40009"
+    wait_for(lambda: lines() == expected, "the other port")
+
+
 def test_a_secondary_that_is_gone(browser: Browser, node: FakeNode, url: str) -> None:
     node.status = primary(fake.peer("127.0.0.1:40001"), fake.peer("127.0.0.1:40002"))
     browser.open(url)

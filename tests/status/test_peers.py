@@ -9,7 +9,7 @@ from persistent.timestamp import TimeStamp
 
 from zrs_core.messages import NO_TID
 from zrs_core.status import peers
-from zrs_core.status.peers import Commits, KnownCommits, Peer, Peers
+from zrs_core.status.peers import Commits, KnownCommits, Peer, Peers, default_name
 
 
 def tid(age):
@@ -118,6 +118,73 @@ class TestPeer:
         assert (sending.bytes, sending.transactions, sending.lag_transactions) == (50, 1, 0)
         peer.has_all()
         assert status().state == "waiting"
+
+
+@pytest.mark.parametrize(
+    ("address", "certificate", "name"),
+    [
+        ("10.0.0.5:40114", None, "10.0.0.5"),
+        ("10.0.0.5:40114", "replica.example", "replica.example"),
+        ("[2001:db8::5]:40114", None, "2001:db8::5"),
+        ("[fe80::1%eth0]:40114", None, "fe80::1%eth0"),
+        ("[::ffff:10.0.0.5]:40114", None, "10.0.0.5"),
+        ("unix:/run/zrs.sock#7", None, "/run/zrs.sock"),
+        ("unix:/run/a:1#b.sock#12", None, "/run/a:1#b.sock"),
+        ("unix:/run/zrs.sock#7", "replica.example", "replica.example"),
+        ("memory:1", None, "memory"),
+        ("a peer that has left", None, "a peer that has left"),
+        (":5", None, ":5"),
+    ],
+)
+def test_names_of_peers(address, certificate, name):
+    assert default_name(address, certificate) == name
+
+
+class TestNames:
+    def test_peers_of_one_host_have_numbers(self):
+        peers = Peers()
+        added = [peers.add(f"10.0.0.5:{port}", None) for port in (1, 2, 3)]
+        assert [each.name for each in added] == ["10.0.0.5", "10.0.0.5#2", "10.0.0.5#3"]
+        assert peers.add("10.0.0.6:1", None).name == "10.0.0.6"
+
+    def test_the_lowest_free_number_is_used_again(self):
+        peers = Peers()
+        first, second, third = (peers.add(f"10.0.0.5:{port}", None) for port in (1, 2, 3))
+        for gone, name in ((second, "10.0.0.5#2"), (first, "10.0.0.5")):
+            peers.remove(gone)
+            peers.remove(gone)
+            assert peers.add("10.0.0.5:9", None).name == name
+        assert third.name == "10.0.0.5#3"
+
+    def test_restarts_make_no_more_names(self):
+        peers, names = Peers(), set()
+        connected = [peers.add(f"10.0.0.5:{port}", None) for port in range(2)]
+        for port in range(2, 100):
+            peers.remove(connected.pop(port % 2))
+            connected.append(peers.add(f"10.0.0.5:{port}", None))
+            names |= {each.name for each in connected}
+        assert names == {"10.0.0.5", "10.0.0.5#2"}
+
+    def test_a_name_that_has_a_number_already(self):
+        peers = Peers()
+        names = [peers.add("10.0.0.5:1", each).name for each in ("a#2", "a", "a", "a#2")]
+        assert names == ["a#2", "a", "a#3", "a#2#2"]
+
+    def test_a_protocol_may_give_another_name(self):
+        peers = Peers()
+        first, second = (peers.add(f"10.0.0.5:{port}", None) for port in (1, 2))
+        peers.name(second, "replica")
+        peers.name(first, "replica")
+        assert (first.name, second.name) == ("replica#2", "replica")
+        assert peers.add("10.0.0.5:3", None).name == "10.0.0.5"
+        # The same again changes nothing.
+        peers.name(first, "replica")
+        assert first.name == "replica#2"
+        peers.remove(second)
+        peers.name(second, "gone")
+        assert peers.add("10.0.0.6:1", "gone").name == "gone"
+        [status, *_] = peers.status(Commits(NO_TID, exact=True), NO_TID)
+        assert (status.name, status.address) == ("replica#2", "10.0.0.5:1")
 
 
 class TestPeers:

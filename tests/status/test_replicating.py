@@ -193,6 +193,43 @@ def test_a_line_that_is_cut_is_told_at_both_ends(transport, closing, commit, ser
     assert again.last_error.time <= again.connected_since
 
 
+@pytest.mark.parametrize("where", ["127.0.0.1:0", "unix"])
+def test_names_stay_when_secondaries_connect_again(
+    transport, where, closing, serve, tmp_path, caplog
+):
+    caplog.set_level("INFO", "zrs_core")
+    path = str(tmp_path / "p.sock")
+    where, own = (path, path) if where == "unix" else (where, "127.0.0.1")
+    primary = closing(Primary(tmp_path / "p.fs", where, transport=transport))
+    served = serve(primary)
+
+    def start(number):
+        where = primary.replication_address
+        return Secondary(tmp_path / f"{number}.fs", where, name=f"r{number}", transport=transport)
+
+    def names():
+        return sorted(each.name for each in primary.status().peers)
+
+    expected = [own, f"{own}#2"]
+    series = set()
+    closing(start(0))
+    wait_for(lambda: names() == expected[:1], "the first")
+    for _ in range(3):
+        replica = closing(start(1))
+        wait_for(lambda: names() == expected, "both")
+        there = replica.status()
+        lines = get(served.address, "/metrics").body.decode().splitlines()
+        series |= {line.partition(" ")[0] for line in lines if line.startswith("zrs_peer_lag_s")}
+        replica.close()
+        wait_for(lambda: names() == expected[:1], "the end of one")
+    assert series == {f'zrs_peer_lag_seconds{{certificate="",peer="{name}"}}' for name in expected}
+    assert there.name == "r1"
+    ours = [each for each in caplog.records if each.name == "zrs_core.secondary"]
+    assert {each.secondary for each in ours} == {"r0", "r1"}
+    theirs = [each for each in caplog.records if each.name == "zrs_core.primary"]
+    assert {each.secondary for each in theirs if hasattr(each, "peer")} == {*expected}
+
+
 def test_certificates_have_names(transport, closing, tmp_path):
     ours = authority()
     server = TLSOptions(ours.issue("localhost", "127.0.0.1"), ca=ours.ca)

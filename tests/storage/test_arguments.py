@@ -46,6 +46,7 @@ WRONG = {
         "max_record_size": [*NUMBERS[:-1], 0, 1.5],
         "max_compared_size": [*NUMBERS[:-1], -1, 1.5],
         "durability": [[], None, "x", float("nan"), b"batch"],
+        "name": [[], "", " ", float("nan"), b"x", "a\x00b"],
         "check_checksums": [[], None, "x", float("nan")],
         "tls": [[], "x", 3],
         "transport": [[], None, "x", float("nan")],

@@ -87,6 +87,12 @@ def _size(context: click.Context, option: click.Parameter, value: str) -> int:
     help="Of the last transaction in STORAGE, so many bytes at most are sent again at each "
     "connection, to see whether the primary holds the same; 0 for none.",
 )
+@click.option(
+    "--name",
+    metavar="NAME",
+    help="The name of this secondary in its log, its status and its metrics.  "
+    "[default: the host's name]",
+)
 @peer_timeout
 @add_status_options
 def secondary(
@@ -100,6 +106,7 @@ def secondary(
     quiet: float,
     reconnect_delay: tuple[float, float],
     max_compared_size: int,
+    name: str | None,
     peer_timeout: float,
     status: str | None,
     status_max_lag: float | None,
@@ -153,6 +160,7 @@ def secondary(
         quiet=quiet,
         max_compared_size=max_compared_size,
         tls=tls_settings,
+        name=name,
         peer_timeout=peer_timeout,
         status=status_settings,
     )

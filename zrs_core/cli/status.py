@@ -286,10 +286,12 @@ def _peers(address: str, primary: PrimaryStatus) -> Table:
     columns = ("Peer", "State", "Not sent", "Sent up to (UTC)", "Sent", "Blocked for")
     table = _new_table(*columns, title=f"Peers of {address}")
     for peer in primary["peers"]:
-        name = peer["address"] + (f" {peer['certificate']}" if peer["certificate"] else "")
+        name, certificate = peer.get("name"), peer["certificate"]
+        more = f" {certificate}" if certificate and certificate != name else ""
+        lines = [name, peer["address"] + more]
         position = peer["position"]
         table.add_row(
-            Text(plain(name)),
+            Text("\n".join(plain(line) for line in lines if line)),
             Text(peer["state"]),
             Text(_in_two_lines(lag(peer["lag_seconds"], peer["lag_transactions"]))),
             Text(moment(position["time"]) if position else "nothing"),
@@ -323,11 +325,14 @@ def _notes(nodes: Sequence[Node], apart: Sequence[Distance]) -> list[str]:
 
 def _facts(said: Status) -> Iterator[str]:
     age = duration(said["now"] - said["started"])
-    yield f"{said['name']}, zrs_core {said['version']}, up for {age}"
+    secondary = said["secondary"]
+    name = secondary.get("name") if secondary else None
+    names = said["name"] if name is None else f"{said['name']}, {name}"
+    yield f"{names}, zrs_core {said['version']}, up for {age}"
     if (primary := said["primary"]) is not None:
         refused = count(primary["refused"], "connection")
         yield f"listens at {primary['address']} ({_link(primary)}), has refused {refused}"
-    if (secondary := said["secondary"]) is not None:
+    if secondary is not None:
         follows = f"follows {secondary['primary_address']} ({_link(secondary)})"
         yield f"{follows}, {secondary['news']}"
     if not said["ready"]:

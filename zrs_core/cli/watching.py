@@ -187,11 +187,14 @@ def _in_a_line(shown: Node) -> str:
     said = shown.status
     if said is None:
         return f"could not be asked: {plain(shown.error or '')}"
-    words = [said["role"], *state_in_words(said).split("\n")]
-    if said["secondary"] is not None:
+    part = said["secondary"]
+    name = part.get("name") if part else None
+    role = said["role"] if name is None else f"{said['role']} {plain(name)}"
+    words = [role, *state_in_words(said).split("\n")]
+    if part is not None:
         words.append(f"lag {lag_of(said)}")
-    if (part := said["secondary"] or said["primary"]) is not None:
-        words.append(rate(part["rates"]["10s"]))
+    if (first := part or said["primary"]) is not None:
+        words.append(rate(first["rates"]["10s"]))
     return ", ".join(words)
 
 

@@ -64,6 +64,8 @@ class ReplicationClient:
         self._files_fault: str | None = None
         self._before_fault: tuple[str | None, State] = (None, State.CONNECTING)
         self.max_record_size = options.max_record_size
+        #: The name of this secondary.
+        self.name = options.node_name()
         self.address = address
         self.reactor = reactor
         self.tls = options.tls
@@ -101,6 +103,7 @@ class ReplicationClient:
         return secondary_status(
             self.progress,
             self.meter,
+            name=self.name,
             primary_address=str(self.address),
             transport=transport,
             tls=self.tls is not None,
@@ -206,7 +209,8 @@ class ReplicationClient:
         self.session_failed(f"stopped for good: {error}", State.STOPPED)
 
     def _event(self, name: str, **fields: object) -> dict[str, object]:
-        return event(name, peer=self.address, tid=self.progress.tid, **fields)
+        known = {"peer": self.address, "tid": self.progress.tid, "secondary": self.name}
+        return event(name, **known, **fields)
 
     def _recovered(self) -> None:
         progress = self.progress

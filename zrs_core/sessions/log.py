@@ -22,20 +22,31 @@ class PeerLog(_Adapter):
 
     :param position: the last transaction that has gone over the connection whole, or was there
         before; None or `NO_TID` if there is none.
+    :param secondary: the name of the secondary that has this connection.
     """
 
     def __init__(
-        self, logger: logging.Logger, peer: str, position: Callable[[], bytes | None]
+        self,
+        logger: logging.Logger,
+        peer: str,
+        position: Callable[[], bytes | None],
+        secondary: Callable[[], str | None] = lambda: None,
     ) -> None:
         super().__init__(logger)
         self._peer = peer
         self._position = position
+        self._secondary = secondary
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         if not self.isEnabledFor(level):
             # A peer can send keep-alives as fast as the line takes them.
             return
-        fields = event(kwargs["extra"]["event"], peer=self._peer, tid=self._position())
+        fields = event(
+            kwargs["extra"]["event"],
+            peer=self._peer,
+            tid=self._position(),
+            secondary=self._secondary(),
+        )
         kwargs["extra"] = fields | kwargs["extra"]
         # As an argument, since the path of a Unix socket may have a % in it.
         self.logger.log(level, f"%s: {msg}", self._peer, *args, **kwargs)

@@ -85,7 +85,8 @@ class PrimarySession:
         self._silent = True
         self._source = source
         self._connection = PrimaryConnection(blobs=source.blobs, pickle_protocol=pickle_protocol)
-        self._log = PeerLog(log, peer, lambda: self._notes.position)
+        notes = self._notes
+        self._log = PeerLog(log, peer, lambda: notes.position, lambda: notes.name)
         self._start: bytes | None = None
         # Guards the reader between `produce` and `close`.
         self._lock = threading.Lock()

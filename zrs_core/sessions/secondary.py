@@ -70,7 +70,7 @@ class SecondarySession:
         self._connection = SecondaryConnection(
             checksums=client.checksums, max_record_size=client.max_record_size
         )
-        self._log = PeerLog(log, peer, lambda: client.progress.tid)
+        self._log = PeerLog(log, peer, lambda: client.progress.tid, lambda: client.name)
         self._has_turn = False
         self._closed = False
         self._start = NO_TID

@@ -56,7 +56,13 @@ class Rate(TypedDict):
 Rates = TypedDict("Rates", {"10s": Rate, "5min": Rate})
 
 
-class PeerStatus(TypedDict):
+class Named(TypedDict, total=False):
+    """A part that has a name, unless an older server describes it."""
+
+    name: str
+
+
+class PeerStatus(Named):
     """A secondary that is connected to a primary; `position` is the last that was sent to it."""
 
     address: str
@@ -85,7 +91,7 @@ class PrimaryStatus(TypedDict):
     peers: list[PeerStatus]
 
 
-class SecondaryStatus(TypedDict):
+class SecondaryStatus(Named):
     """`state` is one of `zrs_core.progress.State`; `news` says in words when it last heard."""
 
     primary_address: str
@@ -205,6 +211,8 @@ def _check(value: object, kind: Any, where: str) -> None:
         _expect(isinstance(value, dict), where, "an object")
         given = cast("dict[str, object]", value)
         for name, each in _members(kind).items():
+            if name not in given and name not in kind.__required_keys__:
+                continue
             _expect(name in given, where, f"an object with {name!r}")
             _check(given[name], each, name if where == "it" else f"{where}.{name}")
 

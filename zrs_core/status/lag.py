@@ -32,6 +32,7 @@ def secondary_status(
     progress: Progress,
     meter: Meter,
     *,
+    name: str,
     primary_address: str,
     transport: str,
     tls: bool,
@@ -46,6 +47,7 @@ def secondary_status(
     waiting = unapplied(progress)
     connected = progress.connected
     return SecondaryStatus(
+        name=name,
         primary_address=primary_address,
         transport=transport,
         tls=tls,

@@ -65,7 +65,7 @@ def _rates(value: Callable[[Rate], float]) -> Callable[[Any], Values]:
 
 def _each_peer(value: Callable[[PeerStatus], float | None]) -> Callable[[Any], Values]:
     def values(status: PrimaryStatus) -> Values:
-        return [((each.address, each.certificate or ""), value(each)) for each in status.peers]
+        return [((each.name, each.certificate or ""), value(each)) for each in status.peers]
 
     return values
 
@@ -73,12 +73,13 @@ def _each_peer(value: Callable[[PeerStatus], float | None]) -> Callable[[Any], V
 def _peer_states(status: PrimaryStatus) -> Values:
     for each in status.peers:
         for state in PeerState:
-            labels = (each.address, each.certificate or "", str(state))
+            labels = (each.name, each.certificate or "", str(state))
             yield labels, float(state is each.state)
 
 
 def _info(status: NodeStatus) -> Values:
-    return [((status.version, status.role, status.name), 1.0)]
+    secondary = "" if status.secondary is None else status.secondary.name
+    return [((status.version, status.role, status.name, secondary), 1.0)]
 
 
 _PEER = ("peer", "certificate")
@@ -89,7 +90,7 @@ NODE = (
         _GAUGE,
         "Always 1; the labels tell what runs.",
         _info,
-        ("version", "role", "name"),
+        ("version", "role", "name", "secondary"),
     ),
     Described(
         "zrs_start_time_seconds",

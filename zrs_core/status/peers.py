@@ -6,6 +6,7 @@ Who reads them may see a batch in the midst of being noted.
 
 from __future__ import annotations
 
+import ipaddress
 import threading
 import time
 from bisect import bisect_right
@@ -20,6 +21,9 @@ from .state import PeerState, PeerStatus, Rates, position_of, time_of
 
 #: Of so many commits a primary knows the tids, to count those that a secondary was not sent.
 _REMEMBERED = 10_000
+
+# What stands before the path of a Unix socket.
+_UNIX = "unix:"
 
 
 class Commits:
@@ -77,10 +81,36 @@ def _age(tid: bytes) -> float:
     return max(time.time() - time_of(tid), 0.0)
 
 
+def default_name(address: str, certificate: str | None) -> str:
+    """Return the name of a secondary that does not send one.
+
+    The name in its certificate, else the host without the port, or the path of the Unix socket: it
+    stays the same when the secondary connects again.
+
+    :param address: the other end of the connection, as `transports.sockets.peer_name` has it.
+    """
+    if certificate:
+        return certificate
+    if address.startswith(_UNIX):
+        return address.removeprefix(_UNIX).rpartition("#")[0]
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        return address
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        # A socket for IPv4 and IPv6 shows IPv4 peers as IPv6 addresses.
+        mapped = ipaddress.IPv6Address(host).ipv4_mapped
+    except ValueError:
+        return host
+    return host if mapped is None else str(mapped)
+
+
 class Peer:
     """What is noted of one connection."""
 
     def __init__(self, address: str, certificate: str | None) -> None:
+        #: Unique among the connected ones; `Peers` sets it.
+        self.name = default_name(address, certificate)
         self.meter = Meter()
         self._address = address
         self._certificate = certificate
@@ -133,6 +163,7 @@ class Peer:
             back_pressure += max(time.monotonic() - waits_from, 0.0)
         seconds, transactions = commits.behind(sent, last) if start is not None else (None, None)
         return PeerStatus(
+            name=self.name,
             address=self._address,
             certificate=self._certificate,
             protocol=self._protocol,
@@ -158,6 +189,7 @@ class Peers:
         self.last_error: Error | None = None
         self._lock = threading.Lock()
         self._connected: dict[Peer, None] = {}
+        self._names: set[str] = set()
         # What was sent on connections that are closed.
         self._before = Meter()
 
@@ -170,13 +202,34 @@ class Peers:
         peer = Peer(address, certificate)
         with self._lock:
             self._connected[peer] = None
+            self._give_name(peer, default_name(address, certificate))
         return peer
+
+    def name(self, peer: Peer, name: str) -> None:
+        """Give a connected peer a name.
+
+        Where connected peers have the name already, a number follows it: the lowest free one from 2
+        on, so that a peer that connects again has a name that was used before.
+        """
+        with self._lock:
+            if peer in self._connected:
+                self._names.discard(peer.name)
+                self._give_name(peer, name)
+
+    def _give_name(self, peer: Peer, name: str) -> None:
+        free, number = name, 1
+        while free in self._names:
+            number += 1
+            free = f"{name}#{number}"
+        self._names.add(free)
+        peer.name = free
 
     def remove(self, peer: Peer) -> None:
         """It has left, and nothing more is noted of it. May be called again."""
         with self._lock:
             if peer in self._connected:
                 del self._connected[peer]
+                self._names.discard(peer.name)
                 self._before.absorb(peer.meter)
 
     def refused(self, reason: str) -> None:

@@ -69,6 +69,8 @@ class PeerState(str, enum.Enum):
 class PeerStatus:
     """One secondary, as its primary sees it.
 
+    :param name: the name of the secondary, see `zrs_core.status.peers.default_name`. It is unique
+        among the connected ones.
     :param address: the other end of the connection, as the log names it.
     :param certificate: the common name in its certificate, or the first of its other names; None
         without TLS, and where it has shown none.
@@ -86,6 +88,7 @@ class PeerStatus:
     :param lag_transactions: how many it was not sent.
     """
 
+    name: str
     address: str
     certificate: str | None
     protocol: str | None
@@ -128,6 +131,7 @@ class PrimaryStatus:
 class SecondaryStatus:
     """What a `Secondary` does.
 
+    :param name: the name of the secondary.
     :param primary_address: where it looks for its primary.
     :param protocol: the protocol word that it asks for.
     :param connected_since: since when there has been a connection.
@@ -153,6 +157,7 @@ class SecondaryStatus:
         primary does not have its file.
     """
 
+    name: str
     primary_address: str
     transport: str
     tls: bool

@@ -68,6 +68,7 @@ class Secondary(ReadOnlyProxy):
         killed leaves whole transactions, and what it lost is asked for again.
     :param max_compared_size: the most bytes of the last transaction, records and blobs, that are
         sent again at each connection, to see whether the primary holds the same; 0 for none.
+    :param name: the name of this secondary in its log, status and metrics; None for the host's.
     :raises ConfigurationError: an address that does not parse, an unknown transport, a storage
         that cannot be replicated into, a setting out of range; nothing was opened or written.
     """
@@ -88,6 +89,7 @@ class Secondary(ReadOnlyProxy):
         max_record_size: int = DEFAULT_MAX_RECORD_SIZE,
         durability: str = "batch",
         max_compared_size: int = DEFAULT_MAX_COMPARED_SIZE,
+        name: str | None = None,
     ) -> None:
         where = address_of_primary(address)
         options = ClientOptions(
@@ -99,6 +101,7 @@ class Secondary(ReadOnlyProxy):
             max_record_size,
             durability,
             max_compared_size=max_compared_size,
+            name=name,
         )
         make_connector = transports.connector_factory(transport)
         if any(isinstance(layer, StorageProxy) for layer in layers(storage)):
@@ -138,7 +141,9 @@ class Secondary(ReadOnlyProxy):
             )
             self._transport = transport
             self._connector = make_connector(self._client)
-            log.info("Opening %s %s", self.getName(), where, extra=self._event("opening"))
+            known_as = "" if name is None else f" as {name}"
+            fields = self._event("opening")
+            log.info("Opening %s %s%s", self.getName(), where, known_as, extra=fields)
             self._connector.start()
         except BaseException:
             release(self._stored, self._instance)
@@ -147,7 +152,13 @@ class Secondary(ReadOnlyProxy):
 
     def _event(self, name: str) -> dict[str, object]:
         position = self._client.progress.tid
-        return event(name, storage=self.getName(), address=self._client.address, tid=position)
+        return event(
+            name,
+            storage=self.getName(),
+            address=self._client.address,
+            tid=position,
+            secondary=self._client.name,
+        )
 
     @property
     def replication_address(self) -> Address:
@@ -199,7 +210,12 @@ class Secondary(ReadOnlyProxy):
                 log.exception(
                     "%s: a database cannot be told of what has changed",
                     self.getName(),
-                    extra=event("not-told", storage=self.getName(), tid=tid),
+                    extra=event(
+                        "not-told",
+                        storage=self.getName(),
+                        tid=tid,
+                        secondary=self._client.name,
+                    ),
                 )
 
     def on_commit(self, callback: Callable[[], object]) -> None:

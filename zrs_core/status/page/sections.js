@@ -48,7 +48,7 @@ function renderSilence({ status, answered, silent }) {
 function renderHead({ status, silent }) {
   const started = words.time(status.started, status.now);
   show(byId("name"), status.name);
-  show(byId("what"), `${status.role}, zrs_core ${status.version}, started ${started}`);
+  show(byId("what"), `${words.roleOf(status)}, zrs_core ${status.version}, started ${started}`);
   if (silent) return;
   const state = words.stateOf(status);
   show(byId("state"), badge(state));
@@ -144,10 +144,11 @@ function nodeState(node) {
 function nodeLines({ address, status, error, peer, gone, here }, now) {
   const role = status?.role ?? (peer ? "secondary" : null);
   const name = role ?? (address || "node");
+  const called = status ? words.nameOf(status) : peer?.name;
   const lines = [
-    element("span", {}, element("strong", {}, name), here ? " (this node)" : ""),
+    element("span", {}, element("strong", {}, name), called ? ` ${called}` : "", here ? " (this node)" : ""),
     role && address ? address : null,
-    status?.name ?? peer?.certificate ?? null,
+    status?.name ?? (peer?.certificate === called ? null : (peer?.certificate ?? null)),
     error,
     gone ? `since ${words.time(gone, now)}` : null,
   ];
@@ -185,7 +186,7 @@ function renderErrors(nodes, now) {
   for (const { url, status, error } of nodes) {
     if (!status && url) found.push([url, { message: error, time: null }]);
     for (const last of [status?.secondary?.last_error, status?.primary?.last_error]) {
-      if (last) found.push([`${status.role} ${status.name}`, last]);
+      if (last) found.push([`${words.roleOf(status)} ${status.name}`, last]);
     }
   }
   found.sort(([, one], [, other]) => (other.time ?? Infinity) - (one.time ?? Infinity) || 0);

@@ -27,10 +27,10 @@ export function rates({ primary, secondary }) {
 
 // What a primary says of those that are connected.
 export function peers(connected, now) {
-  const names = ["Address", "State", "Sent up to", "Lag", "Sent", "Did not read for", "Connected"];
+  const names = ["Name", "State", "Sent up to", "Lag", "Sent", "Did not read for", "Connected"];
   const rows = connected.map((peer) =>
     row(
-      rowHeading(peer.address, peer.certificate && element("small", {}, peer.certificate)),
+      rowHeading(...whoIs(peer)),
       cell(names[1], badge(peerState(peer))),
       cell(names[2], position(peer.position, now)),
       cell(names[3], behind(peer)),
@@ -40,6 +40,13 @@ export function peers(connected, now) {
     ),
   );
   return [headings(...names), body(rows)];
+}
+
+// The name, then the address and the certificate where they say more.
+function whoIs({ name, address, certificate }) {
+  const more = [address, certificate].filter((each) => each && each !== name);
+  const known = name ?? more.shift();
+  return [known, ...more.map((each) => element("small", {}, each))];
 }
 
 function protocol({ protocol: word }) {

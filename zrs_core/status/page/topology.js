@@ -71,17 +71,19 @@ export class Topology {
     const peers = node.status?.primary?.peers ?? [];
     const left = peers.filter((peer) => !matched.has(peer));
     if (left.length <= node.unmatched) left.forEach((peer) => matched.add(peer));
-    const key = (address) => `${node.url} ${address}`;
+    // A secondary that connects again has another address, and most often the same name.
+    const nameOf = (peer) => peer.name ?? peer.address;
+    const key = (peer) => `${node.url} ${nameOf(peer)}`;
     for (const peer of peers) {
-      if (matched.has(peer)) this.#strangers.delete(key(peer.address));
-      else this.#strangers.set(key(peer.address), { peer, seen: now, node: node.url });
+      if (matched.has(peer)) this.#strangers.delete(key(peer));
+      else this.#strangers.set(key(peer), { peer, seen: now, node: node.url });
     }
-    const there = new Set(peers.map((peer) => peer.address));
+    const there = new Set(peers.map(nameOf));
     const gone = [...this.#strangers.values()].filter(
-      (each) => each.node === node.url && !there.has(each.peer.address),
+      (each) => each.node === node.url && !there.has(nameOf(each.peer)),
     );
     for (const each of gone) {
-      if (now - each.seen > REMEMBERED) this.#strangers.delete(key(each.peer.address));
+      if (now - each.seen > REMEMBERED) this.#strangers.delete(key(each.peer));
     }
     const follower = (peer, since) => ({
       address: peer.address,

@@ -28,6 +28,17 @@ export function stateOf(status) {
   return status.primary.peers.length ? ["good", "serving"] : ["careful", "no secondary"];
 }
 
+// The name of a secondary, null for none.
+export function nameOf(status) {
+  return status.secondary?.name ?? null;
+}
+
+// What a node is, and its name if it has one.
+export function roleOf(status) {
+  const name = nameOf(status);
+  return name === null ? status.role : `${status.role} ${name}`;
+}
+
 // The state of a connection by what the primary says of it.
 export function peerState(peer) {
   return [peer.state === "waiting" ? "good" : "busy", peer.state];
