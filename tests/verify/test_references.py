@@ -9,6 +9,7 @@ import random
 import zlib
 
 import pytest
+import transaction
 import ZODB
 from BTrees.OOBTree import OOBTree
 from persistent.mapping import PersistentMapping
@@ -20,6 +21,7 @@ from ZODB.serialize import referencesf
 from ZODB.utils import p64
 
 from tests.databases import open_file_storage
+from tests.storage.relstorages import open_on_sqlite
 from tests.storage.test_compare import commit_records
 from tests.verify.conftest import Database, verified
 from zrs_core.errors import ConfigurationError
@@ -214,3 +216,32 @@ def test_open_storages(dangling):
     with pytest.raises(ConfigurationError, match="the references in B cannot be looked at"):
         verified(database, source, deep=True)
     assert verified(database, source).counts == {"missing transaction": 1}
+
+
+def empty_filestorage(path):
+    file = path / "Empty.fs"
+    return FileStorage(str(file), read_only=file.exists())
+
+
+@pytest.mark.parametrize("open_empty", [empty_filestorage, open_on_sqlite])
+def test_an_empty_storage(dangling, tmp_path, open_empty):
+    """Nothing dangles in it; a RelStorage raises StopIteration, a FileStorage ValueError."""
+    database = dangling()
+    (tmp_path / "empty").mkdir()
+    empty = Source("empty", open=lambda: open_empty(tmp_path / "empty"))
+    for one, other, kind in ((database, empty, "missing"), (empty, database, "extra")):
+        counts = verified(one, other, deep=True).counts
+        assert counts == {f"{kind} transaction": 1, "dangling reference": 1}
+    assert verified(empty, empty, deep=True).equal
+
+
+def test_an_undone_creation_in_an_open_storage(tmp_path):
+    (tmp_path / "it").mkdir()
+    source = Source("it", open=lambda: open_on_sqlite(tmp_path / "it"))
+    db = ZODB.DB(source.open())
+    with db.transaction() as connection:
+        connection.root()["child"] = PersistentMapping()
+    db.undo(db.undoInfo(0, 1)[0]["id"])
+    transaction.commit()
+    db.close()
+    assert verified(source, source, deep=True).equal

@@ -11,8 +11,10 @@ from ZODB.interfaces import IStorageCurrentRecordIteration
 
 from ..addresses import Address
 from ..errors import ConfigurationError
+from ..messages import NO_TID
 from ..storage.committed import Record
 from ..storage.sides import Side
+from ..storage.wrapped import last_tid
 from ..tls import TLSOptions
 from .files import VerifiedFile
 
@@ -131,9 +133,18 @@ class StorageRecords:
         return oid in self._oids
 
     def __iter__(self) -> Iterator[Record]:
+        # Storages without objects raise different errors (FileStorage ValueError, RelStorage
+        # StopIteration).
+        if last_tid(self._storage) == NO_TID:
+            return
         cursor = None
         while True:
-            oid, tid, data, cursor = self._storage.record_iternext(cursor)
-            yield Record(oid, tid, data, None)
+            try:
+                oid, tid, data, cursor = self._storage.record_iternext(cursor)
+            except StopIteration:
+                return
+            # An object whose creation was undone has no data.
+            if data:
+                yield Record(oid, tid, data, None)
             if cursor is None:
                 return
