@@ -19,7 +19,7 @@ ALLOWED = {
     "errors": set(),
     "messages": {"errors"},
     "addresses": {"errors"},
-    "tids": set(),
+    "tids": {"messages"},
     "backoff": set(),
     "tls": {"addresses", "errors"},
     "held": {"messages"},

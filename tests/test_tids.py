@@ -2,7 +2,8 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from zrs_core.tids import describe_tid, parse_tid, tid_of, time_of
+from zrs_core.messages import MAX_TID, NO_TID
+from zrs_core.tids import describe_tid, parse_span, parse_tid, tid_of, time_of
 
 
 def test_a_tid_is_described_with_its_time():
@@ -46,3 +47,42 @@ def test_the_tid_of_a_time_elsewhere():
     here = datetime(2026, 1, 31, 12, 30, 15, 250_000, tzinfo=timezone.utc)
     assert tid_of(here.astimezone(timezone(timedelta(hours=5)))) == tid_of(here)
     assert time_of(tid_of(here)) == here
+
+
+@pytest.mark.parametrize(
+    ("text", "tid"),
+    [
+        ("0001-01-01T00:00:00+14:00", NO_TID),
+        ("0001-01-01", NO_TID),
+        ("1899-12-31T23:59:59.999999", NO_TID),
+        ("5908-12-31", MAX_TID),
+        ("5909-01-01", MAX_TID),
+        ("9917-01-01", MAX_TID),
+        ("9999-12-31T23:59:59.999999", MAX_TID),
+        ("9999-12-31T23:59:59.999999-14:00", MAX_TID),
+    ],
+)
+def test_times_that_no_tid_has(text, tid):
+    assert parse_span(text) == (tid, tid)
+
+
+def test_tids_rise_with_their_times():
+    times = [datetime(year, 1, 1, tzinfo=timezone.utc) for year in range(1, 10_000)]
+    tids = [tid_of(each) for each in times]
+    assert tids == sorted(tids)
+    assert tids[1899] == NO_TID < tids[1900] < tids[5907] < tids[5908] == MAX_TID
+
+
+def test_the_tids_of_a_microsecond():
+    first, last = parse_span("2026-01-31T12:00:00.000001Z")
+    assert first < last
+    assert last < parse_span("2026-01-31T13:00:00.000002+01:00")[0]
+    assert time_of(first) == datetime(2026, 1, 31, 12, 0, 0, 1, tzinfo=timezone.utc)
+    tid = bytes.fromhex("036c6b90f77777ab")
+    assert parse_span("0x036c6b90f77777ab") == (tid, tid)
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "0x12", "12:00", "2026-02-30", "Z"])
+def test_what_stands_for_no_tid(text):
+    with pytest.raises(ValueError, match="."):
+        parse_span(text)

@@ -8,6 +8,12 @@ from datetime import datetime, timedelta, timezone
 
 from persistent.timestamp import TimeStamp
 
+from .messages import MAX_TID, NO_TID
+
+# The years that tids have: the last one is that of `MAX_TID`.
+_FIRST_YEAR = 1900
+_LAST_YEAR = 5908
+
 _match_tid = re.compile("0[xX]([0-9a-fA-F]{16})").fullmatch
 
 
@@ -50,11 +56,44 @@ def time_of(tid: bytes) -> datetime:
 
 
 def tid_of(when: datetime) -> bytes:
-    """The tid of a time that has a time zone.
+    """Return the tid of a time that has a time zone.
 
-    :raises ValueError: there are tids from 1900 on.
+    Tids reach from 1900 to 5908: the first or the last one stands for times before or after that.
     """
-    when = when.astimezone(timezone.utc)
+    try:
+        when = when.astimezone(timezone.utc)
+    except OverflowError:
+        # In the first or the last hours that a datetime can have.
+        return NO_TID if when.year < _FIRST_YEAR else MAX_TID
+    if when.year < _FIRST_YEAR:
+        return NO_TID
+    if when.year > _LAST_YEAR:
+        return MAX_TID
     seconds = when.second + when.microsecond / 1e6
     tid: bytes = TimeStamp(when.year, when.month, when.day, when.hour, when.minute, seconds).raw()
-    return tid
+    return min(tid, MAX_TID)
+
+
+def parse_span(text: str) -> tuple[bytes, bytes]:
+    """Return the first and the last tid that a text stands for.
+
+    :param text: a tid, 0x and 16 hex digits; or a time in ISO 8601. That is in UTC, unless it says
+        otherwise, and stands for its microsecond: that is how exactly the times of tids are shown.
+    :raises ValueError: it is neither.
+    """
+    if text[:2] in ("0x", "0X"):
+        tid = parse_tid(text)
+        return tid, tid
+    # Python 3.10 does not know this one.
+    zulu = text[-1:] in ("Z", "z")
+    when = datetime.fromisoformat(text[:-1] + "+00:00" if zulu else text)
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=timezone.utc)
+    first = tid_of(when)
+    try:
+        after = tid_of(when + timedelta(microseconds=1))
+    except OverflowError:
+        after = MAX_TID
+    if after in (NO_TID, MAX_TID):
+        return first, after
+    return first, (int.from_bytes(after, "big") - 1).to_bytes(8, "big")

@@ -176,12 +176,29 @@ def test_times_and_tids(text, last):
         "12:00",
         "0x12",
         "0xg000000000000000",
-        "1812-01-01",
-        "9999-12-31T23:59:59.999999",
+        "2026-02-30",
+        "10000-01-01",
     ],
 )
 def test_what_is_neither(snapshot, place, text):
     with pytest.raises(ConfigurationError, match=r"is neither a time, such as .* nor a tid"):
+        run(snapshot, place, text)
+
+
+@pytest.mark.parametrize(
+    "text", ["5000-01-01", "9999-12-31", "9999-12-31T23:59:59.999999-01:00", "0x7fffffffffffffff"]
+)
+def test_times_after_the_snapshot(snapshot, place, text):
+    """Also those for which there are no tids: they are not taken for others."""
+    with pytest.raises(ConfigurationError, match="holds nothing of then: it was taken at"):
+        run(snapshot, place, text)
+
+
+@pytest.mark.parametrize(
+    "text", ["1950-01-01", "1812-01-01", "0001-01-01T00:00:00+01:00", "0x0000000000000000"]
+)
+def test_times_before_the_snapshot(snapshot, place, text):
+    with pytest.raises(ConfigurationError, match="holds nothing of then: its first transaction"):
         run(snapshot, place, text)
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
 
 from ..errors import ConfigurationError
-from ..messages import MAX_TID
 from ..storage.committed import FIRST, CommittedFile
 from ..storage.finding import find
 from ..storage.snapshot import open_snapshot, transactions_of
-from ..tids import describe_tid, parse_tid, tid_of
+from ..tids import describe_tid, parse_span
 from .checking import Contents, check, sha256_of
 from .copying import Damaged, Report, copy_all
 from .manifest import BLOBS, DATA, NAME, Manifest
@@ -65,28 +63,17 @@ def _never(destination: str) -> Callable[[str], None]:
 
 
 def parse_until(text: str) -> bytes:
-    """The last tid that may be in a database: one as such, or a time in ISO 8601.
+    """Return the last tid that may be in a database, as `tids.parse_span` reads it.
 
-    A time is one in UTC, unless it says otherwise, and reaches to the end of its microsecond: that
-    is how exactly the times of tids are shown.
-
-    :raises ConfigurationError: it is none of these.
+    :raises ConfigurationError: it is neither a time nor a tid.
     """
     try:
-        if text[:2] in ("0x", "0X"):
-            return parse_tid(text)
-        # Python 3.10 does not know this one.
-        zulu = text[-1:] in ("Z", "z")
-        when = datetime.fromisoformat(text[:-1] + "+00:00" if zulu else text)
-        if when.tzinfo is None:
-            when = when.replace(tzinfo=timezone.utc)
-        after = tid_of(when + timedelta(microseconds=1))
-    except (ValueError, OverflowError) as error:
+        return parse_span(text)[1]
+    except ValueError as error:
         raise ConfigurationError(
             f"{text!r} is neither a time, such as 2026-01-31T12:00:00 (UTC) or "
             "2026-01-31T13:00:00+01:00, nor a tid, 0x and 16 hex digits"
         ) from error
-    return min((int.from_bytes(after, "big") - 1).to_bytes(8, "big"), MAX_TID)
 
 
 def _boundary(file: CommittedFile, last: bytes, manifest: Manifest) -> int:
