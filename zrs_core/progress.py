@@ -43,10 +43,11 @@ class Progress:
 
     `connected` tells whether there is a session, `connections` how many there were; `bytes` and
     `transactions` count since the client was made; `tid` is the last transaction applied, and
-    `unfinished` tells whether another one has begun. `refusals` counts the sessions in a row that
-    the primary ended soon, without having sent a byte. `last_error` says why the last connection
-    ended, or why there is none. `stopped` is the error after which it does not go on until it is
-    opened again, None as long as it does.
+    `unfinished` tells whether another one has begun; `partial_since` is when, by the monotonic
+    clock, something began to come that is not whole yet. `refusals` counts the sessions in a row
+    that the primary ended soon, without having sent a byte. `last_error` says why the last
+    connection ended, or why there is none. `stopped` is the error after which it does not go on
+    until it is opened again, None as long as it does.
 
     `state` stays what it is after a failure, also while it is tried again, until the primary sends
     what can be applied; `failure` says then what has failed, else it is None, and `failures` counts
@@ -67,6 +68,7 @@ class Progress:
         self.connections = 0
         self.refusals = 0
         self.unfinished = False
+        self.partial_since: float | None = None
         self.bytes = 0
         self.transactions = 0
         self.tid = tid
@@ -126,6 +128,12 @@ class Progress:
     def silence(self) -> float | None:
         """Seconds since the primary has last sent something; None if it never has."""
         return None if self._contact is None else time.monotonic() - self._contact
+
+    @property
+    def partial(self) -> float | None:
+        """Seconds since a transaction began to come that is not whole yet; None for none."""
+        since = self.partial_since
+        return None if since is None else time.monotonic() - since
 
     @property
     def quiet(self) -> float | None:

@@ -41,6 +41,7 @@ from .helpers import (
     primary,
     refuse,
     secondary,
+    take_all,
 )
 
 FULL = b"x" * 65536
@@ -365,6 +366,54 @@ def test_a_length_above_its_limit_is_refused_before_it_arrives(options, payloads
     assert type(error) is LimitExceeded
     assert error.reason == f"a message of {size} bytes, where at most {limit} are allowed"
     assert error.offset == len(before)
+
+
+@pytest.mark.parametrize("feed", [lambda data: [data], bytewise], ids=["whole", "bytewise"])
+@pytest.mark.parametrize(
+    "payloads", [[t()], [t(), s()], [t(), inline()], [t(), c()]], ids=["T", "S", "inline", "C"]
+)
+def test_a_length_that_is_longer_than_its_pickle_is_refused_before_the_rest_arrives(payloads, feed):
+    connection = secondary()
+    before, last = framed(*payloads[:-1]), framed(payloads[-1])
+    damaged = bytes([0, 8]) + last[2:]
+    messages = []
+    for piece in feed(before + damaged):
+        assert connection.error is None
+        connection.receive_data(piece)
+        messages += take_all(connection)
+    assert len(messages) == len(payloads) - 1
+    assert connection.error.reason == "bad pickle: 524288 bytes follow its STOP"
+    assert connection.error.offset == len(before)
+    assert connection.incomplete is None
+
+
+def test_looking_for_the_end_of_a_partial_pickle_takes_linear_time(monkeypatch):
+    looked = []
+    monkeypatch.setattr("zrs_core.codec.secondary.end_of", lambda data: looked.append(len(data)))
+    connection = secondary()
+    connection.receive_data((1 << 20).to_bytes(4, "big"))
+    for _ in range(5000):
+        connection.receive_data(b"." * 100)
+        assert connection.next_message() is None
+    assert sum(looked) < 20 * 500_000
+
+
+def test_what_has_come_in_part():
+    connection = secondary(start=TID)
+    assert connection.incomplete is None
+    whole = framed(t(TID_2))
+    connection.receive_data(whole[:2])
+    assert connection.next_message() is None
+    assert connection.incomplete == (TID, 0, None, 2)
+    connection.receive_data(whole[2:9])
+    assert connection.next_message() is None
+    assert connection.incomplete == (TID, 0, len(whole) - 4, 9)
+    connection.receive_data(whole[9:])
+    assert list(connection.messages()) == [Transaction(TID_2)]
+    assert connection.incomplete == (TID, len(whole), None, 0)
+    connection.receive_data(framed(c()))
+    assert list(connection.messages()) == [Commit()]
+    assert connection.incomplete is None
 
 
 def test_a_length_within_its_limit_costs_no_memory_before_it_arrives():

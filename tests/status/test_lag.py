@@ -235,6 +235,39 @@ def test_what_was_known_of_another_primary_is_forgotten(secondary, clock):
     assert status(replication).lag_transactions is None
 
 
+@pytest.mark.parametrize("size", [2, 30, 110])
+def test_the_lag_grows_from_the_first_byte_on(secondary, clock, size):
+    """Of a length, of a T, of a record, also when what follows is taken for the rest of it."""
+    replication, session = secondary
+    first, second = clock(1), clock() + 100
+    data = stream(whole(first) + whole(second))
+    begin = len(stream(whole(first)))
+    session.receive_data(data[:begin])
+    clock(100)
+    session.receive_data(data[begin : begin + size])
+    clock(QUIET)
+    assert status(replication).lag_seconds == pytest.approx(QUIET, abs=1e-5)
+    assert status(replication).lag_transactions == 1
+    for _ in range(8):
+        clock(1)
+        session.receive_data(b"")
+    assert status(replication).lag_seconds == pytest.approx(QUIET + 8, abs=1e-5)
+    assert ready(replication, 5) == (False, "10.000 s behind its primary, where 5 s are allowed")
+    session.close("gone")
+    assert replication.progress.partial is None
+
+
+def test_between_transactions_the_lag_does_not_grow(secondary, clock):
+    replication, session = secondary
+    data = stream(whole(clock(1)))
+    session.receive_data(data[:50])
+    clock(1)
+    session.receive_data(data[50:])
+    assert replication.progress.partial is None
+    clock(5)
+    assert status(replication).lag_seconds == pytest.approx(1, abs=1e-5)
+
+
 def test_an_empty_history(secondary, clock):
     replication, session = secondary
     session.receive_data(b"\0")

@@ -126,6 +126,15 @@ class FrameReader:
         size: int = _LENGTH.unpack_from(self.buffer, self.begin)[0]
         return size
 
+    def partial(self, limit: int) -> bytes:
+        """Return what has come of the payload that is not complete yet, at most `limit` bytes.
+
+        To be called when `take` has returned None.
+        """
+        begin = self.begin + _PREFIX_SIZE
+        payload = bytes(self.buffer[begin : begin + limit])
+        return payload + self._later[: limit - len(payload)]
+
     @property
     def waiting(self) -> int:
         """Bytes that were fed and not taken."""

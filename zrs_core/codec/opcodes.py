@@ -137,6 +137,16 @@ def read(data: bytes) -> Pickle:
     return _Reader(data).read()
 
 
+def end_of(data: bytes) -> int | None:
+    """Return where the pickle at the beginning of `data` ends; None if that is not in `data`."""
+    reader = _Reader(data)
+    try:
+        reader.walk()
+    except PickleError:
+        return None
+    return reader.pos
+
+
 # A text in a protocol-0 pickle of Python 2 is its repr(); repr() of a str makes no other escapes.
 _BAD_ESCAPE = re.compile(rb"\\(?![\'\"ntr]|x[0-9a-fA-F]{2})").search
 # A name that can be written again as a line: no line break, nothing that UTF-8 has not.
@@ -170,6 +180,17 @@ class _Reader:
         self.result = Pickle(data)
 
     def read(self) -> Pickle:
+        self.walk()
+        size = len(self.data)
+        if self.pos != size:
+            raise PickleError(f"{size - self.pos} bytes follow its STOP")
+        if len(self.stack) != 1 or self.marks:
+            raise PickleError("it does not leave exactly one value")
+        self.result.root = self.stack[0]
+        return self.result
+
+    def walk(self) -> None:
+        """Execute the opcodes up to and including STOP."""
         data, size = self.data, len(self.data)
         handlers = _HANDLERS
         count = 0
@@ -190,12 +211,6 @@ class _Reader:
             if handler is None:
                 raise PickleError(f"opcode 0x{opcode:02x} is unknown or not allowed")
             handler(self)
-        if self.pos != size:
-            raise PickleError(f"{size - self.pos} bytes follow its STOP")
-        if len(self.stack) != 1 or self.marks:
-            raise PickleError("it does not leave exactly one value")
-        self.result.root = self.stack[0]
-        return self.result
 
     # -- taking arguments
 

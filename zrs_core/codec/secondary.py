@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..errors import (
     ChecksumError,
@@ -32,7 +32,7 @@ from .checksum import RunningChecksum
 from .connection import Connection
 from .framing import prefix
 from .machine import PLAIN, IllegalMessage, Role, State
-from .opcodes import PickleError
+from .opcodes import PickleError, end_of
 from .pickles import RecordHeader, decode
 
 #: Bytes in a pickled message: the three texts of a T may have 65,535 bytes each, twice that in the
@@ -45,6 +45,27 @@ MAX_RECORD_SIZE: Final = 2**30
 
 # The opcode PROTO.
 _PROTO: Final = b"\x80"
+
+
+# Bytes of incomplete pickles that may be looked through, and how often all that has come may be:
+# together the time stays linear, however a pickle arrives.
+_FREE_LOOKS: Final = 64 * 1024
+_LOOKS: Final = 8
+
+
+class Incomplete(NamedTuple):
+    """What has come in part.
+
+    :param after: the last whole transaction, or the start.
+    :param offset: the bytes of the stream before the message that is not complete.
+    :param size: the bytes that its length announces; None before that has come.
+    :param received: how many bytes of it have come, with those of the length.
+    """
+
+    after: bytes
+    offset: int
+    size: int | None
+    received: int
 
 
 class ChecksumPolicy(enum.Enum):
@@ -97,6 +118,8 @@ class SecondaryConnection(Connection[PrimaryMessage]):
         self.newer_pickles = False
         # Read already, the next one last.
         self._ready: list[PrimaryMessage] = []
+        # Of a pickle that is not complete: the bytes that were looked at last, and in all.
+        self._looked_at = self._looked = 0
 
     def send(self, message: SecondaryMessage) -> bytes:
         """The bytes of a message: first Hello, then Start, then any number of KeepAlive.
@@ -118,6 +141,14 @@ class SecondaryConnection(Connection[PrimaryMessage]):
 
     def next_message(self) -> PrimaryMessage | None:
         return self._ready.pop() if self._ready else super().next_message()
+
+    @property
+    def incomplete(self) -> Incomplete | None:
+        """What has come in part, when all complete messages are read; None between transactions."""
+        machine, frames = self._machine, self._frames
+        if self.error is not None or (machine.tid is None and not frames.waiting):
+            return None
+        return Incomplete(machine.last_tid, frames.offset, frames.announced(), frames.waiting)
 
     def _read_message(self) -> PrimaryMessage | None:
         try:
@@ -200,7 +231,9 @@ class SecondaryConnection(Connection[PrimaryMessage]):
             limit += self._max_record_size
         payload = self._frames.take(limit)
         if payload is None:
+            self._check_partial_pickle()
             return None
+        self._looked_at = self._looked = 0
         message = decode(payload)
         if payload.startswith(_PROTO) and not isinstance(message, Transaction):
             self.newer_pickles = True
@@ -217,6 +250,25 @@ class SecondaryConnection(Connection[PrimaryMessage]):
                 f"where at most {self._max_record_size} are allowed"
             )
         return message
+
+    def _check_partial_pickle(self) -> None:
+        """Refuse a message whose length is longer than its pickle before all of it has come.
+
+        If that length was damaged on the way, the rest is what follows, perhaps hours of it.
+        """
+        size = self._frames.announced()
+        here = min(self._frames.waiting, self._max_pickle_size)
+        if size is None or here == self._looked_at:
+            return
+        if self._looked > _FREE_LOOKS + _LOOKS * here and not self._eof:
+            return
+        self._looked_at = here
+        self._looked += here
+        partial = self._frames.partial(self._max_pickle_size)
+        # No end without STOP.
+        end = end_of(partial) if b"." in partial else None
+        if end is not None:
+            raise PickleError(f"{size - end} bytes follow its STOP")
 
     def _expect_record(self, header: RecordHeader) -> None:
         # A message that the state forbids is refused before its record is waited for.

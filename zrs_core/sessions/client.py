@@ -20,6 +20,7 @@ from ..progress import Progress, State
 from ..status.lag import secondary_status
 from ..status.rates import Meter
 from ..status.state import SecondaryStatus
+from .patience import Patience
 from .secondary import Doubt, SecondarySession
 
 log = logging.getLogger("zrs_core.secondary")
@@ -79,6 +80,8 @@ class ReplicationClient:
         self.keep_alive_delay = delay / calls
         #: Calls of a session's `keep_alive` for each message; 0 to send none.
         self.calls_per_message = calls if options.keep_alive_delay > 0 else 0
+        #: How long sessions wait for a message to become complete.
+        self.patience = Patience(options.peer_timeout)
         #: Why the next session is not to compare.
         self.doubt: Doubt | None = None
         self.progress = Progress(sink.last_tid())
@@ -221,6 +224,7 @@ class ReplicationClient:
                 progress.failures,
                 extra=self._event("replicating-again", failures=progress.failures),
             )
+        self._failed_comparing = False
         progress.failure = None
         progress.failures = 0
         progress.state = State.REPLICATING

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from zope.interface import implementer
 
 from ..codec import SecondaryConnection
+from ..codec.secondary import Incomplete
 from ..errors import NotComparable, NotWritten, OtherHistory, RemoteProtocolError
 from ..interfaces import IComparableSink, ISecondarySession
 from ..logs import event
@@ -86,6 +87,11 @@ class SecondarySession:
         self._tid = self._next_tid = NO_TID
         self._greeted_at: float | None = None
         self._silent = True
+        # What has come in part, as it was last seen, and since when its message has.
+        self._incomplete: Incomplete | None = None
+        self._incomplete_since = 0.0
+        # True while `receive_data` runs, perhaps in another thread than `keep_alive`.
+        self._receiving = False
         # Since when something that was applied is held back from being made visible.
         self._held_since: float | None = None
         # One of several sessions that fail one after the other, of which the first was news.
@@ -144,6 +150,8 @@ class SecondarySession:
         self._ticks += 1
         if self._ticks * client.keep_alive_delay >= ANSWER_TIME:
             self._check_answer()
+        if not self._receiving:
+            self._check_patience()
         if client.check_files() is None and self._is_served():
             client.served()
         every = client.calls_per_message
@@ -170,6 +178,13 @@ class SecondarySession:
     def receive_data(self, data: bytes, more: Callable[[], bool] = lambda: False) -> None:
         if self.finished or self._closed:
             return
+        self._receiving = True
+        try:
+            self._receive(data, more)
+        finally:
+            self._receiving = False
+
+    def _receive(self, data: bytes, more: Callable[[], bool]) -> None:
         if not data:
             if self._held_since is not None:
                 self._apply(more)
@@ -185,6 +200,35 @@ class SecondarySession:
         progress.heard()
         self._connection.receive_data(data)
         self._apply(more)
+        self._note_incomplete()
+        self._check_patience()
+
+    def _note_incomplete(self) -> None:
+        """Note what has come in part."""
+        progress, now = self._client.progress, time.monotonic()
+        seen, self._incomplete = self._incomplete, self._connection.incomplete
+        incomplete = self._incomplete
+        if incomplete is None or self.finished:
+            progress.partial_since = None
+            return
+        if seen is None or seen.after != incomplete.after:
+            progress.partial_since = now
+        if seen is None or seen.offset != incomplete.offset:
+            self._incomplete_since = now
+
+    def _check_patience(self) -> None:
+        """Leave a connection on which a message does not become complete."""
+        incomplete, seconds = self._incomplete, time.monotonic() - self._incomplete_since
+        if incomplete is None or self.finished:
+            return
+        if self._client.patience.is_over(seconds, (incomplete.after, incomplete.size)):
+            size = "" if incomplete.size is None else f" of {incomplete.size} bytes"
+            self._finish(
+                f"a message{size} after {describe_tid(incomplete.after)} is not complete after "
+                f"{seconds:.0f} s, and {incomplete.received} bytes of it are here: its length may "
+                "have been damaged on the way; will connect again, and wait longer if it is the "
+                "same then"
+            )
 
     def receive_eof(self) -> None:
         self._connection.receive_eof()
@@ -383,6 +427,7 @@ class SecondarySession:
                 self._apply()
         finally:
             self._client.progress.unfinished = False
+            self._client.progress.partial_since = None
             self._abort()
 
     def _abort(self) -> None:

@@ -4,7 +4,7 @@ The protocol has nothing for a primary to say but transactions: when none come, 
 none, or they are held up on the way. So there are three cases.
 
 - A transaction has come in part, or is not visible yet. The lag is the age of the first such one,
-  and grows.
+  and grows. It is at least the time since the first byte of what is not whole.
 - Everything that has come is visible. The lag is the time from the commit of the last one, by its
   tid, until it became visible here, by the clocks of both machines (unknown, if by these it has
   not been committed yet).
@@ -82,6 +82,14 @@ def _known_position(tid: bytes, heard: float | None) -> KnownPosition | None:
 
 def lag_of(progress: Progress) -> float | None:
     """Seconds that a secondary is behind; None if it cannot know."""
+    lag, partial = _lag_of_whole(progress), progress.partial
+    if partial is None or (lag is None and partial < QUIET):
+        return lag
+    return max(partial, lag or 0.0)
+
+
+def _lag_of_whole(progress: Progress) -> float | None:
+    """The lag by the tids that have come."""
     first = progress.first_unapplied
     if first is not None and first > progress.tid:
         return age_of(first)
@@ -95,7 +103,9 @@ def lag_of(progress: Progress) -> float | None:
 def unapplied(progress: Progress) -> int | None:
     """How many transactions are known that are not visible yet; None for none that are known."""
     first = progress.first_unapplied
-    return max(progress.unapplied, 1) if first is not None and first > progress.tid else None
+    if first is not None and first > progress.tid:
+        return max(progress.unapplied, 1)
+    return 1 if (progress.partial or 0.0) >= QUIET else None
 
 
 def readiness(status: SecondaryStatus, quiet: float | None, max_lag: float) -> tuple[bool, str]:

@@ -50,6 +50,7 @@ from ..messages import NO_TID, Commit, PrimaryMessage, Store, Transaction
 from ..options import ClientOptions, ServiceOptions
 from ..refusals import TOLD
 from ..sessions import BATCH_SIZE, ReplicationClient, ReplicationService, primary, secondary
+from ..sessions.patience import Patience
 from .environments import DEADLINE, End, Environment, Server, SocketEnvironment
 from .fakes import WHOLE, Sink, Source, greeting, stream
 
@@ -700,6 +701,24 @@ class TransportConformance:
         while peer.receive(1):
             pass
         assert server.accept().receive(len(_GREETING)) == greeting(start=_TID)
+
+    def test_a_message_that_does_not_become_complete_is_asked_for_again(
+        self, connect: Connect, server: Server, env: Environment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The length of a record is damaged on the way, and nothing follows."""
+        monkeypatch.setattr("zrs_core.sessions.client.Patience", lambda limit: Patience(0.02))
+        copy = Copy()
+        connect(copy, server.address, keep_alive_delay=0.01)
+        length = _STREAM.index(b"\0\0\0\6record")
+        peer = server.accept()
+        assert peer.receive(len(_GREETING)) == _GREETING
+        peer.send(_STREAM[:length] + b"\0\4" + _STREAM[length + 2 :])
+        while peer.receive(1):
+            pass
+        peer = server.accept()
+        assert peer.receive(len(_GREETING)) == _GREETING
+        peer.send(_STREAM)
+        env.wait_for(lambda: _is_whole(copy), "the transaction")
 
     def test_stopping_aborts_what_is_unfinished(
         self, env: Environment, connect: Connect, server: Server, caplog: pytest.LogCaptureFixture
