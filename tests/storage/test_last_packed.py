@@ -110,8 +110,9 @@ class TestWhatStays:
         assert primary.lastTransaction() == NO_TID
 
     def test_not_behind_another_commit(self, open_primary, monkeypatch):
-        """One that comes when the pack is done."""
+        """One that comes when a pack by the user's own packer is done."""
         primary = open_primary()
+        primary._storage.packer = FileStorage.packer
         ZODB.DB(primary)
         garbage = commit_garbage(primary)
         put_back = filestorage._put_back

@@ -34,6 +34,7 @@ from .committed import FIRST, CommittedFile, DamagedFile, Header
 from .finding import find
 from .generic import RestoringSink, Unfinished
 from .held import held_in_file
+from .packer import packer
 from .packs import Packs
 from .runs import Run, read_run
 from .source import PIECE_SIZE, Pieces, StorageReader, StorageSource
@@ -173,6 +174,27 @@ class FileStorageSource(StorageSource):
         size: int = self.storage.getSize()
         return size
 
+    def held_before_pack(self, *tids: bytes) -> bool:
+        """Return True if the file that the last pack left as `.old` holds all these transactions.
+
+        A pack that did not come by `packer` leaves no other trace of the last ones that it removed.
+        """
+        try:
+            file = CommittedFile(self._path + ".old")
+        except OSError:
+            return False
+        try:
+            return file.advance(file.stat().st_size) and all(_holds(file, each) for each in tids)
+        except DamagedFile:
+            return False
+        finally:
+            file.close()
+
+
+def _holds(file: CommittedFile, tid: bytes) -> bool:
+    pos = find(file, tid)
+    return pos > FIRST and file.tid_at(file.before(pos)) == tid
+
 
 class FileStorageReader(StorageReader):
     """One reader's place in the file.
@@ -212,7 +234,11 @@ class FileStorageReader(StorageReader):
             raise TidTooHigh(start, max(last, before.tid if before else NO_TID))
         # What a pack has removed lies before a transaction that is marked as packed: a pack
         # marks all that it leaves up to its time, and it always leaves the root object's.
-        packed = before is not None and before.status == "p" and start <= self._source.packed_to
+        packed = (
+            before is not None
+            and before.status == "p"
+            and (start <= self._source.packed_to or self._source.held_before_pack(before.tid, start))
+        )
         if after.status != "p" and not packed:
             raise Diverged(start, before.tid if before else None, after.tid)
 
@@ -580,6 +606,23 @@ def open_file_storage(path: str, blob_dir: str | None) -> FileStorage:
     return storage
 
 
+def use_packer(storage: Any, limit: Callable[[], bytes] | None = None) -> None:
+    """Let a FileStorage pack as `packer` does, unless it was given a packer of its own."""
+    file_storage = _file_storage(storage)
+    if file_storage.packer is FileStorage.packer:
+        file_storage.packer = packer(limit)
+
+
+def keep_garbage(storage: Any) -> None:
+    """Let packs of a secondary's FileStorage keep objects that cannot be reached.
+
+    The primary may still hold such an object and make it reachable again, by an undo or by a new
+    reference. It then sends the record with the reference, but not the object. `pack` still
+    collects garbage if it is called with `gc=True`.
+    """
+    _file_storage(storage)._pack_gc = False
+
+
 def check_last_tid(storage: Any) -> None:
     """`establish_last_tid` of a FileStorage that is to be replicated from.
 
@@ -620,9 +663,9 @@ def _last_transaction(storage: Any, tid: bytes, limit: int) -> HeldTransaction:
 
 @contextlib.contextmanager
 def keeping_last_tid(storage: Any) -> Iterator[None]:
-    """To pack a storage in; what is no FileStorage is left alone.
+    """Pack a FileStorage within this context, which may have a packer of its own; see `packer`.
 
-    A pack of a FileStorage may remove the very last transaction, if nothing in it can be reached.
+    Such a pack may remove the very last transaction, if nothing in it can be reached.
     As long as the storage is open, it remembers that tid; opened again, it would be older than its
     secondaries, and with a clock that was set back even give the tids again that they have. So an
     empty transaction stays in its place: with its meta data, packed, without records.

@@ -23,7 +23,9 @@ from .filestorage import (
     check_last_tid,
     file_storage_sink,
     is_file_storage,
+    keep_garbage,
     open_file_storage,
+    use_packer,
 )
 from .generic import GenericSink, IterationSource
 from .preparing import begin_blobs_anew, prepare_files
@@ -143,12 +145,16 @@ def _file_storage_source(storage: Any) -> IStorageSource:
     if not is_file_storage(storage):
         return IterationSource(storage)
     check_last_tid(storage)
+    use_packer(storage)
     return FileStorageSource(storage)
 
 
 def _file_storage_sink(storage: Any, invalidate: Any, durability: str) -> ITransactionSink:
-    sink = file_storage_sink if is_file_storage(storage) else _generic_sink
-    return sink(storage, invalidate, durability)
+    if not is_file_storage(storage):
+        return _generic_sink(storage, invalidate, durability)
+    use_packer(storage)
+    keep_garbage(storage)
+    return file_storage_sink(storage, invalidate, durability)
 
 
 def _generic_sink(storage: Any, invalidate: Any, durability: str) -> ITransactionSink:
