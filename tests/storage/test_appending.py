@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from ZODB.blob import BlobStorage
 from ZODB.FileStorage import FileStorage
 from ZODB.serialize import referencesf
 from ZODB.utils import p64, u64, z64
@@ -551,32 +552,76 @@ def test_a_pack_gets_its_turn_while_a_stream_lasts(target):
     sink.flush()
 
 
-def test_no_blob_is_in_its_place_before_nobody_else_can_look(target, monkeypatch):
-    """A pack removes the files of blobs whose records it does not find."""
+def apply_blobs(storage, sink, monkeypatch, count=5):
+    """Apply a transaction of blobs; return if each fsync with some in their places was locked."""
     tid = p64(1 << 60)
-    sink = file_storage_sink(target, no_invalidation, "batch")
     real, locked = os.fsync, []
 
     def placed():
-        return [name for name in blob_files(target.blob_dir) if not name.startswith("tmp/")]
+        return [name for name in blob_files(storage.blob_dir) if not name.startswith("tmp/")]
+
+    def look():
+        if storage._lock.acquire(timeout=0.01):
+            storage._lock.release()
+            locked.append(False)
+        else:
+            locked.append(True)
 
     def fsync(fd):
         if placed():
-            looked = threading.Thread(
-                target=lambda: locked.append(not target._lock.acquire(timeout=0.01))
-            )
-            looked.start()
-            looked.join()
+            looking = threading.Thread(target=look)
+            looking.start()
+            looking.join()
         real(fd)
 
     monkeypatch.setattr(filestorage.os, "fsync", fsync)
-    blob = [StoreBlob(p64(7), tid, BLOB_RECORD, None, 1), BlobBlock(b"x")]
-    for message in (Transaction(tid), *blob, Commit()):
+    messages = [Transaction(tid)]
+    for number in range(count):
+        messages += [StoreBlob(p64(7 + number), tid, BLOB_RECORD, None, 1), BlobBlock(b"x")]
+    for message in (*messages, Commit()):
         assert placed() == []
         sink.apply(message)
     sink.flush()
-    assert set(locked) == {True}
-    assert len(placed()) == 1
+    assert len(placed()) == count
+    return set(locked)
+
+
+def test_readers_do_not_wait_for_blobs_to_get_their_places(target, monkeypatch):
+    sink = file_storage_sink(target, no_invalidation, "batch")
+    assert apply_blobs(target, sink, monkeypatch) == {False}
+
+
+def test_nor_while_a_pack_runs(target, monkeypatch):
+    sink = file_storage_sink(target, no_invalidation, "batch")
+    with sink.packs.one():
+        assert apply_blobs(target, sink, monkeypatch) == {False}
+
+
+def test_a_pack_makes_sure_that_no_directory_gets_a_blob_while_it_looks(target, monkeypatch):
+    sink = file_storage_sink(target, no_invalidation, "batch")
+    make, locked = sink._directories.make, []
+
+    def make_locked(directory):
+        looking = threading.Thread(target=lambda: locked.append(not target._lock.acquire(False)))
+        looking.start()
+        looking.join()
+        make(directory)
+
+    monkeypatch.setattr(sink._directories, "make", make_locked)
+    with sink.packs.one():
+        apply_blobs(target, sink, monkeypatch, count=1)
+    assert locked == [True]
+
+
+def test_a_pack_of_a_blob_storage_does_not_look_before_the_record_is_known(tmp_path, monkeypatch):
+    """It removes the files of blobs whose records it does not find."""
+    storage = open_file_storage(tmp_path / "blobless", blobs=False)
+    target = BlobStorage(str(tmp_path / "around"), storage)
+    sink = file_storage_sink(target, no_invalidation, "batch")
+    target.blob_dir = str(tmp_path / "around")
+    with sink.packs.one():
+        assert apply_blobs(target, sink, monkeypatch) == {True}
+    target.close()
 
 
 @pytest.mark.parametrize(

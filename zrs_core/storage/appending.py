@@ -13,9 +13,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from ZODB.blob import BlobStorage
 from zope.interface import implementer
 
 from ..errors import MissingBlobSupport, NotWritten, WrittenToByOthers
@@ -101,6 +103,7 @@ class AppendingSink:
         self._blob: IncomingBlob | None = None
         # Why nothing more is written.
         self._failure: NotWritten | None = None
+        self._packs_remove_unknown = isinstance(storage, BlobStorage)
         if blobs:
             remove_temporary_files(storage.temporaryDirectory())
             self._directories = Directories(storage.fshelper.base_dir)
@@ -275,10 +278,18 @@ class AppendingSink:
         for blob in self._blobs_done:
             oid = blob.record.oid
             directory = directories[oid] = helper.getPathForOID(oid)
-            self._directories.make(directory)
             place = helper.getBlobFilename(oid, blob.record.serial)
             self._placed.append(place)
-            place_blob(blob.path, place)
+            if self.packs.running:
+                # A pack removes empty directories, with this lock held. It is held for one blob at
+                # a time, and offered to readers in between.
+                with self._file.alone():
+                    self._directories.make(directory)
+                    place_blob(blob.path, place)
+                time.sleep(0)
+            else:
+                self._directories.make(directory)
+                place_blob(blob.path, place)
         if self._sync:
             for directory in directories.values():
                 self._directories.sync(directory)
@@ -322,10 +333,10 @@ class AppendingSink:
             return
         for blob in self._blobs_done:
             blob.settle()
-        # A pack removes the files of blobs whose records it does not find, and directories that
-        # are empty: it must not look in between. That of a BlobStorage, which takes no lock, does;
-        # what it has removed cannot be synced, and comes again.
-        with self._file.alone() if self._blobs_done else contextlib.nullcontext():
+        # A pack of a BlobStorage removes files whose records it does not find, so it must not look
+        # before these records are known. No pack begins as long as the file is locked.
+        removes_unknown = self._packs_remove_unknown and self.packs.running
+        with self._file.alone() if removes_unknown else contextlib.nullcontext():
             if self._blobs_done:
                 self._place_blobs()
             self._writer.append(batch)

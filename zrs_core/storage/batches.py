@@ -68,7 +68,7 @@ class AppendableFile(Protocol):
         """Keep everybody from committing, and a pack from replacing the file."""
 
     def alone(self) -> AbstractContextManager[object]:
-        """In it nobody else finds out what the storage has; `publish` may be called in it."""
+        """Lock the storage: nothing can be read within. `publish` may be called within."""
 
     def unlock(self) -> None:
         """Allow it again."""
