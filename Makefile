@@ -46,7 +46,8 @@ $(ZODBS:%=test-zodb-%): test-zodb-%: $(VENV)-zodb-%/.test
 environments: $(VENV)/.test peers $(ZODBS:%=$(VENV)-zodb-%/.test)
 
 # Those with whom tests/interop and tests/zope replicate, each in an environment of its own.
-peers: $(PEERS)/zodb-5.5.1/.installed $(PEERS)/zodb-6.4/.installed $(PEERS)/zope/.installed
+peers: $(PEERS)/zodb-5.5.1/.installed $(PEERS)/zodb-6.4/.installed $(PEERS)/zope/.installed \
+	$(PEERS)/zodbdgc/.installed
 
 # The codec, each module by its own test file alone: 100 % of its branches.
 coverage: $(VENV)/.test

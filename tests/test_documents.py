@@ -62,6 +62,8 @@ ELSEWHERE = {
     ("compatibility.rst", "TypeError: RelStorage..."): "tests/documents/test_relstorage_faults.py",
     ("configuration.rst", "[project.entry-points..."): "tests/test_registry.py",
     ("dump.rst", "zrs dump ..."): "tests/cli/test_dump.py",
+    ("garbage.rst", "pip install ..."): "tests/zeo/test_garbage.py",
+    ("garbage.rst", "zrs status ..."): "tests/zeo/test_garbage.py",
     ("logs.rst", "<eventlog>"): "tests/test_logs.py",
     ("moving-house.rst", "zrs primary ..."): "tests/cli/test_moving.py",
     ("moving-house.rst", "zrs secondary ..."): "tests/cli/test_moving.py",
