@@ -14,7 +14,17 @@ import zrs_core
 ROOT = Path(zrs_core.__file__).parent
 
 # What a part of the package may import from the rest of it.
-BASIS = {"errors", "messages", "addresses", "tids", "backoff", "held", "interfaces", "logs"}
+BASIS = {
+    "errors",
+    "messages",
+    "addresses",
+    "tids",
+    "backoff",
+    "forks",
+    "held",
+    "interfaces",
+    "logs",
+}
 ALLOWED = {
     "errors": set(),
     "messages": {"errors"},
@@ -22,6 +32,7 @@ ALLOWED = {
     "tids": {"messages"},
     "backoff": set(),
     "tls": {"addresses", "errors"},
+    "forks": set(),
     "held": {"messages"},
     "resent": {"codec", "errors", "held", "messages"},
     "interfaces": {"addresses", "held", "messages", "tls"},
@@ -45,8 +56,8 @@ ALLOWED = {
     "status.node": {"errors", "progress", "storage"},
     "status.nodes": {"addresses", "errors", "logs", "messages"},
     "status.options": {"addresses", "errors", "options"},
-    "status.server": {"addresses", "errors", "logs", "refusals", "transports"},
-    "transports": {"errors", "addresses", "interfaces", "logs", "tls"},
+    "status.server": {"addresses", "errors", "forks", "logs", "refusals", "transports"},
+    "transports": {"errors", "addresses", "forks", "interfaces", "logs", "tls"},
     "storage": BASIS,
     "snapshots": BASIS
     | {"__version__", "options", "progress", "sessions", "storage", "transports", "verify"},
@@ -62,6 +73,7 @@ THIRD_PARTIES = {
     "errors": set(),
     "addresses": set(),
     "backoff": set(),
+    "forks": set(),
     "held": set(),
     "resent": set(),
     "tids": {"persistent"},

@@ -25,6 +25,7 @@
       MissingBlobSupport        a blob was sent to a storage that keeps none
       WrittenToByOthers         a secondary's storage has transactions of other origin
       NotWritten                the disk did not take what a secondary had written
+      UsedAfterFork             a storage that was opened before this process was forked
       NoStatus                  an address did not tell its status
         NotAStatusServer        who listens there speaks something else than HTTP
       Unverifiable              two databases could not be compared to the end
@@ -216,6 +217,24 @@ class NotWritten(ReplicationError):
         super().__init__(
             f"the disk did not take what was written ({cause}), so nothing more is written. Check "
             "the disk, then open the secondary again"
+        )
+
+
+class UsedAfterFork(ReplicationError):
+    """A storage was opened before this process was forked, and does not work in it.
+
+    `name` is the storage's.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name} was opened before this process was forked: it does not replicate here, "
+            "and its files and connections belong to the parent. Open storages after the fork: in "
+            "gunicorn without --preload or in post_fork, in uWSGI with lazy-apps"
         )
 
 

@@ -12,7 +12,7 @@ from zope.interface import implementer
 from ..addresses import Address
 from ..backoff import Backoff
 from ..codec.dialects import ZRS_2_0, ZRS_2_1
-from ..errors import NotWritten
+from ..errors import NotWritten, UsedAfterFork
 from ..interfaces import IReplicationClient, ITransactionSink
 from ..logs import event
 from ..options import ClientOptions
@@ -157,6 +157,16 @@ class ReplicationClient:
                 connected = progress.connected or failure is not None
                 progress.state = state if connected else State.CONNECTING
         return fault
+
+    def abandon(self, error: UsedAfterFork) -> None:
+        """Say that nothing is replicated in the child of a fork (see `forks`)."""
+        self._sessions_lock, self._files_lock = threading.Lock(), threading.Lock()
+        self._check_files = lambda: None
+        progress = self.progress
+        progress.connected = False
+        progress.stopped, progress.state, progress.failure = error, State.STOPPED, str(error)
+        progress.last_error = str(error)
+        progress.failed(str(error))
 
     def take_doubt(self) -> Doubt | None:
         """Why the session that asks is not to compare; those after it may."""

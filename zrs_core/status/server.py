@@ -24,6 +24,7 @@ from typing import Any
 
 from ..addresses import Address, TCPAddress, UnixAddress
 from ..errors import ListenError
+from ..forks import inheritable
 from ..logs import event
 from ..refusals import RefusalLog
 from ..transports.sockets import (
@@ -141,6 +142,7 @@ class StatusServer:
             self._thread.start()
             # From now on all of it is the thread's, and whoever closes it.
             opened.pop_all()
+        inheritable(self)
         name = storage.getName()
         fields = event("serving", storage=name, address=self._address)
         log.info("Serving the status of %s at %s", name, self.url, extra=fields)
@@ -172,6 +174,13 @@ class StatusServer:
         self._nodes.close()
         self._woken.close()
         self._waker.close()
+
+    def abandon(self) -> None:
+        """Close the descriptors in the child of a fork (see `forks`)."""
+        self._closed = True
+        self._selector.close()
+        for each in (self._listening, self._woken, self._waker, *self._connections):
+            each.close()
 
     def __enter__(self) -> StatusServer:
         return self

@@ -237,7 +237,9 @@ class FileStorageReader(StorageReader):
         packed = (
             before is not None
             and before.status == "p"
-            and (start <= self._source.packed_to or self._source.held_before_pack(before.tid, start))
+            and (
+                start <= self._source.packed_to or self._source.held_before_pack(before.tid, start)
+            )
         )
         if after.status != "p" and not packed:
             raise Diverged(start, before.tid if before else None, after.tid)

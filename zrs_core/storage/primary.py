@@ -33,6 +33,7 @@ from ..status.state import PrimaryStatus, position_of
 from ..tls import TLSOptions
 from .filestorage import FileStorageSource, keeping_last_tid
 from .in_place import FilesInPlace
+from .inherited import InheritedSource
 from .opening import open_storage, source_of
 from .proxy import StorageProxy
 from .secondary import Secondary
@@ -115,7 +116,7 @@ class Primary(StorageProxy):
         self._close_timeout = close_timeout
         self._closed = False
         try:
-            self._source = source_of(storage)
+            self._source: Any = source_of(storage)
             self._source.poll_interval = poll_interval
             # With a secondary below, both have the same files, and one log.
             secondary = isinstance(storage, Secondary)
@@ -146,6 +147,13 @@ class Primary(StorageProxy):
         with contextlib.suppress(Exception):
             tid = self._source.position()
         return event(name, storage=self.getName(), address=self.replication_address, tid=tid)
+
+    def abandon(self) -> None:
+        super().abandon()
+        self._closed = True
+        self._source = InheritedSource(self._storage)
+        self.files = FilesInPlace(self._storage)
+        transports.abandon(self._listener)
 
     @property
     def replication_address(self) -> Address:
@@ -186,10 +194,12 @@ class Primary(StorageProxy):
     @property
     def missing_blobs(self) -> int:
         """How many blob records were sent without their blob, since its file was missing."""
-        return self._source.missing_blobs
+        missing: int = self._source.missing_blobs
+        return missing
 
     def lastTransaction(self) -> bytes:
-        return self._source.last_tid()
+        tid: bytes = self._source.last_tid()
+        return tid
 
     def tpc_vote(self, transaction: Any) -> Any:
         """As the storage votes.

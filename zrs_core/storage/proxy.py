@@ -9,6 +9,8 @@ from typing import Any
 from zope.interface import Interface, directlyProvides, providedBy
 from zope.interface.interface import InterfaceClass
 
+from ..forks import inheritable
+
 
 class StorageProxy:
     """Has every attribute of the storage under it, but for what a subclass changes.
@@ -27,6 +29,14 @@ class StorageProxy:
             and not any(interface.isOrExtends(each) for each in removed)
         ]
         directlyProvides(self, *kept)
+        inheritable(self)
+
+    def abandon(self) -> None:
+        """Give the storage up in the child of a fork (see `forks`)."""
+        # Loaded by primaries and secondaries: it needs FileStorage, which not every proxy has.
+        from .inherited import Inherited
+
+        self._storage = Inherited(self._storage)
 
     def __getattr__(self, name: str) -> Any:
         # Asked for while the proxy is not yet (or no longer) whole, it must not ask itself.

@@ -14,7 +14,7 @@ from ZODB.interfaces import IStorageWrapper
 
 from .. import transports
 from ..addresses import Address, TCPAddress, parse_address
-from ..errors import InvalidAddress, NotWritten, UnsuitableStorage
+from ..errors import InvalidAddress, NotWritten, UnsuitableStorage, UsedAfterFork
 from ..logs import event
 from ..messages import NO_TID
 from ..options import (
@@ -29,6 +29,7 @@ from ..status.state import SecondaryStatus
 from ..tls import TLSOptions
 from .filestorage import keeping_last_tid
 from .in_place import FilesInPlace
+from .inherited import Inherited
 from .opening import open_storage, sink_of
 from .packs import Packs
 from .proxy import StorageProxy
@@ -160,6 +161,17 @@ class Secondary(ReadOnlyProxy):
             secondary=self._client.name,
         )
 
+    def abandon(self) -> None:
+        super().abandon()
+        assert isinstance(self._storage, Inherited)  # noqa: S101
+        self._closed = True
+        self._dbs_lock = threading.Lock()
+        self._stored = self._instance = self._storage
+        self.files = FilesInPlace(self._storage)
+        self.has_data = self._storage.refuse  # type: ignore[method-assign]
+        self._client.abandon(UsedAfterFork(self.getName()))
+        transports.abandon(self._connector)
+
     @property
     def replication_address(self) -> Address:
         """Where the primary is looked for."""
@@ -249,6 +261,8 @@ class Secondary(ReadOnlyProxy):
 
         :raises InvalidAddress: it does not parse; nothing has changed.
         """
+        if isinstance(self._client.progress.stopped, UsedAfterFork):
+            raise self._client.progress.stopped
         where = self._client.address = address_of_primary(address)
         self._client.progress.follows_another()
         fields = self._event("redirected")

@@ -69,6 +69,15 @@ def connector_factory(name: str) -> Callable[..., Any]:
     return _find(name, IReplicationClient, IConnector)
 
 
+def abandon(end: Any) -> None:
+    """Have a listener or a connector give up its descriptors in the child of a fork.
+
+    A transport need not be able to.
+    """
+    give_up: Callable[[], object] = getattr(end, "abandon", bool)
+    give_up()
+
+
 def _find(name: str, required: InterfaceClass, provided: InterfaceClass) -> Callable[..., Any]:
     if not isinstance(name, str):
         raise UnknownTransport(f"a transport has a name, which {name!r} is not")

@@ -353,6 +353,9 @@ class _PrimaryDriver:
     def abort(self) -> None:
         self._end.cut("closed here")
 
+    def abandon(self) -> None:
+        self._end.network.forget(self._end)
+
     def turn(self) -> bool:
         if self._session.finished or (self._closing and not self._session.started):
             self._end.close()
@@ -403,6 +406,14 @@ class Listener:
             self._check_later()
 
         self._forget_check = self._network.call_later(self.service.check_delay, due)
+
+    def abandon(self) -> None:
+        """Leave the network in the child of a fork, where it is a copy."""
+        self._stopped = True
+        self._forget_check()
+        self._network.remove_acceptor(self.address)
+        for driver in self.drivers:
+            driver.abandon()
 
     def accepted(self, end: MemoryEnd) -> None:
         if len(self.drivers) >= self.service.max_peers:
@@ -462,6 +473,9 @@ class _SecondaryDriver:
     def close(self) -> None:
         self._end.cut("closed here")
 
+    def abandon(self) -> None:
+        self._end.network.forget(self._end)
+
 
 @implementer(IConnector)
 class Connector:
@@ -481,6 +495,14 @@ class Connector:
 
     def start(self) -> None:
         self._connect()
+
+    def abandon(self) -> None:
+        """Leave the network in the child of a fork, where it is a copy."""
+        self._stopped = True
+        self._forget_plan()
+        if self._driver is not None:
+            self._driver.abandon()
+            self._driver = None
 
     def _connect(self) -> None:
         self._forget_plan()

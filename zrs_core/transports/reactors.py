@@ -17,6 +17,8 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadable import isInIOThread
 
+from ..forks import inheritable
+
 _Reactor: Any
 try:
     # It waits to the microsecond; the one of poll() spins for the last millisecond of each delay.
@@ -110,6 +112,10 @@ class _PoolThread(threading.Thread):
             super().join(timeout)
 
 
+# Collecting a reactor of the parent would have effects in the child.
+_abandoned: list[Any] = []
+
+
 class _Background:
     """The background reactor and its thread, while anybody uses them."""
 
@@ -146,6 +152,23 @@ class _Background:
             raise
         running.wait()
         self._reactor, self._thread = reactor, thread
+        inheritable(self)
+
+    def abandon(self) -> None:
+        """Start over in the child of a fork, which has no thread and shares the descriptors.
+
+        Closing the epoll descriptor has no effect on the parent. Unregistering descriptors from it
+        would have.
+        """
+        reactor, self._reactor, self._thread = self._reactor, None, None
+        self._lock, self._users = threading.Lock(), 0
+        if reactor is None:
+            return
+        _abandoned.append(reactor)
+        _close(reactor)
+        for each in reactor._selectables.values():
+            with contextlib.suppress(AttributeError):
+                each.socket.close()
 
     def release(self) -> None:
         with self._lock:

@@ -107,6 +107,11 @@ class _Waiter:
             self._ours.close()
             self._theirs.close()
 
+    def abandon(self) -> None:
+        """As `close`, in the child of a fork."""
+        self._lock = threading.Lock()
+        self.close()
+
     def wake(self) -> None:
         """From any thread. What is not waiting now will not wait next time."""
         with self._lock:
@@ -341,6 +346,11 @@ class _PrimaryThread:
         self._listener.forget(self)
         self._waiter.close()
 
+    def abandon(self) -> None:
+        """Close the descriptors in the child of a fork."""
+        self._channel.socket.close()
+        self._waiter.abandon()
+
     def _shake_hands(self, tls: TLSOptions) -> bool:
         try:
             self._channel.start_tls(
@@ -449,6 +459,7 @@ class Listener:
         self._connections: set[_PrimaryThread] = set()
         self._lock = threading.Lock()
         self._waiter: _Waiter
+        self._listening: socket.socket
         self._thread: threading.Thread | None = None
         self._stopping = False
 
@@ -467,9 +478,18 @@ class Listener:
                 daemon=True,
             )
             thread.start()
-            self._thread = thread
+            self._thread, self._listening = thread, listening
             # From now on all of it is the thread's, and whoever stops it.
             opened.pop_all()
+
+    def abandon(self) -> None:
+        """Close the descriptors in the child of a fork."""
+        if self._thread is not None:
+            self._thread = None
+            self._listening.close()
+            self._waiter.abandon()
+            for connection in self._connections:
+                connection.abandon()
 
     def _listen(self) -> socket.socket:
         if isinstance(self.address, UnixAddress):
@@ -587,6 +607,9 @@ class Connector:
         self._client = client
         self._waiter: _Waiter
         self._thread: threading.Thread | None = None
+        # What there is to close in the child of a fork.
+        self._socket: socket.socket | None = None
+        self._channel: _Channel | None = None
         self._stopping = False
         self._reconnecting = False
 
@@ -601,6 +624,15 @@ class Connector:
             self._waiter.close()
             raise
         self._thread = thread
+
+    def abandon(self) -> None:
+        """Close the descriptors in the child of a fork."""
+        if self._thread is not None:
+            self._thread = None
+            self._waiter.abandon()
+            connected = self._socket if self._channel is None else self._channel.socket
+            if connected is not None:
+                connected.close()
 
     def reconnect(self) -> None:
         self._reconnecting = True
@@ -647,7 +679,7 @@ class Connector:
         except OSError as error:
             self._client.connection_failed(error.strerror or str(error))
             return
-        channel = _Channel(connection, self._waiter)
+        channel = self._channel = _Channel(connection, self._waiter)
         try:
             self._shake_hands(channel, address)
             local_address = own_name(channel.socket)
@@ -656,11 +688,12 @@ class Connector:
             self._client.connection_failed(describe_error(error))
         finally:
             channel.close()
+            self._channel = self._socket = None
 
     def _connect(self, address: Address) -> socket.socket:
         failure: OSError = OSError(f"{address} has no address that can be used")
         for family, place in look_up(address):
-            connection = socket.socket(family)
+            connection = self._socket = socket.socket(family)
             try:
                 self._finish_connecting(connection, connect_argument(family, place))
                 tune(connection, self._client.peer_timeout)

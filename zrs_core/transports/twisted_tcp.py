@@ -451,6 +451,10 @@ class Listener:
         if isinstance(self.address, TCPAddress):
             self.address = TCPAddress(self.address.host, port.getHost().port)
 
+    def abandon(self) -> None:
+        """Do nothing more in the child of a fork; `reactors` closes the descriptors there."""
+        self._stopped = True
+
     def _check_later(self) -> None:
         # Not by a LoopingCall, which would import the global reactor.
         self._next_check = self._loop.reactor.callLater(self._service.check_delay, self._check)
@@ -686,6 +690,10 @@ class Connector:
                 self._loop.call(self._leave)
             finally:
                 self._loop.close()
+
+    def abandon(self) -> None:
+        """Do nothing more in the child of a fork; `reactors` closes the descriptors there."""
+        self._stopped = True
 
     def _leave(self) -> Deferred[Any]:
         waits: list[Deferred[Any]] = []
