@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import struct
 import subprocess
@@ -13,8 +14,11 @@ import pytest
 from click.testing import CliRunner
 from persistent.timestamp import TimeStamp
 
+from tests.conditions import wait_for
 from tests.status.answers import NOW, node, peer, position, primary, secondary, serving
-from zrs_core.cli.command import zrs
+from tests.status.http import get
+from zrs_core.addresses import parse_address
+from zrs_core.cli.command import zrs as zrs_command
 from zrs_core.cli.nagios import zrs_nagios
 
 EMPTY = "0" * 16
@@ -192,7 +196,7 @@ def check(two):
 
     def call(options="", addresses=None):
         addresses = [each.text for each in two] if addresses is None else addresses
-        result = CliRunner().invoke(zrs, ["check-nagios", *options.split(), *addresses])
+        result = CliRunner().invoke(zrs_command, ["check-nagios", *options.split(), *addresses])
         assert result.exception is None or isinstance(result.exception, SystemExit)
         assert result.stderr == ""
         [line] = result.stdout.splitlines()
@@ -344,6 +348,76 @@ def test_an_answer_that_does_not_come(check, two):
     assert check("-t 0.2") == (3, f"ZRS UNKNOWN - {two[1].text}: no answer within 0.2 s")
 
 
+def test_a_primary_that_hangs_is_critical(check, two):
+    two[0].answer = lambda connection: two[0].closing.wait()
+    two[1].tell(secondary(lag_seconds=None))
+    status, line = check("-t 0.2 -w 1")
+    assert status == 2
+    assert line.startswith(f"ZRS CRITICAL - Primary does not answer: {two[0].text}: no answer")
+    news = "no news since 2026-11-22 05:59:58"
+    assert line.endswith(f"; Secondary is replicating and connected, {news}")
+    # Whatever is wrong with the secondary is reported too.
+    two[1].tell(secondary(connected=False, state="failing"))
+    assert "; Secondary failing" in check("-t 0.2")[1]
+
+
+def test_a_primary_that_is_not_there_is_not_known(check, two):
+    two[0].close()
+    two[1].tell(secondary())
+    assert check() == (3, f"ZRS UNKNOWN - {two[0].text}: nobody listens there")
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "expected"),
+    [
+        ({"primary_status_age": None}, 0, "ZRS OK - Secondary up to date"),
+        ({"primary_status_age": 4.9}, 0, "ZRS OK - Secondary up to date"),
+        ({"primary_status_age": 61.0}, 2, "; Secondary the status server of its primary has not"),
+        ({"primary_status_age": 61.0, "ready": False}, 2, "; the status server of its primary"),
+        (
+            {"primary_status_age": 61.0, "connected": False, "ready": False},
+            1,
+            "Secondary not ready: caught up",
+        ),
+    ],
+)
+def test_a_secondary_knows_that_its_primary_is_silent(check, two, changes, status, expected):
+    two[1].tell(secondary(lag_seconds=0.0, **changes))
+    code, line = check("", [two[1].text])
+    assert (code, expected in line) == (status, True)
+
+
+@pytest.mark.long
+def test_a_primary_that_is_stopped(zrs, tmp_path, database):
+    options = ("--status", "127.0.0.1:0")
+    source = (database / "Data.fs", "--blobs", database / "blobs", "--listen", "127.0.0.1:0")
+    ahead = zrs("primary", *source, *options)
+    here = ahead.wait_for("Status at ").removeprefix("Status at ")
+    address = ahead.wait_for("Serving ").rpartition(" ")[2]
+    copy = (address, tmp_path / "Copy.fs", "--blobs", tmp_path / "copied")
+    behind = zrs("secondary", *copy, *options, "--status-node", here)
+    there = behind.wait_for("Status at ").removeprefix("Status at ")
+    behind.wait_for("Caught up")
+
+    def check(*addresses):
+        result = CliRunner().invoke(zrs_command, ["check-nagios", "-t", "1", *addresses])
+        return result.exit_code, result.stdout
+
+    wait_for(lambda: check(there)[0] == check(here, there)[0] == 0, "all to be well")
+    ahead.process.send_signal(signal.SIGSTOP)
+    status, line = check(here, there)
+    assert status == 2
+    assert "Primary does not answer" in line
+    assert "Secondary is replicating and connected, no news since" in line
+    wait_for(lambda: check(there)[0] == 2, "the secondary to know it")
+    assert "the status server of its primary has not answered for " in check(there)[1]
+    nodes = get(parse_address(there.removeprefix("http://")), "/nodes").json["nodes"]
+    assert nodes[0]["status"]["secondary"]["state"] == "replicating"
+    assert (nodes[1]["status"], nodes[1]["last"]["address"]) == (None, address)
+    ahead.process.send_signal(signal.SIGCONT)
+    wait_for(lambda: check(there)[0] == check(here, there)[0] == 0, "all to be well again")
+
+
 @pytest.mark.parametrize(
     ("options", "addresses", "expected"),
     [
@@ -364,7 +438,7 @@ def test_arguments_that_are_not_understood(check, options, addresses, expected):
 
 
 def test_help_tells_the_exit_statuses():
-    text = " ".join(CliRunner().invoke(zrs, ["check-nagios", "--help"]).output.split())
+    text = " ".join(CliRunner().invoke(zrs_command, ["check-nagios", "--help"]).output.split())
     assert "Exit status: 0 OK; 1 WARNING: a lag above -w" in text
 
 

@@ -145,6 +145,67 @@ def test_those_whose_primary_is_not_asked(browser: Browser, node: FakeNode, url:
     )
 
 
+def test_a_primary_that_does_not_answer_is_drawn_once(
+    browser: Browser, node: FakeNode, url: str
+) -> None:
+    node.status = secondary(FIRST, "127.0.0.1:40001")
+    leaf = fake.other("http://leaf/", secondary(FIRST, "127.0.0.1:40002", 4))
+    silent = fake.other("http://127.0.0.1:8201/", None, "no answer within 2 s")
+    node.others = [silent, leaf]
+    browser.open(url)
+    followers = [
+        ["▲ primary silent: /var/lib/secondary/Data.fs"],
+        ["▲ primary silent: http://leaf/"],
+    ]
+    # It has never answered, and is the only one that does not.
+    wait_for_trees(browser, ["✗ no answer: no answer within 2 s", *followers])
+    assert "http://127.0.0.1:8201/" in shown(browser)[0][0]
+    # Of two, it is the one on the host that is followed.
+    node.others.append(fake.other("http://away:1/", None, "refused"))
+    wait_for_trees(
+        browser,
+        ["✗ no answer: no answer within 2 s", *followers],
+        ["✗ no answer: refused"],
+    )
+    # What it said when it answered tells more.
+    silent["url"] = "http://proxy/"
+    silent["last"] = {"role": "primary", "address": FIRST, "time": node.status["now"] - 60}
+    wait_for_trees(
+        browser,
+        [f"✗ no answer: {FIRST}", *followers],
+        ["✗ no answer: refused"],
+    )
+    # One that is known to be a secondary is not the primary.
+    silent["last"] = {"role": "secondary", "address": None, "time": 1.0}
+    node.others = [silent]
+    wait_for_trees(
+        browser,
+        ["✗ no answer: http://proxy/"],
+        [f"? not asked: {FIRST}", ["✓ replicating: /var/lib/secondary/Data.fs"]],
+    )
+
+
+def test_a_primary_that_does_not_answer_makes_the_headline(
+    browser: Browser, node: FakeNode, url: str
+) -> None:
+    node.status = secondary(FIRST, "127.0.0.1:40001")
+    leader = fake.other("http://first/", primary(fake.peer("127.0.0.1:40001")))
+    node.others = [leader]
+    browser.open(url)
+    wait_for_trees(browser, [f"✓ serving: {FIRST}", ["✓ replicating: /var/lib/secondary/Data.fs"]])
+    assert browser.text("state") == "✓ replicating"
+    assert browser.text("reason") == ""
+    leader.update(status=None, error="no answer within 2 s")
+    browser.wait_for("▲ primary silent", "state")
+    assert browser.title().startswith("▲ primary silent")
+    assert "http://first/ has not answered" in browser.text("reason")
+    assert "no news since 2026-11-22 06:00:00 UTC" in browser.text("reason")
+    # Its first answer is only waited for.
+    node.status["secondary"]["primary_status_age"] = 0.5
+    browser.wait_for("✓ replicating", "state")
+    assert browser.text("reason") == ""
+
+
 def test_over_a_unix_socket(browser: Browser, node: FakeNode, url: str) -> None:
     path = "/run/zrs.sock"
     peers = [fake.peer(f"unix:{path}#{number}") for number in (7, 12, 13)]

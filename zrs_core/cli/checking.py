@@ -14,7 +14,8 @@ from .words import plain
 
 EPILOG = """\
 Exit status: 0 OK; 1 WARNING: a lag above -w, or a node that is not ready; 2 CRITICAL: a lag above
--c, a secondary that is failing, refused, diverged or stopped, or that is ahead of its primary; 3
+-c, a secondary that is failing, refused, diverged or stopped, or that is ahead of its primary, a
+primary whose status server does not answer while its secondary is connected; 3
 UNKNOWN: an address could not be asked, or the arguments cannot work. All is in one line on the
 standard output.
 """

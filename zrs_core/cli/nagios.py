@@ -17,9 +17,9 @@ from persistent.timestamp import TimeStamp
 
 from ..errors import ConfigurationError, NoStatus, NotAStatusServer
 from ..messages import NO_TID
-from ..status.document import Status
+from ..status.document import SecondaryStatus, Status
 from ..status.fetch import StatusAddress, fetch_status, parse_status_address
-from ..status.health import failure_of, position_of, trouble_of
+from ..status.health import failure_of, position_of, silence_of_primary, trouble_of
 from ..status.zeo import is_greeting, last_transactions
 from . import forgive_characters
 
@@ -123,10 +123,19 @@ def check_pair(
 ) -> list[Finding]:
     """Compare two, and say what trouble they tell of.
 
-    :raises NoStatus: one of them did not answer.
+    A primary that lets the time pass is critical if the secondary has an answer: its process may
+    hang while the connection between the two stays open.
+
+    :raises NoStatus: one of them could not be asked.
     """
     # In this order, so that what comes in between does not seem to be on the secondary alone.
-    behind, ahead = ask(secondary, timeout), ask(primary, timeout)
+    behind = ask(secondary, timeout)
+    try:
+        ahead = ask(primary, timeout)
+    except NoStatus as error:
+        if behind.status is None or not _hangs(error):
+            raise
+        return _silent_primary(error, behind.status, thresholds)
     found = compare(ahead.times, behind.times, thresholds)
     for name, answer in (("Primary", ahead), ("Secondary", behind)):
         if answer.status is not None:
@@ -144,12 +153,29 @@ def check_one(address: StatusAddress, thresholds: Thresholds, timeout: float) ->
         raise NoStatus(address.text, "a ZEO server alone tells no lag: give the primary's and it")
     if status["secondary"] is None:
         return [*_peers(status, thresholds), *_trouble("Primary", status)]
-    lag, news = status["secondary"]["lag_seconds"], status["secondary"]["news"]
+    return [_lag_of(status["secondary"], thresholds), *_trouble("Secondary", status)]
+
+
+def _hangs(error: NoStatus) -> bool:
+    return isinstance(error.__cause__, TimeoutError)
+
+
+def _silent_primary(error: NoStatus, status: Status, thresholds: Thresholds) -> list[Finding]:
+    found = [Finding(Level.CRITICAL, f"Primary does not answer: {error}")]
+    part = status["secondary"]
+    if part is not None:
+        found.append(_lag_of(part, thresholds))
+        if part["connected"]:
+            message = f"Secondary is {part['state']} and connected, {part['news']}"
+            found.append(Finding(Level.OK, message))
+    return [*found, *_trouble("Secondary", status)]
+
+
+def _lag_of(part: SecondaryStatus, thresholds: Thresholds) -> Finding:
+    lag, news = part["lag_seconds"], part["news"]
     if lag is None:
-        finding = Finding(Level.OK, f"Secondary cannot know its lag: {news}", "lag")
-    else:
-        finding = _compare(_ONLY, max(lag, 0.0), thresholds)
-    return [finding, *_trouble("Secondary", status)]
+        return Finding(Level.OK, f"Secondary cannot know its lag: {news}", "lag")
+    return _compare(_ONLY, max(lag, 0.0), thresholds)
 
 
 def _peers(status: Status, thresholds: Thresholds) -> Iterator[Finding]:
@@ -169,8 +195,8 @@ def _trouble(name: str, status: Status) -> list[Finding]:
     trouble = trouble_of(status)
     if trouble is None:
         return []
-    level = Level.WARNING if failure_of(status) is None else Level.CRITICAL
-    return [Finding(level, f"{name} {trouble}")]
+    bad = failure_of(status) is not None or silence_of_primary(status) is not None
+    return [Finding(Level.CRITICAL if bad else Level.WARNING, f"{name} {trouble}")]
 
 
 def in_a_line(found: Sequence[Finding], thresholds: Thresholds, metrics: bool) -> str:

@@ -30,8 +30,9 @@ NOT_ASKED = 2
 EPILOG = """\
 Exit status: 0 when all nodes are in sync, 1 when one is not, 2 when an address could not be asked
 (whatever the others say), or for arguments that cannot work. A secondary is not in sync when it is
-not ready, or when its state is failing, refused, diverged or stopped; a primary when it is not
-ready. With --watch: 0 when stopped by SIGINT (Ctrl-C) or SIGTERM.
+not ready, when its state is failing, refused, diverged or stopped, or when its status server asks
+that of the primary, and gets no answer; a primary when it is not ready. With --watch: 0 when
+stopped by SIGINT (Ctrl-C) or SIGTERM.
 """
 
 

@@ -91,7 +91,13 @@ class PrimaryStatus(TypedDict):
     peers: list[PeerStatus]
 
 
-class SecondaryStatus(Named):
+class AskingPrimary(TypedDict, total=False):
+    """A part that says how old the primary's status is, unless an older server describes it."""
+
+    primary_status_age: float | None
+
+
+class SecondaryStatus(Named, AskingPrimary):
     """`state` is one of `zrs_core.progress.State`; `news` says in words when it last heard."""
 
     primary_address: str

@@ -12,6 +12,10 @@ from .document import Position, PrimaryStatus, SecondaryStatus, Status
 FAILED = frozenset({State.FAILING, State.REFUSED, State.DIVERGED, State.STOPPED})
 
 
+#: Seconds without an answer after which a status server counts as silent.
+SILENT = 5.0
+
+
 def position_of(status: Status) -> Position | None:
     """The last transaction that a node holds, None for none."""
     part = status["secondary"] or status["primary"]
@@ -27,12 +31,29 @@ def failure_of(status: Status) -> str | None:
     return part["state"] + (f": {error['message']}" if error else "")
 
 
+def silence_of_primary(status: Status) -> str | None:
+    """Return why a connected secondary may follow a primary that hangs; None if it does not.
+
+    A primary that has nothing to send and one that hangs are the same on the wire. The primary's
+    status server makes the difference, where it is asked.
+    """
+    part = status["secondary"]
+    if part is None or not part["connected"]:
+        return None
+    age = part.get("primary_status_age")
+    if age is None or age < SILENT:
+        return None
+    return f"the status server of its primary has not answered for {age:.0f} s; {part['news']}"
+
+
 def trouble_of(status: Status) -> str | None:
     """Why a node is not in sync, in words; None if it is."""
     failure = failure_of(status)
-    if failure is None and not status["ready"]:
-        return f"not ready: {status['ready_reason']}"
-    return failure
+    if failure is not None:
+        return failure
+    found = [] if status["ready"] else [f"not ready: {status['ready_reason']}"]
+    silence = silence_of_primary(status)
+    return "; ".join([*found, *filter(None, [silence])]) or None
 
 
 class Pair(NamedTuple):

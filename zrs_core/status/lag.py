@@ -63,6 +63,7 @@ def secondary_status(
         primary_position=_known_position(known, heard),
         lag_seconds=lag_of(progress),
         lag_transactions=waiting,
+        primary_status_age=None,
         last_heard=heard,
         silence_seconds=silence,
         news=news_of(heard, waiting),

@@ -139,6 +139,13 @@ SECONDARY = (
         _one(lambda status: status.silence_seconds),
     ),
     Described(
+        "zrs_primary_status_age_seconds",
+        _GAUGE,
+        "Seconds since the primary's status server has given a new status; absent if it is not "
+        "asked.",
+        _one(lambda status: status.primary_status_age),
+    ),
+    Described(
         "zrs_position_timestamp_seconds",
         _GAUGE,
         "When the last applied transaction was committed, in seconds since 1970.",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -44,15 +46,23 @@ class Node:
             return "secondary"
         return "primary" if self._secondary is None else "cascade"
 
-    def status(self, told: Told | None = None) -> NodeStatus:
+    def status(
+        self,
+        told: Told | None = None,
+        primary_status_age: Callable[[str], float | None] = lambda address: None,
+    ) -> NodeStatus:
         """How it is going now. For any thread.
 
         :param told: what a secondary's primary has told of it.
+        :param primary_status_age: returns the seconds since the status server of the primary at an
+            address gave a new status; None if it is not asked.
         """
         primary = None if self._primary is None else self._primary.status()
         secondary = None if self._secondary is None else self._secondary.status()
         if secondary is not None and self._secondary is not None:
             secondary = with_told(secondary, told)
+            age = primary_status_age(secondary.primary_address)
+            secondary = replace(secondary, primary_status_age=age)
             ready, reason = readiness(secondary, self._secondary.progress.quiet, self._max_lag)
         else:
             fault = self._files_fault()

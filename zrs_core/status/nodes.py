@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..addresses import Address, TCPAddress
-from ..errors import NoStatus
+from ..addresses import Address, TCPAddress, parse_address
+from ..errors import InvalidAddress, NoStatus
 from ..logs import event
 from ..messages import NO_TID
 from .document import HexTid, Status
 from .fetch import StatusAddress, fetch_apart, fetch_status
-from .health import pairs
+from .health import SILENT, pairs
 from .state import KnownPosition, NodeStatus, as_json
 from .told import Told
 
@@ -41,6 +41,8 @@ class Nodes:
     def __init__(self, addresses: Sequence[StatusAddress], own: Callable[[], NodeStatus]) -> None:
         #: What the primary has told last.
         self.told: Told | None = None
+        # The node that was found to be the primary, and the address that this node followed then.
+        self._primary: tuple[str, _Node] | None = None
         self._own = own
         self._nodes = [_Node(each, self._ask_primary) for each in addresses]
 
@@ -51,6 +53,29 @@ class Nodes:
     def as_json(self) -> list[dict[str, Any]]:
         """The last answer of each, in their order."""
         return [node.as_json() for node in self._nodes]
+
+    def primary_status_age(self, address: str) -> float | None:
+        """Return for how many seconds the primary's status server has given no new status.
+
+        None if the primary is not among the nodes.
+
+        :param address: the address that this node follows.
+        """
+        found = self._primary
+        if found is not None and found[0] == address:
+            return found[1].age
+        node = self._likely_primary(address)
+        return None if node is None else node.age
+
+    def _likely_primary(self, address: str) -> _Node | None:
+        """Among nodes that never answered, the one on the primary's host, or the only one."""
+        unknown = [each for each in self._nodes if each.known is None and each.error is not None]
+        host = _host_of(address)
+        near = [each for each in unknown if host is not None and _host(each) == host]
+        for candidates in (near, unknown):
+            if len(candidates) == 1:
+                return candidates[0]
+        return None
 
     def close(self) -> None:
         for node in self._nodes:
@@ -70,6 +95,7 @@ class Nodes:
         ]
         if followed != [asked.address.text]:
             return
+        self._primary = own.secondary.primary_address, asked
         position = own.secondary.position
         tid = NO_TID if position is None else position.tid
         apart = fetch_apart(asked.address, HexTid(f"0x{tid.hex()}"), _TIMEOUT)
@@ -83,6 +109,18 @@ def url_of(text: str, address: Address) -> str:
     return f"http://{address}" if isinstance(address, TCPAddress) and "://" not in text else text
 
 
+def _host_of(text: str) -> str | None:
+    try:
+        address = parse_address(text)
+    except InvalidAddress:
+        return None
+    return (address.host or "localhost") if isinstance(address, TCPAddress) else None
+
+
+def _host(node: _Node) -> str | None:
+    return _host_of(str(node.address.address))
+
+
 def _end_of(status: Status) -> KnownPosition | None:
     primary = status["primary"]
     if primary is None or primary["position"] is None:
@@ -92,32 +130,62 @@ def _end_of(status: Status) -> KnownPosition | None:
 
 
 class _Node:
-    """One of them; `status` and `error` are its last answer, or why there is none."""
+    """One of them; `status` and `error` are its last answer, or why there is none.
+
+    `known` is the last answer, also when it does not answer any more.
+    """
 
     def __init__(self, address: StatusAddress, answered: Callable[[_Node], None]) -> None:
         self.address = address
         self.status: Status | None = None
         self.error: str | None = "it was not asked yet"
+        self.known: Status | None = None
+        # When there was a new answer, by the monotonic clock.
+        self._changed = time.monotonic()
         self.closing = threading.Event()
         self.thread = threading.Thread(
             target=self._run, name=f"zrs_core asking {address}", daemon=True
         )
         self._answered = answered
 
+    @property
+    def age(self) -> float:
+        """Seconds since there was a new answer, or since the node is asked."""
+        return time.monotonic() - self._changed
+
     def as_json(self) -> dict[str, Any]:
-        status, error = self.status, self.error
+        status, error, known = self.status, self.error, self.known
+        if status is not None and self.age > SILENT:
+            # Looking up a name may take long, and a proxy may repeat an old answer.
+            status, error = None, f"its last answer is {self.age:.0f} s old"
+        last = None
+        if known is not None:
+            primary = known["primary"]
+            last = {
+                "time": known["now"],
+                "role": known["role"],
+                "address": primary["address"] if primary else None,
+            }
         return {
             "url": url_of(self.address.text, self.address.address),
             "status": status,
             "error": error,
+            "last": last,
         }
+
+    def _ask(self) -> None:
+        try:
+            status = fetch_status(self.address, _TIMEOUT)
+        except NoStatus as error:
+            self.status, self.error = None, str(error)
+            return
+        if self.known is None or status["now"] != self.known["now"]:
+            self._changed = time.monotonic()
+        self.status, self.error, self.known = status, None, status
 
     def _run(self) -> None:
         while True:
-            try:
-                self.status, self.error = fetch_status(self.address, _TIMEOUT), None
-            except NoStatus as error:
-                self.status, self.error = None, str(error)
+            self._ask()
             try:
                 self._answered(self)
             except Exception as error:  # noqa: BLE001

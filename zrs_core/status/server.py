@@ -190,7 +190,7 @@ class StatusServer:
 
     def status(self) -> NodeStatus:
         """The storage's, with what its primary tells of it, if that is among the nodes."""
-        return self.node.status(self._nodes.told)
+        return self.node.status(self._nodes.told, self._nodes.primary_status_age)
 
     def nodes_as_json(self) -> dict[str, Any]:
         """This node and the others."""

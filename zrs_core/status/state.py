@@ -146,6 +146,8 @@ class SecondaryStatus:
     :param lag_seconds: see `zrs_core.status.lag`.
     :param lag_transactions: how many have come, at least in part, and cannot be read yet; None if
         there are none, as there may be others.
+    :param primary_status_age: seconds since the primary's status server gave a new status; None if
+        it is not asked. Only a `StatusServer` asks it.
     :param last_heard: when the primary has last sent anything.
     :param silence_seconds: how long ago that is.
     :param news: the same in words.
@@ -173,6 +175,7 @@ class SecondaryStatus:
     primary_position: KnownPosition | None
     lag_seconds: float | None
     lag_transactions: int | None
+    primary_status_age: float | None
     last_heard: float | None
     silence_seconds: float | None
     news: str

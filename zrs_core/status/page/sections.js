@@ -16,13 +16,13 @@ export function render(view) {
   const { status } = view;
   renderSilence(view);
   if (!status) return;
-  renderHead(view);
   show(byId("figures"), ...figures(status));
   // This node is the first one, as it is now.
   const [, ...others] = view.nodes ?? [];
   const own = view.silent ? { status: null, error: status.name } : { status, error: null };
   const nodes = distinct([{ url: "", ...own }, ...others]);
   const trees = topology.trees(nodes, status.now);
+  renderHead(view, find(trees, (node) => node.here));
   show(byId("topology"), ...trees.map((node) => tree(node, status.now)));
   const missing = view.nodesSilent && !view.silent;
   show(byId("nodes-silent"), missing ? "What the other nodes say could not be asked for." : "");
@@ -45,14 +45,26 @@ function renderSilence({ status, answered, silent }) {
   }
 }
 
-function renderHead({ status, silent }) {
+// The first node for which `test` is true.
+function find(trees, test) {
+  for (const node of trees) {
+    const found = test(node) ? node : find(node.followers, test);
+    if (found) return found;
+  }
+  return null;
+}
+
+function renderHead({ status, silent }, here) {
   const started = words.time(status.started, status.now);
   show(byId("name"), status.name);
   show(byId("what"), `${words.roleOf(status)}, zrs_core ${status.version}, started ${started}`);
   if (silent) return;
-  const state = words.stateOf(status);
+  const state = nodeState(here);
   show(byId("state"), badge(state));
-  show(byId("reason"), status.ready ? "" : `Not ready: ${status.ready_reason}`);
+  const reasons = [];
+  if (!status.ready) reasons.push(`Not ready: ${status.ready_reason}`);
+  if (followsSilent(here)) reasons.push(silenceOf(here.leader, status));
+  show(byId("reason"), reasons.join(". "));
   const base = status.name.split("/").pop();
   document.title = `${words.KINDS[state[0]][0]} ${state[1]} – ${base}`;
 }
@@ -134,15 +146,35 @@ function tree(node, now) {
   );
 }
 
+// Seconds without an answer after which a primary's status server is silent.
+const PATIENCE = 2;
+
+// True if the primary that a node follows is asked for its status and does not answer.
+function followsSilent({ leader, status }) {
+  const age = status.secondary?.primary_status_age ?? Infinity;
+  return Boolean(leader?.error && !leader.status && !leader.here) && age > PATIENCE;
+}
+
+function silenceOf({ url, last }, { now, secondary }) {
+  const since = last ? ` since ${words.time(last.time, now)}` : "";
+  return (
+    `The primary's status server ${url} has not answered${since}. The primary may hang: then ` +
+    `nothing comes, as from a primary that has nothing to send; ${secondary.news}`
+  );
+}
+
 function nodeState(node) {
-  if (node.status) return words.stateOf(node.status);
+  if (node.status) {
+    const state = words.stateOf(node.status);
+    return state[0] === "good" && followsSilent(node) ? ["careful", "primary silent"] : state;
+  }
   if (node.gone) return ["bad", "connection lost"];
   if (node.peer) return words.peerState(node.peer);
   return node.error ? SILENT : ["unknown", "not asked"];
 }
 
-function nodeLines({ address, status, error, peer, gone, here }, now) {
-  const role = status?.role ?? (peer ? "secondary" : null);
+function nodeLines({ address, status, error, last, peer, gone, here }, now) {
+  const role = (status ?? last)?.role ?? (peer ? "secondary" : null);
   const name = role ?? (address || "node");
   const called = status ? words.nameOf(status) : peer?.name;
   const lines = [

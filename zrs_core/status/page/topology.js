@@ -9,15 +9,17 @@ export class Topology {
   #leaders = new Map();
   #strangers = new Map();
 
-  // Trees of { address, status, error, peer, gone, here, followers }. A node whose own status is
+  // Trees of { address, status, error, last, peer, gone, here, leader, followers }. A node whose own status is
   // known has that as `status`; another one is known by `address` alone, by what its primary says of
   // it as `peer`, or by the time since which that has said nothing more, as `gone`.
   trees(nodes, now) {
     const known = nodes.map((node, index) => ({
-      address: node.status?.primary?.address ?? node.url,
+      address: addressOf(node) ?? node.url,
       status: node.status,
       error: node.error,
+      last: node.last ?? null,
       url: node.url,
+      leader: null,
       here: index === 0,
       // Of its followers, those of whose connection only the other end is known.
       unmatched: 0,
@@ -34,7 +36,8 @@ export class Topology {
         strangers.set(address, stranger);
         roots.set(stranger, stranger);
       }
-      (leader ?? strangers.get(address)).followers.push(node);
+      node.leader = leader ?? strangers.get(address);
+      node.leader.followers.push(node);
       roots.delete(node);
     }
     for (const node of known) node.followers.push(...this.#peers(node, matched, now));
@@ -57,12 +60,13 @@ export class Topology {
       }
     }
     const [then, url] = this.#leaders.get(node.url) ?? [];
-    const primaries = others.filter((each) => each.status?.role === "primary");
+    const primaries = others.filter((each) => roleOf(each) === "primary");
     const leader =
       others.find((each) => then === address && each.url === url) ??
-      others.find((each) => each.status?.primary?.address === address) ??
+      others.find((each) => addressOf(each) === address) ??
       // Something stands between the two, and there is no other.
-      (primaries.length === 1 ? primaries[0] : undefined);
+      only(primaries) ??
+      unheard(others, address);
     if (leader && connected) leader.unmatched++;
     return leader;
   }
@@ -100,6 +104,31 @@ export class Topology {
       ...(node.status ? gone : []).map((each) => follower(each.peer, each.seen)),
     ];
   }
+}
+
+// What is known of a node that does not answer is from its last answer.
+function addressOf({ status, last }) {
+  return status ? status.primary?.address : last?.address;
+}
+
+function roleOf({ status, last }) {
+  return (status ?? last)?.role;
+}
+
+function only(nodes) {
+  return nodes.length === 1 ? nodes[0] : undefined;
+}
+
+// The node that has not answered since it is asked, and is likely to be the primary at an address:
+// the one on the same host, or the only one.
+function unheard(nodes, address) {
+  const silent = nodes.filter((each) => !each.here && !each.status && !each.last && each.error);
+  return only(silent.filter((each) => hostOf(each.url) === hostOf(address))) ?? only(silent);
+}
+
+// Without the port; of the path of a Unix socket the path.
+function hostOf(address) {
+  return address.replace(/^http:[/]{2}/, "").replace(/:\d+(\/.*)?$/, "");
 }
 
 // A node may be asked for under two names: the first of each.
