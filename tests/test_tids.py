@@ -84,5 +84,5 @@ def test_the_tids_of_a_microsecond():
 
 @pytest.mark.parametrize("text", ["", "yesterday", "0x12", "12:00", "2026-02-30", "Z"])
 def test_what_stands_for_no_tid(text):
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         parse_span(text)

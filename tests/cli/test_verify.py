@@ -18,7 +18,7 @@ from tests.cli.conftest import snapshot_of
 from tests.cli.test_serving import serve
 from tests.conditions import DEADLINE, wait_for
 from tests.databases import open_file_storage
-from tests.verify.conftest import Database, verified
+from tests.verify.conftest import Database, pack, verified
 from zrs_core.cli.command import zrs as command
 from zrs_core.cli.verify import _interrupted
 from zrs_core.storage.comparison import Difference, Kind
@@ -138,6 +138,34 @@ def test_one_that_is_behind(both):
     assert lines[-1] == "A and B are DIFFERENT: 2 missing transaction"
     lines = run("a/Data.fs", "b/Data.fs", *BLOBS, "--common", status=0)
     assert "A has 2 transactions after that, which were left out" in lines
+
+
+def test_one_that_was_packed(both):
+    """It is found without an option, and in one line."""
+    _, b = both
+    last = b.headers[-1].tid.hex()
+    pack(b)
+    pattern = (
+        rf"A was not packed, B was packed to 0x{last} \(.*\): objects were compared as of "
+        rf"0x{last} \(.*\), and all transactions after that"
+    )
+    lines = run("a/Data.fs", "b/Data.fs", *BLOBS, status=0)
+    assert re.match(r"Compared \d+ current records, \d+ blobs?, ", lines[0])
+    assert re.fullmatch(pattern, lines[1])
+    assert lines[-1] == "A and B are equal"
+    found = json.loads("\n".join(run("a/Data.fs", "b/Data.fs", *BLOBS, "--json", status=0)))
+    assert found["packed"] == {"a": None, "b": f"0x{last}"}
+    assert re.fullmatch(pattern, found["remarks"][0])
+    found = json.loads("\n".join(run("a/Data.fs", "a/Data.fs", "--json", status=0)))
+    assert found["packed"] is None
+
+
+def test_one_that_was_packed_and_is_damaged(both):
+    a, b = both
+    pack(b)
+    a.write(a.headers[10].pos + 8, bytes(8))
+    lines = run("a/Data.fs", "b/Data.fs", status=1)
+    assert "a file is too damaged for its objects to be compared" in "".join(lines)
 
 
 def test_current_and_deep(both):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
+from persistent.mapping import PersistentMapping
+from ZODB.serialize import referencesf
 
 from tests.databases import open_file_storage, traffic
 from zrs_core.storage.committed import FIRST, CommittedFile, Header
@@ -96,6 +99,28 @@ def made_small(tmp_path_factory):
 def small_pair(made_small, tmp_path):
     """Two equal databases of ten small transactions without blobs."""
     return two_of(made_small, tmp_path)
+
+
+@pytest.fixture
+def packed(pair):
+    """A was packed, with what cannot be reached."""
+    a, b = pair
+    with traffic(open_file_storage(a.directory)) as commit:
+        commit._connection.root()["gone"] = PersistentMapping()
+        commit._transactions.commit()
+        del commit._connection.root()["gone"]
+        commit._transactions.commit()
+    shutil.rmtree(b.directory)
+    shutil.copytree(a.directory, b.directory)
+    pack(a)
+    return pair
+
+
+def pack(database: Database, when: float | None = None) -> None:
+    """Pack a database, up to now unless a time is given."""
+    storage = open_file_storage(database.directory)
+    storage.pack(time.time() if when is None else when, referencesf)
+    storage.close()
 
 
 def two_of(made, path):

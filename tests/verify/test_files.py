@@ -13,12 +13,11 @@ import transaction
 import ZODB
 from persistent.mapping import PersistentMapping
 from ZODB.blob import Blob
-from ZODB.serialize import referencesf
 
 from tests.cli.conftest import snapshot_of
-from tests.databases import open_file_storage, traffic
+from tests.databases import open_file_storage
 from tests.verify.conftest import Database, verified
-from zrs_core.errors import ConfigurationError, UnsuitableStorage
+from zrs_core.errors import ConfigurationError, UnsuitableStorage, Unverifiable
 from zrs_core.verify import saved
 
 
@@ -222,38 +221,6 @@ def test_what_is_no_directory_of_blobs(pair):
         verified(a, b)
 
 
-@pytest.fixture
-def packed(pair):
-    """A was packed, with what cannot be reached."""
-    a, b = pair
-    with traffic(open_file_storage(a.directory)) as commit:
-        commit._connection.root()["gone"] = PersistentMapping()
-        commit._transactions.commit()
-        del commit._connection.root()["gone"]
-        commit._transactions.commit()
-    shutil.rmtree(b.directory)
-    shutil.copytree(a.directory, b.directory)
-    storage = open_file_storage(a.directory)
-    storage.pack(time.time(), referencesf)
-    storage.close()
-    return pair
-
-
-def test_a_packed_database(packed):
-    a, b = packed
-    report = verified(a, b, listed=10_000)
-    assert not report.equal
-    assert report.packed
-    assert report.complete
-    assert report.counts["extra transaction"] > 10
-    for one, other in ((a, b), (b, a)):
-        report = verified(one, other, current=True)
-        assert report.equal
-        assert report.garbage > 0
-        assert report.records > 50
-        assert report.blobs_compared
-
-
 def test_current_records(packed):
     a, b = packed
     db = ZODB.DB(open_file_storage(b.directory))
@@ -280,3 +247,58 @@ def test_the_data_and_the_blobs_of_current_records(pair):
         found += not verified(a, b, current=True).equal
         blob.write_bytes(data)
     assert 0 < found <= len(b.all_blobs())
+
+
+def test_current_records_of_files_in_use(pair):
+    """A was opened before a transaction was committed, and B after that; A gets it meanwhile."""
+    a, b = pair
+    begin = a.headers[-2].pos
+    rest = a.read(begin, a.headers[-1].next)
+    for one, other in ((a, b), (b, a)):
+        with one.path.open("r+b") as file:
+            file.truncate(begin)
+
+        waited = []
+
+        def watch(what, done, total, one=one, waited=waited):
+            if done == total == begin:
+                waited.append(done)
+            # The first time it has just read the last transaction.
+            if len(waited) == 2 and one.path.stat().st_size == begin:
+                append(one, rest)
+
+        report = verified(one, other, current=True, wait=60, watch=watch)
+        assert report.equal
+        assert report.last == a.headers[-1].tid
+
+
+def test_current_records_of_a_file_that_does_not_follow(pair):
+    a, b = pair
+    with b.path.open("r+b") as file:
+        file.truncate(a.headers[-2].pos)
+    assert not verified(a, b, current=True, wait=0.1).equal
+    report = verified(a, b, current=True, common=True)
+    assert report.equal
+    assert report.last == a.headers[-3].tid
+
+
+def test_current_records_of_a_file_that_was_replaced_since(pair, monkeypatch):
+    """It does not get what the other one has: they are compared as of what both have."""
+    a, b = pair
+    begin = a.headers[-2].pos
+    with a.path.open("r+b") as file:
+        file.truncate(begin)
+    monkeypatch.setattr("zrs_core.storage.committed.CommittedFile.was_replaced", lambda self: True)
+    report = verified(a, b, current=True, wait=60)
+    assert report.equal
+    assert report.last == a.headers[-1].tid
+
+
+def test_current_records_as_of_a_time_before_a_pack(packed):
+    a, b = packed
+    with b.path.open("r+b") as file:
+        file.truncate(b.headers[-2].pos)
+    with pytest.raises(Unverifiable, match=r"A was packed beyond 0x.*, where the other one ends"):
+        verified(a, b, current=True, common=True)
+    with pytest.raises(Unverifiable, match="B was packed beyond 0x"):
+        verified(b, a, current=True, common=True)

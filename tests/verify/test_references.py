@@ -9,11 +9,11 @@ import random
 import zlib
 
 import pytest
-import transaction
 import ZODB
 from BTrees.OOBTree import OOBTree
 from persistent.mapping import PersistentMapping
 from persistent.wref import WeakRef
+from transaction import get as get_transaction
 from ZODB.blob import Blob
 from ZODB.FileStorage import FileStorage
 from ZODB.MappingStorage import MappingStorage
@@ -242,6 +242,6 @@ def test_an_undone_creation_in_an_open_storage(tmp_path):
     with db.transaction() as connection:
         connection.root()["child"] = PersistentMapping()
     db.undo(db.undoInfo(0, 1)[0]["id"])
-    transaction.commit()
+    get_transaction().commit()
     db.close()
     assert verified(source, source, deep=True).equal

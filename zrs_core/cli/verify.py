@@ -229,6 +229,16 @@ def _compared(report: Report) -> str:
 
 
 def _remarks(report: Report) -> Iterator[str]:
+    if report.packs is not None:
+        yield (
+            f"{_packed('A', report.packs[0])}, {_packed('B', report.packs[1])}: objects were "
+            f"compared as of {describe_tid(max(report.packs))}, and all transactions after that"
+        )
+    elif report.packed:
+        yield (
+            "A and B were packed up to different transactions, and a file is too damaged for its "
+            "objects to be compared: transactions that a pack has removed count as differences"
+        )
     if not report.blobs_compared:
         yield "Blobs were not compared: A, B or both have none, or --blobs-a and --blobs-b lack"
     for name, number in zip("AB", report.beyond, strict=True):
@@ -240,13 +250,18 @@ def _remarks(report: Report) -> Iterator[str]:
             f"{count(report.garbage, 'object')} that one side alone has cannot be reached there; "
             "a pack would remove them"
         )
-    if report.packed:
-        yield (
-            "One of the two seems to have been packed, or both up to different times: --current "
-            "compares the objects as they are now, whatever their history"
-        )
     if not report.complete:
         yield "The comparison was given up where a file is too damaged to go on"
+
+
+def _tid(tid: bytes) -> str | None:
+    return None if tid == NO_TID else f"0x{tid.hex()}"
+
+
+def _packed(name: str, tid: bytes) -> str:
+    return (
+        f"{name} was not packed" if tid == NO_TID else f"{name} was packed to {describe_tid(tid)}"
+    )
 
 
 def _as_json(a: str, b: str, report: Report, remark: str) -> dict[str, Any]:
@@ -262,13 +277,16 @@ def _as_json(a: str, b: str, report: Report, remark: str) -> dict[str, Any]:
         "b": b,
         "equal": report.equal,
         "complete": report.complete,
-        "last": None if report.last == NO_TID else f"0x{report.last.hex()}",
+        "last": _tid(report.last),
         "compared": {
             "transactions": report.transactions,
             "current_records": report.records,
             "blobs": report.blobs if report.blobs_compared else None,
             "bytes": report.size,
         },
+        "packed": None
+        if report.packs is None
+        else dict(zip("ab", map(_tid, report.packs), strict=True)),
         "left_out": {"a": report.beyond[0], "b": report.beyond[1], "garbage": report.garbage},
         "counts": dict(sorted(report.counts.items())),
         "first": difference(report.first),

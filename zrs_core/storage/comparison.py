@@ -97,6 +97,9 @@ class Run:
     :param subset: as in `compare`.
     :param blobs: whether the blobs of records are compared.
     :param names: what the texts of differences call the two.
+    :param packed: one side was packed since, so that it may have a copy of data that the other
+        side shares with an earlier record. Replication copies them while a pack is running.
+    :param heads: transactions that were read from the sides already, to begin with.
     """
 
     def __init__(
@@ -107,8 +110,12 @@ class Run:
         subset: bool = False,
         blobs: bool = True,
         names: tuple[str, str] = ("the primary", "the secondary"),
+        packed: bool = False,
+        heads: tuple[Header | None, Header | None] = (None, None),
     ) -> None:
         self.result = Comparison()
+        self._packed = packed
+        self._heads = heads
         #: The last transaction that was compared.
         self.tid = NO_TID
         self._primary = primary
@@ -129,7 +136,7 @@ class Run:
 
         :raises DamagedFile: a file is damaged where the other one has nothing to go by.
         """
-        our = their = None
+        our, their = self._heads
         while True:
             if our is None and their is None:
                 yield from self._between()
@@ -248,7 +255,9 @@ class Run:
             text = self._text("the record's tid", _hex(our.tid), _hex(their.tid))
             yield Difference(Kind.RECORD, tid, our.oid, text)
         # Where a pack removes the record that has the data, it copies them.
-        copied = self._subset and our.data_txn is None
+        copied = (self._subset and our.data_txn is None) or (
+            self._packed and None in (our.data_txn, their.data_txn)
+        )
         if self._exact and our.data_txn != their.data_txn and not copied:
             text = self._text("data_txn", _hex(our.data_txn), _hex(their.data_txn))
             yield Difference(Kind.RECORD, tid, our.oid, text)

@@ -22,6 +22,8 @@ class Pair(Run):
     :param wait: seconds for which one side may still get what the other has at its end.
     :param jobs: threads that read files that are alike.
     :param step: called after each transaction, or run of them, when `state` may be taken.
+    :param packed: as of `Run`, and `heads` likewise. With it, bytes at the same place in two files
+        are not the same transactions.
     """
 
     def __init__(
@@ -34,8 +36,10 @@ class Pair(Run):
         wait: float,
         jobs: int,
         step: Callable[[], None],
+        packed: bool = False,
+        heads: tuple[Header | None, Header | None] = (None, None),
     ) -> None:
-        super().__init__(ours, theirs, blobs=blobs, names=("A", "B"))
+        super().__init__(ours, theirs, blobs=blobs, names=("A", "B"), packed=packed, heads=heads)
         self._common = common
         self._wait = wait
         self._waited_until: float | None = None
@@ -46,9 +50,12 @@ class Pair(Run):
         self._damage: list[Difference] = []
         self._same: SameBytes | None = None
         self._next_skip = 0
+        self._are_files = False
         if isinstance(ours, VerifiedFile) and isinstance(theirs, VerifiedFile):
+            self._are_files = True
             self._files = ours, theirs
-            self._same = SameBytes(ours.file, theirs.file, jobs)
+            if not packed:
+                self._same = SameBytes(ours.file, theirs.file, jobs)
 
     def differences(self) -> Iterator[Difference]:
         try:
@@ -66,7 +73,7 @@ class Pair(Run):
             yield Difference(Kind.DAMAGED, self.tid, None, f"{error}; given up there")
 
     def _both_damaged(self) -> bool:
-        if self._same is None:
+        if not self._are_files:
             return True
         return all(_damage_of(each) is not None for each in self._files)
 

@@ -46,8 +46,10 @@ class Report:
     blobs_compared: bool = True
     #: False if a file was too damaged to go on.
     complete: bool = True
-    #: Whether statuses differ, as they do where one side alone was packed.
+    #: True if statuses differ, as they do where the sides were packed up to different transactions.
     packed: bool = False
+    #: The last transactions that packs of A and of B went over, where these are different.
+    packs: list[bytes] | None = None
     counts: Counter[str] = field(default_factory=Counter)
     differences: list[Difference] = field(default_factory=list)
     #: The difference in the earliest transaction, whether it is kept or not.

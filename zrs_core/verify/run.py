@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..errors import ConfigurationError
-from ..messages import MAX_TID
-from ..storage.committed import FIRST
+from ..errors import ConfigurationError, Unverifiable
+from ..messages import NO_TID
+from ..storage.committed import FIRST, DamagedFile, Header
 from ..storage.sides import Side
+from ..tids import describe_tid
 from ..tls import TLSOptions
 from .blobs import BlobTrees, Key, strays
-from .current import CurrentPair, CurrentRecords
+from .current import CurrentObjects, CurrentPair, FileObjects, objects_of
 from .dangling import Records, dangling
 from .files import VerifiedFile
 from .pairs import Pair
@@ -94,12 +95,7 @@ class Verification:
             self._file = next(filter(None, opened.files), None)
             if self._state_path is not None:
                 self._resume(self._state_path)
-            a, b = opened.sides(
-                self.report.last,
-                wait=options.wait,
-                common=options.common,
-                waiting=self._tell,
-            )
+            a, b = self._sides(self.report.last)
             if options.deep:
                 for storage, name in zip(opened.storages, "AB", strict=True):
                     check_current_records(storage, name)
@@ -145,13 +141,21 @@ class Verification:
                 }
             )
 
+    def _sides(self, start: bytes) -> list[Side]:
+        options = self._options
+        return self._opened.sides(
+            start, wait=options.wait, common=options.common, waiting=self._tell
+        )
+
     # -- histories
 
-    def _histories(self, a: Side, b: Side) -> list[CurrentRecords]:
+    def _histories(self, a: Side, b: Side) -> Sequence[FileObjects]:
         if self._phase == "transactions":
             self._transactions(a, b)
             self._phase = "blobs"
             self._save()
+        if self.report.packed and self._are_compared_as_packed(a, b):
+            return []
         files = [each for each in (a, b) if isinstance(each, VerifiedFile)]
         self.report.blobs_compared = a.has_blobs and b.has_blobs
         if self.report.blobs_compared and len(files) == 2:
@@ -161,6 +165,90 @@ class Verification:
             for difference in strays(files[0], "AB"[files[0] is b]):
                 self.report.add(difference)
         return []
+
+    def _are_compared_as_packed(self, a: Side, b: Side) -> bool:
+        """Compare again, since the sides were packed up to different transactions.
+
+        Return False if a file is too damaged for that.
+        """
+        before = self.report
+        for each in (a, b):
+            if isinstance(each, VerifiedFile):
+                each.move_to(FIRST)
+            else:
+                each.close()
+        self._blob = None
+        self.report = Report(self._options.listed, packed=True)
+        try:
+            self._packed(self.report, *self._sides(NO_TID))
+        except DamagedFile:
+            self.report = before
+            return False
+        return True
+
+    def _packed(self, report: Report, a: Side, b: Side) -> None:
+        """Compare the objects as of the later pack, and all transactions after that."""
+        wait = 0.0 if self._options.common else self._options.wait
+        both = [objects_of(each, wait, self._tell) for each in (a, b)]
+        report.packs = [each.read_packed() for each in both]
+        packed = max(report.packs)
+        for each in both:
+            each.read_until(packed)
+        for each, name, other in zip(both, "AB", "BA", strict=True):
+            if self._options.common and each.tid < packed:
+                raise Unverifiable(
+                    f"{other} was packed up to {describe_tid(packed)}, which {name} does not hold, "
+                    f"and does not hold the objects as of the end of {name} any more: wait until "
+                    f"{name} has more, or leave out --common"
+                )
+        report.blobs_compared = a.has_blobs and b.has_blobs
+        report.last = packed
+        self._objects(both, a, b)
+        counts = report.size, report.blobs
+        run = self._pair(a, b, packed=True, heads=(both[0].head, both[1].head))
+        for difference in run.differences():
+            report.add(difference)
+        report.transactions = run.result.transactions
+        report.complete = run.result.complete
+        report.size, report.blobs = counts[0] + run.result.bytes, counts[1] + run.result.blobs
+        report.last, report.beyond = max(packed, run.tid), run.beyond
+
+    def _objects(self, both: Sequence[CurrentObjects], a: Side, b: Side) -> None:
+        """Compare the current objects."""
+        report = self.report
+        blobs = a.has_blobs and b.has_blobs
+        files = [each for each in (a, b) if isinstance(each, VerifiedFile)]
+        pair = CurrentPair(*both, blobs=blobs and len(files) < 2)
+        for difference in pair.differences(self._counting("Objects")):
+            report.add(difference)
+        report.records, report.size, report.garbage = pair.records, pair.bytes, pair.garbage
+        report.blobs = pair.blobs
+        if blobs and len(files) == 2:
+            trees = BlobTrees(*files, last=report.last, wait=self._options.wait)
+            self._blobs(trees, sorted(pair.keys))
+
+    def _pair(
+        self,
+        a: Side,
+        b: Side,
+        *,
+        packed: bool = False,
+        heads: tuple[Header | None, Header | None] = (None, None),
+        step: Callable[[], None] | None = None,
+    ) -> Pair:
+        by_files = isinstance(a, VerifiedFile) and isinstance(b, VerifiedFile)
+        return Pair(
+            a,
+            b,
+            # Those of two files are compared as files, unless a pack has removed many of them.
+            blobs=a.has_blobs and b.has_blobs and (packed or not by_files),
+            common=self._options.common,
+            wait=self._options.wait,
+            jobs=self._options.jobs,
+            step=step or self._tell,
+            packed=packed,
+            heads=heads,
+        )
 
     def _transactions(self, a: Side, b: Side) -> None:
         report = self.report
@@ -177,16 +265,7 @@ class Verification:
             self._tell()
             self._save()
 
-        pair = Pair(
-            a,
-            b,
-            # Those of two files are compared as files.
-            blobs=a.has_blobs and b.has_blobs and not by_files,
-            common=self._options.common,
-            wait=self._options.wait,
-            jobs=self._options.jobs,
-            step=step,
-        )
+        pair = self._pair(a, b, step=step)
         pair.result.transactions, pair.result.bytes = report.transactions, report.size
         pair.result.blobs, pair.tid, pair.beyond = report.blobs, report.last, report.beyond
         for difference in pair.differences():
@@ -214,25 +293,30 @@ class Verification:
 
     # -- current records
 
-    def _current(self) -> list[CurrentRecords]:
+    def _current(self) -> Sequence[FileObjects]:
         report = self.report
         a, b = (each for each in self._opened.files if each is not None)
-        until = min(a.last_tid(), b.last_tid()) if self._options.common else MAX_TID
-        sides = [self._current_of(each, until) for each in (a, b)]
-        report.last = max(min(each.tid, until) for each in (a, b))
-        pair = CurrentPair(*sides)
-        for difference in pair.differences(self._counting("Objects")):
-            report.add(difference)
-        report.records, report.size, report.garbage = pair.records, pair.bytes, pair.garbage
+        lasts = a.last_tid(), b.last_tid()
+        # One of them may have been opened before a transaction was committed, and the other after
+        # that: both are compared as of the same one, for which the first one is waited.
+        behind = a if lasts[0] < lasts[1] else b
+        common = self._options.common or behind.file.was_replaced()
+        until = min(lasts) if common else max(lasts)
+        both = [self._current_of(each, until) for each in (a, b)]
+        for each, name in zip(both, "AB", strict=True):
+            each.check_state(name)
+        report.last = max(each.tid for each in both)
         report.blobs_compared = a.has_blobs and b.has_blobs
-        if report.blobs_compared:
-            trees = BlobTrees(a, b, last=report.last, wait=self._options.wait)
-            self._blobs(trees, sorted(pair.blobs))
-        return sides
+        self._objects(both, a, b)
+        return both
 
-    def _current_of(self, file: VerifiedFile, until: bytes) -> CurrentRecords:
+    def _current_of(self, file: VerifiedFile, until: bytes) -> FileObjects:
         file.move_to(FIRST)
-        return CurrentRecords(file, until, lambda: self._watch("Objects", file.pos, file.end))
+        found = FileObjects(
+            file, self._options.wait, lambda: self._watch("Objects", file.pos, file.end)
+        )
+        found.read_until(until)
+        return found
 
     def _counting(self, what: str) -> Callable[[], None]:
         numbers = itertools.count(1)
@@ -240,14 +324,14 @@ class Verification:
 
     # -- references
 
-    def _deep(self, current: list[CurrentRecords]) -> None:
+    def _deep(self, current: Sequence[FileObjects]) -> None:
         for number, name in enumerate("AB"):
             file, storage = self._opened.files[number], self._opened.storages[number]
             records: Records
             if current:
                 records = current[number]
             elif file is not None:
-                records = self._current_of(file, MAX_TID)
+                records = self._current_of(file, file.last_tid())
             elif storage is not None:
                 records = StorageRecords(storage, self._counting("Objects"))
             else:

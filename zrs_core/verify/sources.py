@@ -78,8 +78,10 @@ class Opened:
                 sides.append(file)
                 continue
             if source.open is not None:
-                storage = self.storages[number] = source.open()
-                self._stack.callback(storage.close)
+                storage = self.storages[number]
+                if storage is None:
+                    storage = self.storages[number] = source.open()
+                    self._stack.callback(storage.close)
                 # This takes longer to import than a large file to compare, and is seldom needed.
                 from ..storage.compare import side_of
 
