@@ -89,8 +89,17 @@ def test_another_reason_is_news(refusals):
     assert refusals.is_news("secondary", "histories do not match")
 
 
+def test_reasons_that_differ_in_details_are_one(refusals, time, caplog):
+    told = sum(refusals.is_news("peer", f"byte {number}") for number in range(100))
+    assert told == TOLD
+    time.advance(PERIOD)
+    assert caplog.messages == [
+        "refused (byte 99): and 90 more in the last minute, the last of them peer"
+    ]
+
+
 def test_reasons_without_end_are_one(refusals, time, caplog):
-    told = sum(refusals.is_news("peer", f"reason {number}") for number in range(10_000))
+    told = sum(refusals.is_news("peer", f"reason-{number}") for number in range(10_000))
     assert told == REASONS + TOLD
     time.advance(PERIOD)
     more = f"{10_000 - REASONS - TOLD:,}"

@@ -17,6 +17,7 @@ from ..interfaces import IReplicationClient, ITransactionSink
 from ..logs import event
 from ..options import ClientOptions
 from ..progress import Progress, State
+from ..reasons import same_kind
 from ..status.lag import secondary_status
 from ..status.rates import Meter
 from ..status.state import SecondaryStatus
@@ -201,7 +202,7 @@ class ReplicationClient:
         """
         progress = self.progress
         self._failed_comparing = comparing
-        news = reason != progress.failure
+        news = progress.failure is None or same_kind(reason) != same_kind(progress.failure)
         progress.failure, progress.state = reason, state
         progress.failed(reason)
         progress.failures += 1

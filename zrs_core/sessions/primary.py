@@ -20,7 +20,7 @@ from ..interfaces import (
 from ..logs import event
 from ..messages import NO_TID, Commit, KeepAlive, PrimaryMessage, Start, Transaction
 from ..options import ServiceOptions
-from ..refusals import RefusalLog
+from ..refusals import RefusalLog, RepeatLog
 from ..status.peers import Peers
 from ..tids import describe_tid
 from .log import PeerLog
@@ -42,6 +42,9 @@ _LONGEST_REST = 0.05
 #: Seconds between two checks of the storage's files.
 CHECK_DELAY = 2.0
 
+# Seconds after which a failure to send is news again. Secondaries try more often.
+_FAILURE_MEMORY = 600.0
+
 # How the first record of a peer that speaks TLS begins; as a length it would be above any limit.
 _TLS_HANDSHAKE = b"\x16\x03"
 
@@ -58,6 +61,7 @@ class PrimarySession:
     :param peer: names the other end in the log.
     :param tls: whether the peer has seen a certificate of this end.
     :param refusals: keeps the log short when many are refused.
+    :param failures: keeps it short when sending fails again and again.
     :param peers: has what is noted of this connection, for people to read.
     :param certificate: the name in the peer's certificate.
     """
@@ -70,6 +74,7 @@ class PrimarySession:
         pickle_protocol: int,
         tls: bool = False,
         refusals: RefusalLog | None = None,
+        failures: RepeatLog | None = None,
         peers: Peers | None = None,
         certificate: str | None = None,
     ) -> None:
@@ -82,6 +87,7 @@ class PrimarySession:
         self._tls = tls
         self._peer = peer
         self._refusals = refusals or RefusalLog(log)
+        self._failures = failures or RepeatLog(_FAILURE_MEMORY)
         self._silent = True
         self._source = source
         self._connection = PrimaryConnection(blobs=source.blobs, pickle_protocol=pickle_protocol)
@@ -139,8 +145,12 @@ class PrimarySession:
                 # and the secondary must not be left waiting for an answer.
                 self.finished = True
                 self._peers.failed(f"cannot go on sending: {error}")
-                self._log.exception(
-                    "cannot go on sending: %s", error, extra=event("cannot-send", reason=error)
+                self._log.log(
+                    self._failures.level(f"{type(error).__name__}: {error}"),
+                    "cannot go on sending: %s",
+                    error,
+                    exc_info=True,
+                    extra=event("cannot-send", reason=error),
                 )
                 self._info(event("hanging-up"), "Closed")
             return []
@@ -230,6 +240,7 @@ class ReplicationService:
         #: What is noted of connections, for people to read.
         self.peers = Peers()
         self._refusals = RefusalLog(log)
+        self._failures = RepeatLog(_FAILURE_MEMORY)
         self._source = source
         self._pickle_protocol = options.pickle_protocol
 
@@ -240,6 +251,7 @@ class ReplicationService:
             pickle_protocol=self._pickle_protocol,
             tls=self.tls is not None,
             refusals=self._refusals,
+            failures=self._failures,
             peers=self.peers,
             certificate=certificate,
         )

@@ -26,7 +26,7 @@ from ..addresses import Address, TCPAddress, UnixAddress
 from ..errors import ListenError
 from ..forks import inheritable
 from ..logs import event
-from ..refusals import RefusalLog
+from ..refusals import RefusalLog, RepeatLog
 from ..transports.sockets import (
     BACKLOG,
     connect_argument,
@@ -59,6 +59,9 @@ _SOCKET_MODE = 0o600
 
 # Seconds between two looks at connections that last too long.
 _TICK = 1.0
+
+# Seconds after which a failure to accept or serve a connection is news again.
+_FAILURE_MEMORY = 60.0
 
 # Seconds until it tries again to accept a connection when it could not.
 _ACCEPT_PAUSE = 0.1
@@ -119,6 +122,7 @@ class StatusServer:
         self._nodes = Nodes(options.others, self.node.status)
         self.page = Page()
         self._refusals = RefusalLog(log)
+        self._failures = RepeatLog(_FAILURE_MEMORY)
         self._lock = threading.Lock()
         # The connections that are served, each with its thread, and when it must be over.
         self._connections: dict[socket.socket, tuple[threading.Thread, float]] = {}
@@ -247,7 +251,8 @@ class StatusServer:
         except OSError as error:
             # Most likely there are no descriptors left.
             fields = event("cannot-accept", address=self._address, reason=error)
-            log.error("%s: cannot accept a connection: %s", self._address, error, extra=fields)
+            level = self._failures.level(f"accept: {error}")
+            log.log(level, "%s: cannot accept a connection: %s", self._address, error, extra=fields)
             time.sleep(_ACCEPT_PAUSE)
             return
         with self._lock:
@@ -271,7 +276,8 @@ class StatusServer:
             thread.start()
         except RuntimeError as error:
             fields = event("cannot-serve", address=self._address, reason=error)
-            log.error("%s: cannot serve a connection: %s", self._address, error, extra=fields)
+            level = self._failures.level(f"serve: {error}")
+            log.log(level, "%s: cannot serve a connection: %s", self._address, error, extra=fields)
             self._forget(connection)
 
     def _serve(self, connection: socket.socket) -> None:

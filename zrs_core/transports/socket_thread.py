@@ -35,6 +35,7 @@ from ..interfaces import (
     ISecondarySession,
 )
 from ..logs import event
+from ..refusals import RepeatLog
 from ..tls import PeerRefused, TLSOptions, certificate_names, common_name, describe_error
 from .limits import does_not_take, too_late, too_many
 from .sockets import (
@@ -56,6 +57,9 @@ log = logging.getLogger("zrs_core.transport")
 
 #: Seconds until a listener tries again to accept a connection when it could not.
 _ACCEPT_PAUSE = 0.1
+
+#: Seconds after which a failure to accept or serve a connection is news again.
+_FAILURE_MEMORY = 60.0
 
 #: Seconds for which a peer that was refused may read why.
 _LINGER = 2.0
@@ -458,6 +462,7 @@ class Listener:
         self.service = service
         self._connections: set[_PrimaryThread] = set()
         self._lock = threading.Lock()
+        self._failures = RepeatLog(_FAILURE_MEMORY)
         self._waiter: _Waiter
         self._listening: socket.socket
         self._thread: threading.Thread | None = None
@@ -542,7 +547,8 @@ class Listener:
         except OSError as error:
             # Most likely there are no descriptors left, and that takes a while to change.
             fields = event("cannot-accept", address=self.address, reason=error)
-            log.error("%s: cannot accept a connection: %s", self.address, error, extra=fields)
+            level = self._failures.level(f"accept: {error}")
+            log.log(level, "%s: cannot accept a connection: %s", self.address, error, extra=fields)
             self._waiter.wait(None, 0, _ACCEPT_PAUSE)
             return
         if len(self._connections) >= self.service.max_peers:
@@ -561,7 +567,8 @@ class Listener:
             accepted.thread.start()
         except RuntimeError as error:
             fields = event("cannot-serve", address=self.address, reason=error)
-            log.error("%s: cannot serve a connection: %s", self.address, error, extra=fields)
+            level = self._failures.level(f"serve: {error}")
+            log.log(level, "%s: cannot serve a connection: %s", self.address, error, extra=fields)
             accepted.close()
 
     def forget(self, connection: _PrimaryThread) -> None:
