@@ -44,7 +44,10 @@ ALLOWED = {
     "refusals": {"logs", "reasons"},
     "settings": {"addresses", "errors", "options", "status", "transports"},
     "uri": {"errors", "settings", "status", "storage", "tls"},
-    "zconfig": {"addresses", "errors", "settings", "status", "storage", "tls", "transports"},
+    "zconfig": {
+        *("addresses", "errors", "settings", "status", "storage", "tls", "transports"),
+        "zeo_ready",
+    },
     "zope_replica": {"logs"},
     "sessions": BASIS | {"codec", "options", "progress", "reasons", "refusals", "resent", "status"},
     # What sessions and storages use of it knows neither of them.

@@ -240,6 +240,7 @@ class ZRS:
         """
         from .storage.primary import Primary
         from .storage.secondary import Secondary
+        from .zeo_ready import report_serving
 
         config = self.config
         to, source = config.replicate_to, config.replicate_from
@@ -266,6 +267,7 @@ class ZRS:
             storage.close()
             raise
         self._serve_status(storage)
+        report_serving()
         return storage
 
     def _serve_status(self, storage: Any) -> None:

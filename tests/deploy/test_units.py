@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,8 @@ import pytest
 from tests.cli.conftest import QUIETLY, make_database
 from tests.conditions import DEADLINE, wait_for
 from tests.databases import blob_files, stored
+from tests.status.http import get
+from zrs_core.addresses import UnixAddress
 from zrs_core.cli.output import Misconfigured
 from zrs_core.cli.statuses import STATUSES
 from zrs_core.options import DEFAULT_CLOSE_TIMEOUT
@@ -91,7 +94,11 @@ def test_a_primary_and_its_secondary(directory):
     at = {side: make_or_not(directory / side) for side in ("primary", "secondary")}
     variables = {
         side: {
-            key: value.replace("/var/lib/zrs/main/db", str(at[side]))
+            key: re.sub(
+                r"--status :\d+",
+                f"--status {directory}/{side}.status",
+                value.replace("/var/lib/zrs/main/db", str(at[side])),
+            )
             for key, value in environment(SYSTEMD / f"{side}.env").items()
         }
         for side in at
@@ -105,6 +112,9 @@ def test_a_primary_and_its_secondary(directory):
     ):
         assert primary.started()
         assert secondary.started()
+        for side in at:
+            where = UnixAddress(f"{directory}/{side}.status")
+            wait_for(lambda where=where: get(where, "/readyz").status == 200, side)
         wait_for(lambda: "Caught up" in secondary.output, "the secondary to catch up")
         assert secondary.stop() == 0
         assert primary.stop() == 0
@@ -161,12 +171,19 @@ def test_a_zeo_server(directory):
     )
     paths = {"/etc/zrs/%i.conf": str(conf)}
     with Service("zrs-zeo@.service", directory, {}, paths) as service:
-        wait_for(
-            lambda: service.process.poll() is not None or (directory / "zeo.sock").exists(),
-            "the server to listen",
-        )
+        assert service.started(), service.output
         assert (directory / "zrs.sock").exists(), service.output
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(DEADLINE)
+            client.connect(str(directory / "zeo.sock"))
+            assert client.recv(4) == b"\0\0\0\2"
         assert service.stop() == 0
+    # Its storages can be opened, but it cannot listen.
+    conf.write_text(conf.read_text().replace("zeo.sock", "missing/zeo.sock"))
+    with Service("zrs-zeo@.service", directory, {}, paths) as service:
+        assert not service.started()
+        assert service.process.wait() != 0
+        assert "Opening" in service.output
     conf.write_text("<zeo>\n</zeo>\n")
     with Service("zrs-zeo@.service", directory, {}, paths) as service:
         assert not service.restarts(service.process.wait())
@@ -256,3 +273,20 @@ def calls_of(group: str) -> set[str]:
         elif name and not name.startswith("#"):
             calls.add(name)
     return calls
+
+
+@pytest.mark.parametrize("side", ["primary", "secondary"])
+def test_the_environments_serve_their_status(side):
+    text = (SYSTEMD / f"{side}.env").read_text()
+    assert re.search(r"^OPTIONS=.* --status :\d+$", text, re.M)
+    # As the page shows them.
+    page = (SYSTEMD.parents[1] / "docs" / "running.rst").read_text(encoding="utf-8")
+    for line in text.splitlines():
+        assert line.startswith("#") or f"\n    {line}\n" in page
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_servers_report_that_they_are_ready(name):
+    unit = settings((SYSTEMD / name).read_text())
+    assert unit["Type"] == ["notify"]
+    assert unit["TimeoutStartSec"] == ["infinity"]
