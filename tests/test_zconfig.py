@@ -23,6 +23,7 @@ from zrs_core import Primary, Secondary, zconfig
 from zrs_core.addresses import TCPAddress, UnixAddress
 from zrs_core.errors import UnsuitableStorage
 from zrs_core.status.fetch import StatusAddress
+from zrs_core.storage.batches import unfinished
 
 from .conditions import wait_for
 from .databases import traffic
@@ -400,6 +401,19 @@ def test_a_pack_of_an_inner_file_that_was_killed_is_undone(in_a_directory):
     (in_a_directory / "Data.fs.pack").touch()
     parse(section("replicate-to 127.0.0.1:0")).open().close()
     assert (in_a_directory / "Data.fs").read_bytes() == data
+
+
+@pytest.mark.parametrize("read_only", ["false", "true"])
+def test_an_unfinished_batch_in_an_inner_file_is_removed(in_a_directory, read_only):
+    with traffic(FileStorage("Data.fs"), blobs=False) as commits:
+        commits.commit(3)
+    data = (in_a_directory / "Data.fs").read_bytes()
+    (in_a_directory / "Data.fs").write_bytes(data + unfinished(b"\x0f" + bytes(7)) + bytes(99))
+    base = f"<filestorage>\n path Data.fs\n read-only {read_only}\n</filestorage>"
+    parse(section("replicate-to 127.0.0.1:0", base)).open().close()
+    left = (in_a_directory / "Data.fs").read_bytes()
+    assert (left == data) == (read_only == "false")
+    assert not [*in_a_directory.glob("*.tr*")]
 
 
 @pytest.mark.parametrize("read_only", ["false", "true"])

@@ -34,7 +34,7 @@ from typing import Final, Protocol
 
 from ..held import HeldTransaction
 from ..messages import Transaction
-from .committed import NUMBER, TRANSACTION
+from .committed import FINISHED, NUMBER, TRANSACTION
 from .disk import SECTOR, Beside
 
 # Where a transaction has its length, which is followed by its status, and that of one that is
@@ -327,3 +327,15 @@ def header(transaction: Transaction, length: int | None) -> bytes:
 def unfinished(tid: bytes) -> bytes:
     """The header of a transaction of which nothing is known."""
     return TRANSACTION.pack(tid, _NO_LENGTH, _UNFINISHED, 0, 0, 0)
+
+
+def is_unfinished_batch(found: bytes, last: bytes | None) -> bool:
+    """Return True if a transaction's header is one that only an unfinished batch begins with.
+
+    Its status may be on disk already, without its length.
+
+    :param last: the tid of the transaction before it.
+    """
+    tid, length, status, *_ = TRANSACTION.unpack(found)
+    known: bool = status in (_UNFINISHED, *FINISHED)
+    return length == _NO_LENGTH and known and (last is None or tid >= last)

@@ -39,7 +39,7 @@ FIRST: Final = len(MAGIC)
 TRANSACTION: Final = struct.Struct(">8sQcHHH")
 RECORD: Final = struct.Struct(">8s8sQQHQ")
 NUMBER: Final = struct.Struct(">Q")
-_FINISHED: Final = (b" ", b"p", b"u")
+FINISHED: Final = (b" ", b"p", b"u")
 _WINDOW_SIZE: Final = 256 * 1024
 
 # Bytes from which on a piece is read by itself: moving the window for it would read most of what is
@@ -71,7 +71,7 @@ def begins_with_transaction(path: str) -> bool:
         if status == b"\0" and partial:
             return not file.read(_TORN_SIZE).strip(b"\0") and file.read(1) == b""
         end = FIRST + length
-        if status not in _FINISHED or length < TRANSACTION.size + sum(sizes) or end > size:
+        if status not in FINISHED or length < TRANSACTION.size + sum(sizes) or end > size:
             return False
         file.seek(end)
         return file.read(NUMBER.size) == NUMBER.pack(length)
@@ -177,7 +177,7 @@ class CommittedFile:
         if length < TRANSACTION.size or begin < FIRST:
             return False
         _, again, status, *sizes = TRANSACTION.unpack(self._there(begin, TRANSACTION.size))
-        if again != length or status not in _FINISHED:
+        if again != length or status not in FINISHED:
             return False
         whole: bool = TRANSACTION.size + sum(sizes) <= length
         return whole
@@ -241,7 +241,7 @@ class CommittedFile:
         texts = pos + TRANSACTION.size
         records = texts + sum(sizes)
         end = pos + length
-        if status not in _FINISHED or records > end or end + NUMBER.size > self.end:
+        if status not in FINISHED or records > end or end + NUMBER.size > self.end:
             raise self._damaged(f"there is no transaction at {pos}")
         if self._number_at(end) != length:
             raise self._damaged(f"the transaction at {pos} has two different lengths")

@@ -14,11 +14,12 @@ from typing import Any, Final
 
 from ZODB.blob import LAYOUT_MARKER, LAYOUTS
 
-from ..errors import UnsuitableStorage
+from ..errors import NotWritten, UnsuitableStorage
 from ..logs import event
 from .blob_layout import check_layout, is_unused
 from .committed import MAGIC
 from .paths import check_path
+from .unfinished import cut_off_unfinished_batch
 
 log = logging.getLogger("zrs_core.storage")
 
@@ -45,6 +46,7 @@ def prepare_files(path: str, blob_dir: str | None, *, create: bool = False) -> b
                 _check_new(path, blob_dir, create=create)
         _begin_anew(path)
         check_path(path)
+        cut_off_unfinished_batch(path)
         if blob_dir is not None:
             begin_blobs_anew(blob_dir)
             check_layout(blob_dir)
@@ -125,6 +127,8 @@ def _unsuitable(path: str) -> Iterator[None]:
     """Raise an error of the system as an `UnsuitableStorage`."""
     try:
         yield
+    except NotWritten as error:
+        raise UnsuitableStorage(f"{path} cannot be used: {error}") from error
     except OSError as error:
         raise UnsuitableStorage(
             f"{error.filename or path} cannot be used: {error.strerror}"
