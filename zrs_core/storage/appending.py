@@ -27,7 +27,7 @@ from ..logs import event
 from ..messages import BlobBlock, Commit, PrimaryMessage, Store, StoreBlob, Transaction
 from ..tids import describe_tid
 from .batches import AppendableFile, Batch, BatchWriter, header
-from .blobs import lacks_blob
+from .blobs import lacks_blob, temporary_directory
 from .committed import NUMBER, RECORD
 from .disk import Directories
 from .generic import IncomingBlob, place_blob, remove_temporary_files
@@ -105,7 +105,7 @@ class AppendingSink:
         self._failure: NotWritten | None = None
         self._packs_remove_unknown = isinstance(storage, BlobStorage)
         if blobs:
-            remove_temporary_files(storage.temporaryDirectory())
+            remove_temporary_files(temporary_directory(storage))
             self._directories = Directories(storage.fshelper.base_dir)
 
     def last_tid(self) -> bytes:
@@ -247,7 +247,7 @@ class AppendingSink:
                 f"object 0x{message.oid.hex()} is a blob, and {self._storage.getName()} keeps "
                 "none: give it a blob directory"
             )
-        self._blob = IncomingBlob(message, self._storage.temporaryDirectory())
+        self._blob = IncomingBlob(message, temporary_directory(self._storage))
         self._finish_blob()
 
     def _add_block(self, data: bytes) -> None:

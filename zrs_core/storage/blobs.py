@@ -1,8 +1,14 @@
-"""Recognises a blob's record without unpickling it, and a blob that is missing."""
+"""Recognises a blob's record without unpickling it, and a blob that is missing.
+
+And finds the directory for temporary files of blobs.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+from typing import Any
 
 from ZODB.POSException import POSKeyError
 
@@ -44,3 +50,17 @@ def is_blob_record(data: bytes) -> bool:
 def lacks_blob(data: bytes) -> bool:
     """Whether `data`, a record that came without a blob, is that of one, as ZODB writes it."""
     return len(data) <= _LONGEST_BLOB_RECORD and is_blob_record(data)
+
+
+def temporary_directory(storage: Any) -> str:
+    """Return a storage's directory for temporary files of blobs; make it again if it was removed.
+
+    The directory of the blobs themselves is not made: its disk may not be mounted.
+
+    :raises FileNotFoundError: that directory does not exist.
+    """
+    path: str = storage.temporaryDirectory()
+    if not os.path.isdir(path):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path)
+    return path

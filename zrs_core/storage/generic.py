@@ -48,7 +48,7 @@ from ..messages import (
 )
 from ..tids import describe_tid
 from . import disk
-from .blobs import MISSING_BLOB, lacks_blob
+from .blobs import MISSING_BLOB, lacks_blob, temporary_directory
 from .committed import Record
 from .held import read_held
 from .packs import Packs
@@ -354,7 +354,7 @@ class RestoringSink:
         self._invalidate = invalidate
         self._transaction: Unfinished | None = None
         if self.blobs:
-            remove_temporary_files(storage.temporaryDirectory())
+            remove_temporary_files(temporary_directory(storage))
 
     def last_tid(self) -> bytes:
         tid: bytes = self._storage.lastTransaction()
@@ -524,7 +524,7 @@ class Unfinished:
             restore(None)
 
     def begin_blob(self, record: StoreBlob) -> None:
-        self._blob = IncomingBlob(record, self._storage.temporaryDirectory())
+        self._blob = IncomingBlob(record, temporary_directory(self._storage))
         self._finish_blob()
 
     def add_block(self, data: bytes) -> None:

@@ -10,6 +10,7 @@ from zope.interface import Interface, directlyProvides, providedBy
 from zope.interface.interface import InterfaceClass
 
 from ..forks import inheritable
+from .blobs import temporary_directory
 
 
 class StorageProxy:
@@ -43,6 +44,10 @@ class StorageProxy:
         if name == "_storage":
             raise AttributeError(name)
         return getattr(self._storage, name)
+
+    def temporaryDirectory(self) -> str:
+        # ZODB makes it only when a storage is opened, and commits of blobs need it.
+        return temporary_directory(self._storage)
 
     def on_close(self, callback: Callable[[], object]) -> None:
         """Call `callback` once when this is closed, before the storage under it is."""
