@@ -238,6 +238,7 @@ class ZRS:
         :raises SettingError: an address that cannot be listened on; nothing was opened.
         :raises ConfigurationError: a storage inside that cannot be replicated, or replicated into.
         """
+        from .storage.filestorage import establish_opened
         from .storage.primary import Primary
         from .storage.secondary import Secondary
         from .zeo_ready import report_serving
@@ -252,6 +253,7 @@ class ZRS:
         self._prepare_files()
         storage = config.base.open()
         try:
+            establish_opened(storage)
             blob_dir = self._given("blob_dir")
             if source is not None:
                 options = self._given(*settings.SECONDARY, "transport", "peer_timeout")

@@ -16,6 +16,7 @@ from ..messages import NO_TID
 from ..progress import Progress, State
 from ..status.options import StatusOptions
 from ..status.server import StatusServer
+from ..storage.filestorage import establish_opened
 from ..storage.preparing import undo_unfinished_pack
 from ..storage.primary import Primary
 from ..storage.secondary import Secondary, address_of_primary
@@ -107,6 +108,8 @@ def _opened(target: Target, blobs: str | None, handler: logging.Handler) -> Iter
     storage = target.open(blobs)
     handler.setLevel(level)
     try:
+        if target.path is None:
+            establish_opened(storage)
         yield storage
     except BaseException:
         if target.path is None:

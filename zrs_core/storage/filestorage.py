@@ -48,6 +48,9 @@ log = logging.getLogger("zrs_core.storage")
 _PACK_TIMEOUT = 5.0
 _PACK_PAUSE = 0.01
 
+# Seconds by which a clock may have been set back.
+_DAY = 86_400.0
+
 
 def is_file_storage(storage: Any) -> bool:
     """Whether `storage` is a FileStorage, or a BlobStorage around one.
@@ -576,9 +579,10 @@ def establish_last_tid(storage: Any) -> bytes:
             # Without it the storage keeps its wrong last tid, and only that.
             if hasattr(file_storage, "_ltid"):
                 file_storage._ltid = tid
-            # The next tid of its own comes after this one.
+            # The next tid of its own comes after this one. It may have taken its clock, too, from
+            # what it has cut off: a time to come counts only if it is the last transaction's.
             if hasattr(file_storage, "_ts"):
-                file_storage._ts = max(file_storage._ts, TimeStamp(tid))
+                file_storage._ts = max(TimeStamp(tid), min(file_storage._ts, _time_stamp()))
     if claimed != tid:
         log.warning(
             "%s names %s as its last transaction, and holds %s as the last; going on from that",
@@ -588,6 +592,12 @@ def establish_last_tid(storage: Any) -> bytes:
             extra=event("other-last", storage=storage.getName(), tid=tid, named=claimed),
         )
     return tid
+
+
+def _time_stamp(later: float = 0) -> TimeStamp:
+    """Return the time so many seconds later than now."""
+    now = time.time() + later
+    return TimeStamp(*time.gmtime(now)[:5], now % 60)
 
 
 def open_file_storage(path: str, blob_dir: str | None) -> FileStorage:
@@ -625,6 +635,17 @@ def keep_garbage(storage: Any) -> None:
     _file_storage(storage)._pack_gc = False
 
 
+def establish_opened(storage: Any) -> None:
+    """`establish_last_tid` of a storage that was just opened, so that nothing was packed since.
+
+    Others than a FileStorage, with wrappers around it or without, are left alone.
+
+    :raises DamagedFile: no transaction ends where it ends.
+    """
+    if is_file_storage(storage):
+        establish_last_tid(storage)
+
+
 def check_last_tid(storage: Any) -> None:
     """`establish_last_tid` of a FileStorage that is to be replicated from.
 
@@ -632,11 +653,12 @@ def check_last_tid(storage: Any) -> None:
     may be ahead of that; so it is synced first.
 
     If its last transaction was marked by a pack, the pack may have removed later ones, which it
-    rightly still names.
+    rightly still names. They are not later than the pack.
     """
     disk.sync_path(_path_of(storage))
     held = _last_in_file(storage)
-    if held is None or held.status != "p" or storage.lastTransaction() < held.tid:
+    named = storage.lastTransaction()
+    if held is None or held.status != "p" or named < held.tid or named > _time_stamp(_DAY).raw():
         establish_last_tid(storage)
 
 
