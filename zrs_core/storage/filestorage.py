@@ -19,6 +19,7 @@ from persistent.TimeStamp import TimeStamp
 from ZODB.blob import LAYOUT_MARKER, BlobStorage
 from ZODB.FileStorage import FileStorage
 from ZODB.interfaces import IBlobStorageRestoreable
+from ZODB.utils import p64, u64
 from zope.interface import implementer
 
 from ..errors import Diverged, NotWritten, TidTooHigh, WrittenToByOthers
@@ -660,6 +661,24 @@ def check_last_tid(storage: Any) -> None:
     named = storage.lastTransaction()
     if held is None or held.status != "p" or named < held.tid or named > _time_stamp(_DAY).raw():
         establish_last_tid(storage)
+
+
+# A ZEO client fetches 100 oids in advance: this is enough for 100 clients.
+_SKIPPED_OIDS = 10_000
+
+
+def skip_oids(storage: Any) -> None:
+    """Let a FileStorage that holds objects give out oids well above the highest one from now on.
+
+    ZEO clients hold oids that they have fetched in advance from the server of the former primary.
+    They use them after a change of servers, so the new server must not give out the same ones.
+    Other storages are left alone: RelStorage keeps its last oid in the database.
+    """
+    file_storage = _file_storage(storage)
+    if isinstance(file_storage, FileStorage) and len(file_storage):
+        oid = u64(file_storage._oid) + _SKIPPED_OIDS
+        if oid < 1 << 64:
+            file_storage.set_max_oid(p64(oid))
 
 
 def last_tid_in_file(storage: Any) -> bytes:

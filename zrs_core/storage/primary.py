@@ -31,7 +31,7 @@ from ..sessions import ReplicationService
 from ..status.peers import Commits
 from ..status.state import PrimaryStatus, position_of
 from ..tls import TLSOptions
-from .filestorage import FileStorageSource, keeping_last_tid
+from .filestorage import FileStorageSource, keeping_last_tid, skip_oids
 from .in_place import FilesInPlace
 from .inherited import InheritedSource
 from .opening import open_storage, source_of
@@ -135,9 +135,11 @@ class Primary(StorageProxy):
         except BaseException:
             give_up()
             raise
-        if isinstance(storage, Secondary):
+        if secondary:
             # It is written to by replication alone, and others may follow that.
             storage.on_commit(self._replicated)
+        else:
+            skip_oids(storage)
         fields = self._event("opening")
         log.info("Opening %s %s", self.getName(), self.replication_address, extra=fields)
 
