@@ -269,4 +269,5 @@ def test_arguments_that_are_not_understood(invoke, arguments, expected):
 
 def test_help_tells_the_exit_statuses():
     text = " ".join(CliRunner().invoke(zrs, ["status", "--help"]).output.split())
-    assert "Exit status: 0 when all nodes are in sync, 1 when one is not, 2 when an" in text
+    assert "Exit status: 0 when all nodes are in sync, 1 when one is not or" in text
+    assert "the result cannot be printed, 2 when an address could not be asked" in text

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import signal
 import sys
+
+from .streams import give_up
 
 _EXTRA = {"click", "rich"}
 
 
 def main() -> None:
     """Run the command with the arguments of the process, and exit."""
+    ignore_log_signals()
     forgive_characters()
     try:
         from .command import zrs
@@ -23,7 +28,25 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    zrs(prog_name="zrs")
+    try:
+        zrs(prog_name="zrs")
+    except OSError as error:
+        # The help, for one, is printed before a command begins.
+        with contextlib.suppress(OSError):
+            print(f"zrs: {error}", file=sys.stderr)
+        sys.exit(1)
+    finally:
+        give_up()
+
+
+def ignore_log_signals() -> None:
+    """Ignore SIGUSR1 and SIGUSR2, by which log rotation has Zope, ZEO and zdaemon reopen logs.
+
+    By default they would end the process. The commands have no log files.
+    """
+    for name in "SIGUSR1", "SIGUSR2":
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def forgive_characters() -> None:

@@ -29,6 +29,13 @@ class _Plugin(click.Command):
             # A monitor would take the exit status that others have for such for CRITICAL.
             raise _unknown(f"{error.format_message()} See 'zrs check-nagios --help'.") from error
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            # The result cannot be printed.
+            raise click.exceptions.Exit(Level.UNKNOWN) from error
+
 
 def _unknown(text: str) -> click.exceptions.Exit:
     click.echo(f"ZRS {Level.UNKNOWN.name} - {plain(text).replace('|', '/')}")

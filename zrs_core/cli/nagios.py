@@ -7,6 +7,7 @@ a ZEO server, as zc.zrs's plugin takes it: who listens there shows by its first 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import enum
 import math
 import sys
@@ -22,6 +23,7 @@ from ..status.fetch import StatusAddress, fetch_status, parse_status_address
 from ..status.health import failure_of, position_of, silence_of_primary, trouble_of
 from ..status.zeo import is_greeting, last_transactions
 from . import forgive_characters
+from .streams import give_up
 
 #: Seconds within which each address must have answered.
 TIMEOUT = 10.0
@@ -298,4 +300,7 @@ _seconds.__name__ = "number of seconds"
 def main() -> None:
     """Run `zrs-nagios` with the arguments of the process, and exit."""
     forgive_characters()
-    sys.exit(zrs_nagios(sys.argv[1:]))
+    status: int = Level.CRITICAL
+    with contextlib.suppress(OSError):
+        status = zrs_nagios(sys.argv[1:])
+    sys.exit(status if give_up() else Level.CRITICAL)

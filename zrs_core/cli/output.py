@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import click
 from rich.console import Console
@@ -16,6 +16,7 @@ from ..errors import ConfigurationError, ListenError, ReplicationError
 from ..logs import JSONFormatter, event
 from ..messages import NO_TID
 from ..tids import describe_tid
+from .streams import Forgiving
 
 #: How the commands that serve and follow can print what they say and log.
 LOG_FORMATS = ("text", "json")
@@ -27,7 +28,9 @@ class Failed(click.ClickException):
     exit_code = 1
 
     def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"zrs: {self.format_message()}", file=file, err=file is None)
+        # The exit status says it too.
+        with contextlib.suppress(OSError):
+            click.echo(f"zrs: {self.format_message()}", file=file, err=file is None)
 
 
 class Interrupted(Failed):
@@ -63,6 +66,12 @@ def errors_in_a_line() -> Iterator[None]:
         raise Failed(" ".join(str(error).split())) from error
 
 
+def complain(text: str) -> None:
+    """Print an error, where that is possible: the exit status says it too."""
+    with contextlib.suppress(OSError):
+        click.echo(f"zrs: {text}", err=True)
+
+
 def say(console: Console, text: str) -> None:
     """Print a line as it is, however long."""
     console.print(text, soft_wrap=True, markup=False, highlight=False, emoji=False)
@@ -87,7 +96,7 @@ class JSONLines(Console):
 
     def __init__(self) -> None:
         # Else a bar would be drawn between them.
-        super().__init__(force_terminal=False)
+        super().__init__(force_terminal=False, file=_forgiving(ends_with_reader=False))
 
     def print(self, *objects: Any, **options: Any) -> None:
         text = " ".join(map(str, objects))
@@ -100,8 +109,24 @@ class JSONLines(Console):
 
 
 def console_for(log_format: str) -> Console:
-    """Where a command that goes on for long prints, in one of `LOG_FORMATS`."""
-    return JSONLines() if log_format == "json" else Console()
+    """Where a service prints, in one of `LOG_FORMATS`: what cannot be printed is left out."""
+    if log_format == "json":
+        return JSONLines()
+    return Console(file=_forgiving(ends_with_reader=False))
+
+
+def lasting_console() -> Console:
+    """Return the console of another command that runs for long, which ends with its reader."""
+    return Console(file=_forgiving(ends_with_reader=True))
+
+
+def error_console() -> Console:
+    """Return the console of a progress bar, on the standard error output."""
+    return Console(file=_forgiving("stderr", ends_with_reader=True))
+
+
+def _forgiving(name: str = "stdout", *, ends_with_reader: bool) -> IO[str]:
+    return cast("IO[str]", Forgiving(name, ends_with_reader=ends_with_reader))
 
 
 class _Formatter(logging.Formatter):

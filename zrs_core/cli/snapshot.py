@@ -28,7 +28,17 @@ from ..snapshots.taking import finish, now, snapshot_workspace, take_snapshot
 from ..snapshots.workspace import Workspace
 from .arguments import Seconds
 from .connections import peer_timeout, tls, tls_options, transport
-from .output import Failed, Interrupted, Misconfigured, count, describe_last, logging_to, say, size
+from .output import (
+    Failed,
+    Interrupted,
+    Misconfigured,
+    count,
+    describe_last,
+    lasting_console,
+    logging_to,
+    say,
+    size,
+)
 from .progress import CatchUp, Meter, view
 from .signals import Interruption
 from .stages import stages
@@ -98,7 +108,7 @@ def snapshot(
     when nothing has come for a while (--quiet), or at a time at which the primary had sent all, and
     never within what a pack has changed meanwhile.
     """
-    console = Console()
+    console = lasting_console()
     is_file = _is_file(source)
     with _ending_well(destination) as interruption, logging_to(console, logging.CRITICAL):
         if is_file:
@@ -142,7 +152,7 @@ def restore(source: str, destination: str, until: str | None) -> None:
     what it says of itself, and the database with the snapshot, before it gets its name. Blobs are
     linked where DEST is on the file system of the snapshot.
     """
-    restore_to(Console(), source, destination, until)
+    restore_to(lasting_console(), source, destination, until)
 
 
 def restore_to(console: Console, source: str, destination: str, until: str | None) -> None:

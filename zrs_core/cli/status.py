@@ -20,7 +20,7 @@ from ..status.document import Apart, HexTid, PrimaryStatus, SecondaryStatus, Sta
 from ..status.fetch import StatusAddress, ask_all, fetch_all, fetch_apart, parse_status_address
 from ..status.health import Pair, failure_of, pairs, position_of, trouble_of
 from .arguments import Seconds
-from .output import count
+from .output import complain, count, lasting_console
 from .words import duration, lag, moment, plain, rate
 
 #: Exit statuses besides 0.
@@ -28,11 +28,11 @@ NOT_IN_SYNC = 1
 NOT_ASKED = 2
 
 EPILOG = """\
-Exit status: 0 when all nodes are in sync, 1 when one is not, 2 when an address could not be asked
-(whatever the others say), or for arguments that cannot work. A secondary is not in sync when it is
-not ready, when its state is failing, refused, diverged or stopped, or when its status server asks
-that of the primary, and gets no answer; a primary when it is not ready. With --watch: 0 when
-stopped by SIGINT (Ctrl-C) or SIGTERM.
+Exit status: 0 when all nodes are in sync, 1 when one is not or the result cannot be printed, 2 when
+an address could not be asked (whatever the others say), or for arguments that cannot work. A
+secondary is not in sync when it is not ready, when its state is failing, refused, diverged or
+stopped, or when its status server asks that of the primary, and gets no answer; a primary when it
+is not ready. With --watch: 0 when stopped by SIGINT (Ctrl-C) or SIGTERM.
 """
 
 
@@ -150,7 +150,7 @@ def status(
     if watch:
         from .watching import watch as run
 
-        run(Console(), addresses, interval=interval, timeout=timeout, as_json=as_json)
+        run(lasting_console(), addresses, interval=interval, timeout=timeout, as_json=as_json)
         return
     answers = fetch_all(addresses, timeout)
     nodes = [node(*each) for each in zip(addresses, answers, strict=True)]
@@ -161,9 +161,9 @@ def status(
         Console().print(overview(nodes, apart))
     for each in nodes:
         if each.status is None:
-            click.echo(f"zrs: {each.address}: {plain(each.error or '')}", err=True)
+            complain(f"{each.address}: {plain(each.error or '')}")
         elif each.trouble is not None:
-            click.echo(f"zrs: {each.address} is not in sync: {plain(each.trouble)}", err=True)
+            complain(f"{each.address} is not in sync: {plain(each.trouble)}")
     if any(each.status is None for each in nodes):
         raise click.exceptions.Exit(NOT_ASKED)
     if any(each.trouble for each in nodes):

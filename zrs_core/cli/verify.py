@@ -26,7 +26,7 @@ from ..verify.run import Options, Verification, Watch
 from ..verify.sources import Source
 from .arguments import Seconds
 from .connections import tls, tls_options
-from .output import Failed, Misconfigured, count, errors_in_a_line, size
+from .output import Failed, Misconfigured, count, error_console, errors_in_a_line, size
 from .signals import Interruption
 from .targets import Target
 
@@ -77,7 +77,7 @@ def run_verify(
     """
     one, other = _source(a, blobs[0]), _source(b, blobs[1])
     begin = time.monotonic()
-    with Interruption() as interruption, _bar(Console(stderr=True)) as bar:
+    with Interruption() as interruption, _bar(error_console()) as bar:
 
         def watch(what: str, done: int, total: int) -> None:
             interruption.check()
