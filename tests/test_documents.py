@@ -43,7 +43,14 @@ DOCUMENTS = [ROOT / "README.rst", *sorted((ROOT / "docs").rglob("*.rst"))]
 TUTORIAL = ROOT / "docs" / "tutorial.rst"
 
 # Those in which several processes are begun, one after the other.
-LONG = {"backups.rst", "moving-house.rst", "replica.rst", "swap-roles.rst", "watch.rst"}
+LONG = {
+    "backups.rst",
+    "moving-house.rst",
+    "primary-lost.rst",
+    "replica.rst",
+    "swap-roles.rst",
+    "watch.rst",
+}
 
 # What this file does not try, by its page and its first line or the begin of that, and who does.
 ELSEWHERE = {

@@ -13,16 +13,17 @@ import pytest
 import transaction
 import ZEO
 import ZODB.config
+from persistent.mapping import PersistentMapping
 from ZEO.Exceptions import ClientDisconnected, ServerException
 from ZODB import DB
 from ZODB.blob import Blob
-from ZODB.POSException import POSKeyError, ReadOnlyError
+from ZODB.POSException import ConflictError, POSKeyError, ReadOnlyError
 
 from ..cli.conftest import Process
 from ..conditions import wait_for
 from ..documents.blocks import named_blocks
-from . import Server, configured
-from .test_zeo import client, wait_for_data
+from . import Server, configured, running
+from .test_zeo import Client, client, wait_for_data
 
 _PAGE = named_blocks("how-to/swap-roles.rst")
 
@@ -170,3 +171,65 @@ def test_a_shared_blob_directory_is_that_of_one_server(pair: Pair) -> None:
         with sharing("a") as db, db.transaction() as connection:
             with pytest.raises(POSKeyError, match="No blob file at"):
                 connection.root()["picture"].open()
+
+
+@pytest.mark.long
+def test_caches_serve_what_was_lost(pair: Pair, directory: Path) -> None:
+    """After a fail-over that lost a transaction; docs/how-to/primary-lost.rst has what to do."""
+    (directory / "var").mkdir()
+    a, b = pair.addresses
+    cached = {"storage": "1", "client": "zope1", "var": str(directory / "var")}
+    primary = pair.conf("a", "zeo-a")
+    with (
+        pair.serving("a", primary),
+        pair.serving("b", pair.follower("b", of="a")),
+        client(a, directory / "w", storage="1") as writer,
+    ):
+        writer.root["page"] = PersistentMapping(text="kept")
+        writer.root["other"] = PersistentMapping()
+        writer.commit()
+        wait_for_data(b, "1", writer.db.lastTransaction())
+    with contextlib.ExitStack() as stack:
+        with running(directory / "a", primary) as (_, process):
+            # One that goes on running, and one that has its cache in a file.
+            fallback = {"storage": "1", "read_only_fallback": True}
+            goes_on = stack.enter_context(client(pair.addresses, directory / "g", **fallback))
+            with client(a, directory / "c", **cached) as writer:
+                writer.root["page"]["text"] = "lost"
+                writer.commit()
+            wait_for(lambda: text_of(goes_on) == "lost", "the transaction that will be lost")
+            process.kill()
+        stack.enter_context(pair.serving("b", pair.conf("b", "zeo-a")))
+        with pytest.raises(ClientDisconnected):
+            Client(b, directory / "c", **cached, wait_timeout=1)
+        writer = stack.enter_context(client(b, directory / "w", storage="1"))
+        assert writer.root["page"]["text"] == "kept"
+        writer.root["other"]["number"] = 1
+        writer.commit()
+        with client(b, directory / "c", **cached) as restarted:
+            assert restarted.root["other"]["number"] == 1
+            assert restarted.root["page"]["text"] == "lost"
+            restarted.root["page"]["text"] = "changed"
+            with pytest.raises(ConflictError):
+                restarted.commit()
+            restarted.transactions.abort()
+        wait_for(connected_again(goes_on), "the one that goes on running to connect")
+        assert goes_on.root["page"]["text"] == "lost"
+        (directory / "var" / "zope1-1.zec").unlink()
+        with client(b, directory / "c", **cached) as restarted:
+            assert restarted.root["page"]["text"] == "kept"
+
+
+def text_of(it: Client) -> str:
+    it.transactions.begin()
+    return str(it.root["page"]["text"])
+
+
+def connected_again(it: Client) -> Callable[[], bool]:
+    def sees_what_was_committed_then() -> bool:
+        with contextlib.suppress(ClientDisconnected):
+            it.transactions.begin()
+            return bool(it.root["other"].get("number") == 1)
+        return False
+
+    return sees_what_was_committed_then
