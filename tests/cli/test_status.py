@@ -95,6 +95,34 @@ def test_a_primary_and_its_secondary():
     assert "no news since 2026-11-22 05:59:58" in " ".join(shown.lines)
 
 
+def test_names_of_secondaries():
+    shown, first, second = ask(
+        primary(peers=[peer(name="10.0.0.5#2"), peer(name="replica", certificate="replica")]),
+        secondary(name="replica one"),
+    )
+    lines = [line.split()[0] for line in shown.lines if line]
+    at = lines.index("10.0.0.5#2")
+    assert lines[at : at + 4] == ["10.0.0.5#2", "127.0.0.1:40114", "replica", "127.0.0.1:40114"]
+    assert f"{second}: /srv/secondary/Data.fs, replica one, zrs_core 0.1.0" in shown.out
+    assert f"{first}: /srv/primary/Data.fs, zrs_core 0.1.0" in shown.out
+
+
+def test_a_name_cannot_steer_a_terminal():
+    shown, *_ = ask(primary(peers=[peer(name="a\x1b[2J\nb")]), secondary(name="c\x1b[2J\nd"))
+    assert "\x1b" not in shown.out
+    assert "a?[2J b" in shown.out
+    assert "c?[2J d" in shown.out
+
+
+def test_a_primary_that_is_silent():
+    shown, address = ask(secondary(primary_status_age=61.0))
+    assert shown.status == 1
+    silence = "the status server of its primary has not answered for 61 s; no news since"
+    assert f"zrs: {address} is not in sync: {silence}" in shown.err
+    assert "PRIMARY SILENT" in shown.out
+    assert f"{address}: {silence}" in " ".join(shown.out.split())
+
+
 def test_a_secondary_that_cannot_know():
     shown, *_ = ask(secondary(lag_seconds=None, lag_transactions=None))
     assert shown.status == 0

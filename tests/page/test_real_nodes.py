@@ -144,3 +144,29 @@ def test_a_line_that_breaks(
             begin = time.monotonic()
             browser.wait_for("✗ connection lost", "state")
             took.append(time.monotonic() - begin)
+
+
+def test_a_primary_that_does_not_answer(
+    primary: Primary, tmp_path: Path, opened: Open, browser: Browser
+) -> None:
+    secondary = opened(follow(tmp_path / "secondary", primary.replication_address))
+    ahead = StatusServer(primary, LOOPBACK)
+    served = opened(StatusServer(secondary, LOOPBACK, nodes=[ahead.address]))
+    address = str(primary.replication_address)
+    with traffic(primary, blobs=False) as commits:
+        commits.commit(5)
+        browser.open(served.url)
+        behind = f"{secondary.getName()}"
+        wait_for(
+            lambda: names(browser) == [[f"✓ serving: {address}", [f"✓ replicating: {behind}"]]],
+            "the topology",
+        )
+        ahead.close()
+        drawn = [[f"✗ no answer: {address}", [f"▲ primary silent: {behind}"]]]
+        browser.wait_for("▲ primary silent", "state")
+        wait_for(lambda: names(browser) == drawn, "one tree")
+        # A page that is opened now has not seen it answer.
+        browser.open(served.url)
+        browser.wait_for("▲ primary silent", "state")
+        wait_for(lambda: names(browser) == drawn, "one tree again")
+        assert "has not answered since" in browser.text("reason")

@@ -243,6 +243,11 @@ def test_certificates_have_names(transport, closing, tmp_path):
         closing(Secondary(path, address, transport=transport, tls=tls))
         wait_for(lambda number=number: len(primary.status().peers) == number + 1, name)
         assert [each.certificate for each in primary.status().peers][number] == name
+        assert [each.name for each in primary.status().peers][number] == name
+    another = Secondary(tmp_path / "2.fs", address, transport=transport, tls=tls)
+    closing(another)
+    wait_for(lambda: len(primary.status().peers) == 3, "one with the same certificate")
+    assert primary.status().peers[2].name == "replica.example#2"
     assert primary.status().tls
 
 

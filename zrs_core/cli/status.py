@@ -18,7 +18,14 @@ from ..errors import ConfigurationError, NoStatus
 from ..messages import NO_TID
 from ..status.document import Apart, HexTid, PrimaryStatus, SecondaryStatus, Status
 from ..status.fetch import StatusAddress, ask_all, fetch_all, fetch_apart, parse_status_address
-from ..status.health import Pair, failure_of, pairs, position_of, trouble_of
+from ..status.health import (
+    Pair,
+    failure_of,
+    pairs,
+    position_of,
+    silence_of_primary,
+    trouble_of,
+)
 from .arguments import Seconds
 from .output import complain, count, lasting_console
 from .words import duration, lag, moment, plain, rate
@@ -278,6 +285,8 @@ def state_in_words(said: Status) -> str:
         words.append("NOT IN SYNC")
     else:
         words.append("ready" if said["ready"] else "NOT READY")
+    if silence_of_primary(said) is not None:
+        words.append("PRIMARY SILENT")
     if (primary := said["primary"]) is not None:
         words.append(count(len(primary["peers"]), "peer"))
     return "\n".join(words)
@@ -338,6 +347,8 @@ def _facts(said: Status) -> Iterator[str]:
         yield f"{follows}, {secondary['news']}"
     if not said["ready"]:
         yield f"not ready: {said['ready_reason']}"
+    if (silence := silence_of_primary(said)) is not None:
+        yield silence
     for part in _parts(said):
         if (error := part["last_error"]) is not None:
             yield f"last error, {moment(error['time'])} UTC: {error['message']}"
