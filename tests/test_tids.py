@@ -63,7 +63,9 @@ def test_the_tid_of_a_time_elsewhere():
     ],
 )
 def test_times_that_no_tid_has(text, tid):
-    assert parse_span(text) == (tid, tid)
+    first, last = parse_span(text)
+    assert last == tid
+    assert int.from_bytes(tid, "big") - int.from_bytes(first, "big") in (0, 36)
 
 
 def test_tids_rise_with_their_times():
@@ -75,9 +77,20 @@ def test_tids_rise_with_their_times():
 
 def test_the_tids_of_a_microsecond():
     first, last = parse_span("2026-01-31T12:00:00.000001Z")
-    assert first < last
-    assert last < parse_span("2026-01-31T13:00:00.000002+01:00")[0]
-    assert time_of(first) == datetime(2026, 1, 31, 12, 0, 0, 1, tzinfo=timezone.utc)
+    assert first < last < parse_span("2026-01-31T13:00:00.000002+01:00")[1]
+    when = datetime(2026, 1, 31, 12, 0, 0, 1, tzinfo=timezone.utc)
+    assert first < tid_of(when) < last
+
+
+def test_a_time_that_is_shown_includes_its_tid():
+    start = int.from_bytes(tid_of(datetime(2026, 1, 31, tzinfo=timezone.utc)), "big")
+    for number in range(0, 1000, 7):
+        tid = (start + number).to_bytes(8, "big")
+        first, last = parse_span(f"{time_of(tid):%Y-%m-%d %H:%M:%S.%f}")
+        assert first <= tid <= last
+
+
+def test_a_tid_stands_for_itself():
     tid = bytes.fromhex("036c6b90f77777ab")
     assert parse_span("0x036c6b90f77777ab") == (tid, tid)
 

@@ -14,6 +14,9 @@ from .messages import MAX_TID, NO_TID
 _FIRST_YEAR = 1900
 _LAST_YEAR = 5908
 
+# In units of tids.
+_HALF_MICROSECOND = 36
+
 _match_tid = re.compile("0[xX]([0-9a-fA-F]{16})").fullmatch
 
 
@@ -78,7 +81,7 @@ def parse_span(text: str) -> tuple[bytes, bytes]:
     """Return the first and the last tid that a text stands for.
 
     :param text: a tid, 0x and 16 hex digits; or a time in ISO 8601. That is in UTC, unless it says
-        otherwise, and stands for its microsecond: that is how exactly the times of tids are shown.
+        otherwise. It stands for its microsecond, and for the tids whose times are shown so.
     :raises ValueError: it is neither.
     """
     if text[:2] in ("0x", "0X"):
@@ -89,7 +92,8 @@ def parse_span(text: str) -> tuple[bytes, bytes]:
     when = datetime.fromisoformat(text[:-1] + "+00:00" if zulu else text)
     if when.tzinfo is None:
         when = when.replace(tzinfo=timezone.utc)
-    first = tid_of(when)
+    # Times are shown to the nearest microsecond.
+    first = max(int.from_bytes(tid_of(when), "big") - _HALF_MICROSECOND, 0).to_bytes(8, "big")
     try:
         after = tid_of(when + timedelta(microseconds=1))
     except OverflowError:

@@ -21,6 +21,7 @@ _MODULES: Final = {
     "snapshot": "snapshot",
     "restore": "snapshot",
     "dump": "dump",
+    "log": "log",
     "verify": "verify",
 }
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,7 @@ from ..tids import describe_tid, parse_tid
 from ..tls import TLSOptions
 from ..transports import connector_factory
 from .connections import peer_timeout, tls, tls_options, transport
-from .output import Failed, Misconfigured, count
+from .output import Failed, Misconfigured, count, until_closed
 from .signals import StopSignals
 
 _EPILOG = """\
@@ -174,16 +174,9 @@ class _Output:
     def flush(self) -> None:
         self._file.flush()
 
-    @contextlib.contextmanager
-    def until_closed(self) -> Iterator[None]:
+    def until_closed(self) -> AbstractContextManager[None]:
         """End quietly if whoever reads the lines has seen enough."""
-        try:
-            yield
-            self.flush()
-        except BrokenPipeError:
-            # Python writes the rest when it ends.
-            with open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), self._file.fileno())
+        return until_closed(self._file)
 
 
 # -- files

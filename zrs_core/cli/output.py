@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from typing import IO, Any, cast
 
@@ -70,6 +71,18 @@ def complain(text: str) -> None:
     """Print an error, where that is possible: the exit status says it too."""
     with contextlib.suppress(OSError):
         click.echo(f"zrs: {text}", err=True)
+
+
+@contextlib.contextmanager
+def until_closed(file: IO[Any]) -> Iterator[None]:
+    """End without an error if the reader of what is written to a file closes it."""
+    try:
+        yield
+        file.flush()
+    except BrokenPipeError:
+        # Python writes the rest when it ends.
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), file.fileno())
 
 
 def say(console: Console, text: str) -> None:

@@ -309,6 +309,13 @@ class CommittedFile:
             yield oid, pos
             pos += RECORD.size + (size or NUMBER.size)
 
+    def data_size_at(self, pos: int) -> int:
+        """Return the bytes of data in the record that begins at `pos`, 0 if it has none itself."""
+        if pos + RECORD.size > self.end:
+            raise self._damaged(f"there is no record at {pos}")
+        size: int = RECORD.unpack(self._there(pos, RECORD.size))[-1]
+        return size
+
     def record_at(self, pos: int) -> Record:
         """The data record that begins at `pos`, its data wherever they are."""
         oid, tid, *_, size = RECORD.unpack(self.peek(pos, RECORD.size))

@@ -194,7 +194,7 @@ class IterationReader(StorageReader):
     def _check_start(self) -> None:
         """Whether the primary can go on from the start (protocol, section 6)."""
         start = self._tid
-        if start == NO_TID or _first(_iterate(self._storage, start, start)) is not None:
+        if start == NO_TID or _first(iterate(self._storage, start, start)) is not None:
             return
         earlier = p64(u64(start) - 1)
         before = _last(self._storage, earlier, earlier)
@@ -258,7 +258,7 @@ def transactions(instance: Any, after: bytes, last: bytes) -> Generator[Any]:
     """The transactions after `after`, and up to `last`."""
     begin, end = u64(after) + 1, u64(last)
     if not IMVCCStorage.providedBy(instance):
-        yield from _iterate(instance, p64(begin), p64(end))
+        yield from iterate(instance, p64(begin), p64(end))
         return
     # It is a database: as long as an iterator is open, it keeps a snapshot, and the list of the
     # iterator's transactions is in memory. So it is asked for one stretch after another.
@@ -266,7 +266,7 @@ def transactions(instance: Any, after: bytes, last: bytes) -> Generator[Any]:
     while begin <= end:
         stop = min(max(begin + stretch, _FIRST_YEAR), end)
         count = 0
-        for found in _iterate(instance, p64(begin), p64(stop)):
+        for found in iterate(instance, p64(begin), p64(stop)):
             count += 1
             yield found
         if count < _STRETCH[0]:
@@ -302,7 +302,7 @@ def records_of(found: Any) -> Iterator[Record]:
         yield Record(each.oid, each.tid, each.data or b"", each.data_txn)
 
 
-def _iterate(storage: Any, start: bytes, stop: bytes) -> Generator[Any]:
+def iterate(storage: Any, start: bytes, stop: bytes) -> Generator[Any]:
     """The storage's iterator, closed in the end if it can be."""
     found = storage.iterator(start, stop)
     try:
@@ -327,7 +327,7 @@ def _last(storage: Any, near: bytes, until: bytes) -> Any:
     while until != NO_TID:
         # No transaction is 0, but for one that RelStorage begins with, of no meaning.
         begin = max(u64(near) - stretch, 1)
-        found = deque(_iterate(storage, p64(begin), until), maxlen=1)
+        found = deque(iterate(storage, p64(begin), until), maxlen=1)
         if found:
             return found[0]
         if begin == 1:
@@ -446,7 +446,7 @@ class GenericSink(RestoringSink):
         last_tid(storage)
         earlier = p64(u64(tid) - 1)
         before = _last(storage, earlier, earlier)
-        with contextlib.closing(_iterate(storage, tid, tid)) as found:
+        with contextlib.closing(iterate(storage, tid, tid)) as found:
             last = next(found, None)
             if last is None:
                 raise NotComparable("a pack has removed it here")
