@@ -185,6 +185,29 @@ def test_a_primary_that_does_not_answer_is_drawn_once(
     )
 
 
+def test_a_secondary_that_does_not_answer_is_drawn_once(
+    browser: Browser, node: FakeNode, url: str
+) -> None:
+    node.status = primary(fake.peer("127.0.0.1:40001"), fake.peer("127.0.0.1:40002"))
+    leaf = fake.other("http://leaf/", None, "no answer within 2 s")
+    following = {"name": "one", "primary_address": FIRST, "connected": True}
+    leaf["last"] = {
+        "role": "secondary",
+        "address": None,
+        "time": 1.0,
+        "secondary": {**following, "local_address": "127.0.0.1:40001"},
+    }
+    other = fake.other("http://other/", secondary(FIRST, "127.0.0.1:40002", 4))
+    node.others = [leaf, other]
+    browser.open(url)
+    both = ["✓ replicating: http://other/"], ["✗ no answer: http://leaf/"]
+    wait_for_trees(browser, [f"✓ serving: {FIRST}", *both])
+    assert shown(browser)[0][2][0][1:3] == ["secondary one", "http://leaf/"]
+    # Where its connection is gone too, it is still below the primary that it followed.
+    node.status["primary"]["peers"].pop(0)
+    wait_for_trees(browser, [f"✓ serving: {FIRST}", *both])
+
+
 def test_a_primary_that_does_not_answer_makes_the_headline(
     browser: Browser, node: FakeNode, url: str
 ) -> None:

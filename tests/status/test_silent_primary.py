@@ -95,6 +95,7 @@ def test_an_old_answer_is_none(clock):
             "time": answers.NOW,
             "role": "primary",
             "address": "127.0.0.1:8100",
+            "secondary": None,
         }
         server.tell({**answers.primary(), "now": answers.NOW + 11})
         node._ask()

@@ -129,6 +129,23 @@ def _end_of(status: Status) -> KnownPosition | None:
     return KnownPosition(bytes.fromhex(position["tid"][2:]), position["time"], time.time())
 
 
+def _summary(status: Status) -> dict[str, Any]:
+    """What tells a node, and its place among the others, when it does not answer any more."""
+    primary, secondary = status["primary"], status["secondary"]
+    return {
+        "time": status["now"],
+        "role": status["role"],
+        "address": primary["address"] if primary else None,
+        "secondary": secondary
+        and {
+            "name": secondary.get("name"),
+            "primary_address": secondary["primary_address"],
+            "connected": secondary["connected"],
+            "local_address": secondary["local_address"],
+        },
+    }
+
+
 class _Node:
     """One of them; `status` and `error` are its last answer, or why there is none.
 
@@ -158,19 +175,11 @@ class _Node:
         if status is not None and self.age > SILENT:
             # Looking up a name may take long, and a proxy may repeat an old answer.
             status, error = None, f"its last answer is {self.age:.0f} s old"
-        last = None
-        if known is not None:
-            primary = known["primary"]
-            last = {
-                "time": known["now"],
-                "role": known["role"],
-                "address": primary["address"] if primary else None,
-            }
         return {
             "url": url_of(self.address.text, self.address.address),
             "status": status,
             "error": error,
-            "last": last,
+            "last": None if known is None else _summary(known),
         }
 
     def _ask(self) -> None:

@@ -169,14 +169,14 @@ function nodeState(node) {
     return state[0] === "good" && followsSilent(node) ? ["careful", "primary silent"] : state;
   }
   if (node.gone) return ["bad", "connection lost"];
-  if (node.peer) return words.peerState(node.peer);
-  return node.error ? SILENT : ["unknown", "not asked"];
+  if (node.error) return SILENT;
+  return node.peer ? words.peerState(node.peer) : ["unknown", "not asked"];
 }
 
 function nodeLines({ address, status, error, last, peer, gone, here }, now) {
   const role = (status ?? last)?.role ?? (peer ? "secondary" : null);
   const name = role ?? (address || "node");
-  const called = status ? words.nameOf(status) : peer?.name;
+  const called = words.nameOf(status ?? last) ?? peer?.name;
   const lines = [
     element("span", {}, element("strong", {}, name), called ? ` ${called}` : "", here ? " (this node)" : ""),
     role && address ? address : null,

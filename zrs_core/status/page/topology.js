@@ -9,9 +9,10 @@ export class Topology {
   #leaders = new Map();
   #strangers = new Map();
 
-  // Trees of { address, status, error, last, peer, gone, here, leader, followers }. A node whose own status is
-  // known has that as `status`; another one is known by `address` alone, by what its primary says of
-  // it as `peer`, or by the time since which that has said nothing more, as `gone`.
+  // Trees of { address, status, error, last, peer, gone, here, leader, followers }. A node whose own
+  // status is known has that as `status`; one that does not answer has an `error`, and what it said
+  // before as `last`. Another one is known by `address` alone, by what its primary says of it as
+  // `peer`, or by the time since which that has said nothing more, as `gone`.
   trees(nodes, now) {
     const known = nodes.map((node, index) => ({
       address: addressOf(node) ?? node.url,
@@ -20,6 +21,7 @@ export class Topology {
       last: node.last ?? null,
       url: node.url,
       leader: null,
+      peer: null,
       here: index === 0,
       // Of its followers, those of whose connection only the other end is known.
       unmatched: 0,
@@ -28,9 +30,12 @@ export class Topology {
     const roots = new Map(known.map((node) => [node, node]));
     const strangers = new Map();
     const matched = new Set();
-    for (const node of known.filter((each) => each.status?.secondary)) {
+    const following = known.filter(followed);
+    const live = following.filter((each) => each.status);
+    // What a node said before may have changed: it takes what the others leave.
+    for (const node of [...live, ...following.filter((each) => !each.status)]) {
       const leader = this.#leader(node, known, matched);
-      const address = node.status.secondary.primary_address;
+      const address = followed(node).primary_address;
       if (!leader && !strangers.has(address)) {
         const stranger = { address, status: null, error: null, here: false, followers: [] };
         strangers.set(address, stranger);
@@ -45,7 +50,7 @@ export class Topology {
   }
 
   #leader(node, known, matched) {
-    const { connected, local_address: local, primary_address: address } = node.status.secondary;
+    const { connected, local_address: local, primary_address: address } = followed(node);
     const others = known.filter((each) => each !== node && !follows(each, node));
     // The end of a Unix socket has no address: its primary calls it by its own and a number.
     const isIt = (peer) =>
@@ -55,6 +60,7 @@ export class Topology {
       const peer = peers.find((each) => isIt(each) && !matched.has(each));
       if (peer) {
         matched.add(peer);
+        if (!node.status) node.peer = peer;
         this.#leaders.set(node.url, [address, other.url]);
         return other;
       }
@@ -67,7 +73,7 @@ export class Topology {
       // Something stands between the two, and there is no other.
       only(primaries) ??
       unheard(others, address);
-    if (leader && connected) leader.unmatched++;
+    if (leader && connected && node.status) leader.unmatched++;
     return leader;
   }
 
@@ -109,6 +115,11 @@ export class Topology {
 // What is known of a node that does not answer is from its last answer.
 function addressOf({ status, last }) {
   return status ? status.primary?.address : last?.address;
+}
+
+// What a secondary says of its connection.
+function followed({ status, last }) {
+  return status ? status.secondary : last?.secondary;
 }
 
 function roleOf({ status, last }) {

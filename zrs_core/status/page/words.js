@@ -30,7 +30,7 @@ export function stateOf(status) {
 
 // The name of a secondary, null for none.
 export function nameOf(status) {
-  return status.secondary?.name ?? null;
+  return status?.secondary?.name ?? null;
 }
 
 // What a node is, and its name if it has one.
