@@ -77,6 +77,7 @@ ELSEWHERE = {
     ("moving-house.rst", "Stopped serving ..."): "tests/cli/test_moving.py",
     ("protocol.rst", "secondary ..."): "tests/codec/test_machine.py",
     ("running.rst", "useradd ..."): "tests/deploy/test_units.py",
+    ("running.rst", "install -D ..."): "tests/deploy/test_units.py",
     ("running.rst", "docker build ..."): "tests/deploy/test_container.py",
     ("running.rst", "zrs secondary ..."): "tests/cli/test_restoring.py",
     ("swap-roles.rst", "zrs primary ..."): "tests/zeo/test_swapping.py",

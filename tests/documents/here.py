@@ -16,7 +16,7 @@ _DIRECTORIES = (
     "run/zrs",
     "srv/zope/var",
     "var/backups/zodb",
-    "var/lib/zrs/catalog/db",
+    "var/lib/zrs/main/catalog",
     "var/lib/zrs/main/db",
     "var/zodb",
 )

@@ -78,14 +78,14 @@ def garbage(directory: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, set[b
 
 
 def database(machine: Path, name: str) -> Path:
-    path = machine / name / "db"
+    path = machine / ("db" if name == "main" else name)
     path.mkdir(parents=True, exist_ok=True)
     return path
 
 
 def here(text: str, directory: Path, machine: str) -> str:
     """A block of the page on one of its machines, which are directories."""
-    text = text.replace("/var/lib/zrs", str(directory / machine))
+    text = text.replace("/var/lib/zrs/main", str(directory / machine))
     text = re.sub(r"(\w+)\.example:(\d+):(\w+)", rf"-u {directory}/\1/zeo.sock:\3", text)
     text = re.sub(r"(\w+)\.example:8000", rf"{directory}/\1/zeo.sock", text)
     text = text.replace("address :8000", f"address {directory}/{machine}/zeo.sock")
