@@ -380,6 +380,18 @@ def test_blobs_beside_a_new_file_stay(in_a_directory, keys, more, base):
     assert [each.name for each in in_a_directory.iterdir()] == ["blobs"]
 
 
+def test_blobs_within_a_demostorage_stay(in_a_directory):
+    inner = "<filestorage {0}>\n path {0}.fs\n blob-dir {0}-blobs\n</filestorage>\n"
+    base = f"<demostorage>\n{inner.format('base')}{inner.format('changes')}</demostorage>"
+    for name in ("base", "changes"):
+        (in_a_directory / f"{name}-blobs").mkdir()
+        (in_a_directory / f"{name}-blobs" / "letter.txt").touch()
+        with pytest.raises(UnsuitableStorage, match=f"{name}-blobs is not empty"):
+            parse(section("replicate-to 127.0.0.1:0", base)).open()
+        assert (in_a_directory / f"{name}-blobs" / "letter.txt").exists()
+        (in_a_directory / f"{name}.fs").touch()
+
+
 def test_blobs_of_a_file_that_is_to_be_created_anew_stay(in_a_directory):
     base = "<filestorage>\n path Data.fs\n blob-dir blobs\n create true\n</filestorage>"
     opener = parse(section("replicate-to 127.0.0.1:0", base))

@@ -132,3 +132,12 @@ def test_a_storage_without_blobs_has_none(open_primary, tmp_path):
         plain.temporaryDirectory()
     with pytest.raises(AttributeError):
         temporary_directory(MappingStorage())
+
+
+@pytest.mark.parametrize("sink", SINKS)
+def test_only_what_a_killed_process_left_is_removed(storage, sink):
+    directory = Path(storage.temporaryDirectory())
+    for name in ("zrs-a.blob", "zrs-notes.txt", "BUC1", "a.blob"):
+        (directory / name).touch()
+    SINKS[sink](storage)
+    assert sorted(each.name for each in directory.iterdir()) == ["BUC1", "a.blob", "zrs-notes.txt"]

@@ -68,8 +68,9 @@ _FIRST_YEAR = u64(TimeStamp(1996, 1, 1).raw())
 # shorter when it has more than the second.
 _STRETCH = (500, 2000)
 
-#: How the names of temporary files of blobs begin; what a killed process left is known by it.
+#: How the names of temporary files of blobs begin and end: a killed process leaves such files.
 TEMPORARY_PREFIX = "zrs-"
+TEMPORARY_SUFFIX = ".blob"
 
 
 class IterationSource(StorageSource):
@@ -587,7 +588,7 @@ class IncomingBlob:
     def __init__(self, record: StoreBlob, directory: str) -> None:
         self.record = record
         self.blocks_left = record.blocks
-        handle, self.path = tempfile.mkstemp(".blob", TEMPORARY_PREFIX, directory)
+        handle, self.path = tempfile.mkstemp(TEMPORARY_SUFFIX, TEMPORARY_PREFIX, directory)
         self._file: IO[bytes] = os.fdopen(handle, "wb")
         self._size = 0
         self._syncing: disk.Beside | None = None
@@ -654,5 +655,6 @@ def place_blob(path: str, place: str) -> None:
 def remove_temporary_files(directory: str) -> None:
     """Remove what a killed process left of blobs that it was receiving."""
     for entry in os.scandir(directory):
-        if entry.name.startswith(TEMPORARY_PREFIX):
+        name = entry.name
+        if name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX):
             os.remove(entry.path)

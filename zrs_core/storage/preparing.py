@@ -78,17 +78,16 @@ def prepare_section(section: Any, blob_dir: str | None = None) -> None:
 
 def _with_blob_dirs(section: Any, around: str | None) -> Iterator[tuple[Any, str | None]]:
     """Yield a section and those within it, each with its blob directory, if there is one."""
-    settings = getattr(section, "config", None)
+    settings = section.config
     found = getattr(settings, "blob_dir", None)
     # That of a <zrs> section is more than a text.
     blob_dir = getattr(found, "value", found) or around
     yield section, blob_dir
-    base = getattr(settings, "base", None)
-    if base is not None:
-        yield from _with_blob_dirs(base, blob_dir)
-    # Those of a <demostorage>.
-    for each in getattr(settings, "factories", None) or ():
-        yield from _with_blob_dirs(each, None)
+    for name in settings.getSectionAttributes():
+        value = getattr(settings, name)
+        for each in value if isinstance(value, list) else [value]:
+            if hasattr(each, "config"):
+                yield from _with_blob_dirs(each, blob_dir)
 
 
 def undo_unfinished_pack(path: str) -> None:
