@@ -288,10 +288,11 @@ class ZRS:
     def _check_exposure(self, to: Setting) -> None:
         from .transports.sockets import check_exposure
 
+        if not self._value("require_tls", False):
+            # The listener logs the warning.
+            return
         try:
-            check_exposure(
-                to.value, tls=self.config.tls, require_tls=self._value("require_tls", False)
-            )
+            check_exposure(to.value, tls=self.config.tls, require_tls=True)
         except Exposed as error:
             raise SettingError(to, error) from error
 
@@ -321,16 +322,12 @@ def _check_free(setting: Setting) -> None:
 
     :raises SettingError: it cannot.
     """
-    from .transports.sockets import connect_argument, look_up
+    from .transports.sockets import open_tcp_listener
 
     address = setting.value
     if isinstance(address, TCPAddress):
         try:
-            found = [(socket.AF_INET, ("", address.port))] if not address.host else look_up(address)
-            family, place = found[0]
-            with socket.socket(family) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(connect_argument(family, place))
+            open_tcp_listener(address).close()
         except OSError as error:
             raise SettingError(setting, f"cannot listen there: {error.strerror}") from error
     else:

@@ -88,6 +88,16 @@ def test_a_primary_warns_or_refuses(transport, tmp_path, caplog):
 
 
 @pytest.mark.parametrize("transport", ["socket-thread", "twisted-tcp"])
+def test_a_configuration_warns_once(transport, tmp_path, caplog):
+    storage = ZODB.config.storageFromString(
+        f"%import zrs_core\n<zrs>\nreplicate-to 0\ntransport {transport}\n<filestorage>\n"
+        f"path {tmp_path}/Data.fs\n</filestorage>\n</zrs>"
+    )
+    with contextlib.closing(storage):
+        assert len(warnings(caplog)) == 1
+
+
+@pytest.mark.parametrize("transport", ["socket-thread", "twisted-tcp"])
 def test_with_tls_it_is_content(transport, tmp_path, caplog):
     options = {"transport": transport, "tls": both_ends(), "require_tls": True}
     with contextlib.closing(Primary(tmp_path / "Data.fs", ":0", **options)):

@@ -29,10 +29,9 @@ from ..logs import event
 from ..refusals import RefusalLog, RepeatLog
 from ..transports.sockets import (
     BACKLOG,
-    connect_argument,
     is_exposed,
     is_loopback,
-    look_up,
+    open_tcp_listener,
     remove_stale_socket,
 )
 from .files import Page
@@ -472,13 +471,13 @@ def _listen(address: Address) -> tuple[socket.socket, Address]:
     if isinstance(address, UnixAddress):
         remove_stale_socket(address)
     try:
-        family, place = look_up(address)[0]
-        listening = socket.socket(family)
+        if isinstance(address, UnixAddress):
+            listening = socket.socket(socket.AF_UNIX)
+        else:
+            listening = open_tcp_listener(address)
         try:
-            if isinstance(address, TCPAddress):
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(connect_argument(family, place))
             if isinstance(address, UnixAddress):
+                listening.bind(address.path)
                 os.chmod(address.path, _SOCKET_MODE)
             listening.listen(BACKLOG)
             listening.setblocking(False)

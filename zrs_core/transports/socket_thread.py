@@ -47,6 +47,7 @@ from .sockets import (
     is_readable,
     look_up,
     next_read_size,
+    open_tcp_listener,
     own_name,
     peer_name,
     remove_stale_socket,
@@ -500,15 +501,10 @@ class Listener:
         if isinstance(self.address, UnixAddress):
             remove_stale_socket(self.address)
         try:
-            family, place = _place_to_listen(self.address)
-            listening = socket.socket(family)
+            listening = self._open()
             try:
-                if family == socket.AF_INET6:
-                    listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                if isinstance(self.address, TCPAddress):
-                    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listening.bind(connect_argument(family, place))
                 if isinstance(self.address, UnixAddress):
+                    listening.bind(self.address.path)
                     os.chmod(self.address.path, self.service.socket_mode)
                 listening.listen(BACKLOG)
                 listening.setblocking(False)
@@ -520,6 +516,11 @@ class Listener:
         if isinstance(self.address, TCPAddress):
             self.address = TCPAddress(self.address.host, listening.getsockname()[1])
         return listening
+
+    def _open(self) -> socket.socket:
+        if isinstance(self.address, UnixAddress):
+            return socket.socket(socket.AF_UNIX)
+        return open_tcp_listener(self.address)
 
     def _run(self, listening: socket.socket) -> None:
         with listening:
@@ -598,12 +599,6 @@ class Listener:
             connection.thread.join()
         self.service.stopped()
         self._thread = None
-
-
-def _place_to_listen(address: Address) -> tuple[int, tuple[Any, ...]]:
-    if isinstance(address, TCPAddress) and not address.host:
-        return socket.AF_INET, ("", address.port)
-    return look_up(address)[0]
 
 
 @implementer(IConnector)

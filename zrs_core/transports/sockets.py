@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import ipaddress
 import logging
 import os
@@ -36,6 +38,9 @@ CLOSE_TIMEOUT = 10.0
 BACKLOG = 128
 
 _PROBES = 4
+
+# Of a system without IPv6, without its addresses, or without sockets for both families.
+_NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.ENOPROTOOPT, errno.EINVAL)
 
 
 def next_read_size(size: int) -> int:
@@ -90,6 +95,53 @@ def look_up(address: Address) -> list[tuple[int, tuple[Any, ...]]]:
     host = address.host or "localhost"
     found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM)
     return [(family, where) for family, _, _, _, where in found]
+
+
+def open_tcp_listener(address: TCPAddress) -> socket.socket:
+    """Return a socket that is bound to an address and does not listen yet.
+
+    An address without a host, and `[::]`, stand for all interfaces by IPv6 and by IPv4, with one
+    port for both. Where the system has no IPv6, they stand for all by IPv4.
+
+    :raises OSError: it cannot be bound, or the host has no address.
+    """
+    if not is_wildcard(address):
+        family, place = look_up(address)[0]
+        return _bound(family, place)
+    try:
+        return _bound(socket.AF_INET6, ("::", address.port))
+    except OSError as error:
+        if error.errno not in _NO_IPV6:
+            raise
+        return _bound(socket.AF_INET, ("", address.port))
+
+
+def is_wildcard(address: Address) -> bool:
+    """Return True for all interfaces, by IPv6 and by IPv4."""
+    return isinstance(address, TCPAddress) and (
+        not address.host or (":" in address.host and _is_unspecified(address.host))
+    )
+
+
+def _is_unspecified(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def _bound(family: int, place: tuple[Any, ...]) -> socket.socket:
+    listening = socket.socket(family)
+    try:
+        if family == socket.AF_INET6:
+            both = place[0] == "::"
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not both))
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(place)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
 
 
 def check_exposure(address: Address, *, tls: object, require_tls: bool) -> None:
@@ -196,7 +248,7 @@ def own_name(connection: Any) -> str | None:
         host, port, *_ = connection.getsockname()
     except OSError:
         return None
-    return str(TCPAddress(host, port))
+    return tcp_name(host, port)
 
 
 def peer_name(connection: Any) -> str:
@@ -211,4 +263,12 @@ def peer_name(connection: Any) -> str:
         host, port, *_ = connection.getpeername()
     except OSError:
         return "a peer that has left"
+    return tcp_name(host, port)
+
+
+def tcp_name(host: str, port: int) -> str:
+    """Return the name of one end of a connection: for IPv4 within IPv6, the IPv4 address."""
+    with contextlib.suppress(ValueError):
+        mapped = getattr(ipaddress.ip_address(host), "ipv4_mapped", None)
+        host = host if mapped is None else str(mapped)
     return str(TCPAddress(host, port))

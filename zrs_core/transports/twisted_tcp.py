@@ -63,11 +63,14 @@ from .sockets import (
     READ_SIZE,
     check_exposure,
     is_readable,
+    is_wildcard,
     look_up,
     next_read_size,
+    open_tcp_listener,
     own_name,
     peer_name,
     remove_stale_socket,
+    tcp_name,
     try_binding,
     tune,
 )
@@ -433,7 +436,17 @@ class Listener:
             raise ListenError(f"cannot listen on {self.address}: {cause}") from error
 
     def _listen(self) -> Deferred[None]:
-        listening: Deferred[Any] = self._endpoint().listen(_Factory(self._accept))
+        factory = _Factory(self._accept)
+        if isinstance(self.address, TCPAddress) and is_wildcard(self.address):
+            # An endpoint of Twisted's is for one family, or for what the system makes of "::".
+            with open_tcp_listener(self.address) as opened:
+                opened.listen(BACKLOG)
+                opened.setblocking(False)
+                # It duplicates the descriptor.
+                port = self._loop.reactor.adoptStreamPort(opened.fileno(), opened.family, factory)
+            listening: Deferred[Any] = succeed(port)
+        else:
+            listening = self._endpoint().listen(factory)
         return listening.addCallback(self._listening)
 
     def _endpoint(self) -> Any:
@@ -481,7 +494,7 @@ class Listener:
     def _describe_address(self, addr: Any) -> str:
         if isinstance(self.address, UnixAddress):
             return f"unix:{self.address}"
-        return str(TCPAddress(addr.host, addr.port))
+        return tcp_name(addr.host, addr.port)
 
     def _connection(self, tls: Any) -> _PrimaryConnection:
         connection = _PrimaryConnection(self._loop, tls, self._service)

@@ -12,7 +12,13 @@ from zrs_core.addresses import TCPAddress
 from zrs_core.errors import ListenError
 from zrs_core.interfaces import IListener, IPrimarySession, IReplicationService
 from zrs_core.transports.limits import does_not_take, too_late, too_many
-from zrs_core.transports.sockets import check_exposure, peer_name, tune
+from zrs_core.transports.sockets import (
+    BACKLOG,
+    check_exposure,
+    open_tcp_listener,
+    peer_name,
+    tune,
+)
 
 from .loops import LoopThread, check
 
@@ -33,14 +39,13 @@ class Listener:
 
     def start(self) -> None:
         check_exposure(self.address, tls=None, require_tls=self.service.require_tls)
-        host, port = self.address
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            self._listening = socket.create_server((host, port), family=family)
+            self._listening = open_tcp_listener(self.address)
         except OSError as error:
             raise ListenError(f"cannot listen on {self.address}: {error}") from error
+        self._listening.listen(BACKLOG)
         self._listening.setblocking(False)
-        self.address = TCPAddress(host, self._listening.getsockname()[1])
+        self.address = TCPAddress(self.address.host, self._listening.getsockname()[1])
         self._thread = LoopThread(self._run(), "zrs_asyncio listener")
 
     def stop(self, timeout: float) -> None:
