@@ -43,9 +43,10 @@ def test_the_family_is_as_the_docstring_draws_it():
         (
             errors.Diverged(START, LOW, HIGH),
             "the histories have diverged: the secondary holds 0x0000000000000002, which "
-            "is not in this primary, whose nearest ones are 0x0000000000000001 before it and "
-            "0x0000000000000003 after it. Keep the secondary's files if their newest "
-            "transactions matter; to go on from this primary, replicate into an empty storage",
+            "is not in this primary. The nearest transactions here are 0x0000000000000001 before "
+            "it and 0x0000000000000003 after it; the secondary may have neither, and logs the last "
+            "one that both have. Keep the secondary's files if their newest transactions matter; "
+            "to go on from this primary, replicate into an empty storage",
         ),
     ],
 )

@@ -138,10 +138,11 @@ class Diverged(StartError):
     def __str__(self) -> str:
         return (
             f"the histories have diverged: the secondary holds {_hex(self.start)}, which "
-            "is not in this primary, whose nearest ones are "
-            f"{_hex(self.before)} before it and {_hex(self.after)} after it. Keep the "
-            "secondary's files if their newest transactions matter; to go on from this "
-            "primary, replicate into an empty storage"
+            "is not in this primary. The nearest transactions here are "
+            f"{_hex(self.before)} before it and {_hex(self.after)} after it; the secondary may "
+            "have neither, and logs the last one that both have. Keep the secondary's files if "
+            "their newest transactions matter; to go on from this primary, replicate into an "
+            "empty storage"
         )
 
 

@@ -131,6 +131,20 @@ class IComparableSink(ITransactionSink):
         """
 
 
+class ISearchableSink(IComparableSink):
+    """A sink that can list what it holds, for the search for a common transaction."""
+
+    def history(before: bytes | None, count: int) -> list[tuple[bytes, bool]]:
+        """Return the last `count` transactions before `before`, the last one first.
+
+        Fewer if there are no more. Each is its tid, and True if a pack has marked it.
+
+        :param before: a tid; None for the end.
+        :raises ReplicationError: what is held is damaged.
+        :raises OSError: it cannot be read.
+        """
+
+
 class ISession(Interface):
     """One end of one connection, driven by a transport. It never raises for what a peer does.
 

@@ -38,6 +38,18 @@ class Error:
     time: float
 
 
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """Where the history of a secondary and that of its primary part.
+
+    :param common: the last transaction that both hold; None if none was found.
+    :param transactions: how many transactions after it only the secondary holds, at least.
+    """
+
+    common: bytes | None
+    transactions: int
+
+
 class Progress:
     """What a client has received, for people to watch.
 
@@ -49,15 +61,17 @@ class Progress:
     connection ended, or why there is none. `stopped` is the error after which it does not go on
     until it is opened again, None as long as it does.
 
-    `state` stays what it is after a failure, also while it is tried again, until the primary sends
-    what can be applied; `failure` says then what has failed, else it is None, and `failures` counts
-    the sessions that have failed since. `lag` is the number of seconds between the last commit on
-    the primary that has come and its arrival here, by the clocks of both; None where they tell
-    nothing, and `applied_is_old` tells whether that was committed before there was a connection, so
-    that it says nothing about how long the way takes. `known` is the newest transaction that has
-    begun to come, `first_unapplied` the oldest one that could not be read when it was last looked
-    at, `unapplied` how many have begun to come on this connection since then; all can be read up to
-    `tid`, whatever these say. `last_failure` is the last error of either kind with its time,
+    `state` stays what it is after a failure, also while it is tried again, until the primary
+    sends what can be applied; `failure` says then what has failed, else it is None, and
+    `failures` counts the sessions that have failed since. `lag` is the number of seconds between
+    the last commit on the primary that has come and its arrival here, by the clocks of both; None
+    where they tell nothing, and `applied_is_old` tells whether that was committed before there
+    was a connection, so that it says nothing about how long the way takes. `known` is the newest
+    transaction that has begun to come, `first_unapplied` the oldest one that could not be read
+    when it was last looked at, `unapplied` how many have begun to come on this connection since
+    then; all can be read up to `tid`, whatever these say. `last_failure` is the last error of
+    either kind with its time, `divergence` tells where the histories part, once that is known of
+    a primary that is not followed for that reason; while it is searched for, `searching` is True.
     `connected_since` and `local_address` are those of the connection.
 
     Written by one thread, read by any.
@@ -83,6 +97,8 @@ class Progress:
         self.first_unapplied: bytes | None = None
         self.unapplied = 0
         self.last_failure: Error | None = None
+        self.divergence: Divergence | None = None
+        self.searching = False
         self.connected_since: float | None = None
         self.local_address: str | None = None
         self._contact: float | None = None
@@ -119,6 +135,7 @@ class Progress:
     def follows_another(self) -> None:
         """What is known of the primary was about another one."""
         self.known, self.first_unapplied = self.tid, None
+        self.divergence = None
 
     def failed(self, message: str) -> None:
         """Something went wrong."""

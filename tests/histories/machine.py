@@ -33,6 +33,7 @@ from zrs_core import Primary, Secondary
 from zrs_core.progress import State
 from zrs_core.sessions import ANSWER_TIME
 from zrs_core.sessions import secondary as secondary_sessions
+from zrs_core.sessions.search import MAX_PROBES
 from zrs_core.transports.memory import MemoryNetwork
 
 from ..databases import Stored, contents, open_file_storage, temporary_files
@@ -272,6 +273,11 @@ class Histories(RuleBasedStateMachine):
         # Who was refused, as it looked, when the primary closed, knows by then that it is served.
         self.network.advance(ANSWER_TIME)
         self.network.run()
+        for _ in range(2 * MAX_PROBES):
+            if not any(each.progress.searching for each in self.secondaries):
+                break
+            self.network.advance(2.0)
+            self.network.run()
 
     def do_as_the_error_says(self, number: int) -> None:
         """A pack has removed what the secondary has as its last one, and cannot be told from that.
@@ -286,7 +292,7 @@ class Histories(RuleBasedStateMachine):
         self.let_all_connect()
         if self.secondaries[number].progress.state is not State.REPLICATING:
             self.check_last_is_gone(number)
-            assert self.secondaries[number].progress.state is State.REFUSED
+            assert self.secondaries[number].progress.state in (State.REFUSED, State.DIVERGED)
             self.secondaries[number].close()
             shutil.rmtree(self.folder / f"secondary{number}")
             self.seen[number] = z64

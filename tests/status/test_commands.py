@@ -111,7 +111,7 @@ def test_how_far_one_is_behind(nodes, commit, serve):
     [first, *_, last] = [commit() for _ in range(5)]
     server = serve(primary)
 
-    def distance(tid):
+    def distance(tid, count=False):
         return get(server.address, f"/distance?tid=0x{tid.hex()}").json
 
     assert distance(last) == {"seconds": 0.0, "transactions": 0}

@@ -221,6 +221,9 @@ def _catch_up(
 
 
 def _is_refused(progress: Progress) -> bool:
+    if progress.searching:
+        # It will show whether the histories have diverged.
+        return False
     again_and_again = progress.refusals >= _REFUSALS and progress.refusals == progress.connections
     late = progress.state is State.REFUSED and progress.failures >= _REFUSALS
     return again_and_again or (late and not progress.transactions)

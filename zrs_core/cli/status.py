@@ -16,7 +16,14 @@ from rich.text import Text
 
 from ..errors import ConfigurationError, NoStatus
 from ..messages import NO_TID
-from ..status.document import Apart, HexTid, PrimaryStatus, SecondaryStatus, Status
+from ..status.document import (
+    Apart,
+    Divergence,
+    HexTid,
+    PrimaryStatus,
+    SecondaryStatus,
+    Status,
+)
 from ..status.fetch import StatusAddress, ask_all, fetch_all, fetch_apart, parse_status_address
 from ..status.health import (
     Pair,
@@ -26,6 +33,7 @@ from ..status.health import (
     silence_of_primary,
     trouble_of,
 )
+from ..tids import describe_tid
 from .arguments import Seconds
 from .output import complain, count, lasting_console
 from .words import duration, lag, moment, plain, rate
@@ -66,8 +74,26 @@ def node(address: StatusAddress, answer: Status | NoStatus) -> Node:
     return Node(address, answer, None)
 
 
-class Distance(TypedDict):
-    """How far a secondary is behind the primary that it follows, as that one knows."""
+class Diverged(TypedDict):
+    """Where the histories of a primary and of a secondary part.
+
+    The last transaction that both hold, and how many after it each of them holds alone.
+    """
+
+    common: HexTid | None
+    primary: int | None
+    secondary: int
+
+
+class _Diverged(TypedDict, total=False):
+    diverged: Diverged
+
+
+class Distance(_Diverged):
+    """How far a secondary is behind the primary that it follows, as that one knows.
+
+    If the two have diverged, neither is behind the other.
+    """
 
     primary: str
     secondary: str
@@ -84,29 +110,54 @@ def distances(nodes: Sequence[Node], timeout: float) -> list[Distance]:
         [
             (
                 addresses[primary],
-                partial(fetch_apart, addresses[primary], _tid(told[secondary]), timeout),
+                partial(
+                    fetch_apart,
+                    addresses[primary],
+                    _tid(told[secondary]),
+                    timeout,
+                    count=_divergence(told[secondary]) is not None,
+                ),
             )
             for primary, secondary in found
         ],
         timeout,
     )
-    return [_distance(*each) for each in zip(found, answers, strict=True)]
+    return [
+        _distance(pair, answer, _divergence(told[pair.secondary]))
+        for pair, answer in zip(found, answers, strict=True)
+    ]
+
+
+def _divergence(said: Status) -> Divergence | None:
+    secondary = said["secondary"]
+    return None if secondary is None else secondary.get("divergence")
 
 
 def _tid(said: Status) -> HexTid:
-    position = position_of(said)
+    """The transaction up to which a secondary holds what its primary does."""
+    divergence = _divergence(said)
+    position = position_of(said) if divergence is None else divergence["common"]
     return HexTid(f"0x{NO_TID.hex()}") if position is None else position["tid"]
 
 
-def _distance(pair: Pair, answer: Apart | NoStatus) -> Distance:
+def _distance(pair: Pair, answer: Apart | NoStatus, divergence: Divergence | None) -> Distance:
     if isinstance(answer, NoStatus):
         answer = Apart(seconds=None, transactions=None)
-    return Distance(
+    found = Distance(
         primary=pair.primary,
         secondary=pair.secondary,
         seconds=answer["seconds"],
         transactions=answer["transactions"],
     )
+    if divergence is not None:
+        common, on_primary = divergence["common"], answer["transactions"]
+        found["seconds"] = found["transactions"] = None
+        found["diverged"] = Diverged(
+            common=None if common is None else common["tid"],
+            primary=on_primary,
+            secondary=divergence["transactions"],
+        )
+    return found
 
 
 def _addresses(
@@ -317,10 +368,22 @@ def _in_two_lines(text: str) -> str:
 
 def in_words(pair: Distance) -> str:
     """How far a secondary is behind its primary, in a sentence."""
+    if (diverged := pair.get("diverged")) is not None:
+        return f"{pair['secondary']} has diverged from {pair['primary']}: {_parted(diverged)}"
     seconds, transactions = pair["seconds"], pair["transactions"]
     if seconds is None and transactions is None:
         return f"how far {pair['secondary']} is behind {pair['primary']} is not known"
     return f"{pair['secondary']} is behind {pair['primary']} by {lag(seconds, transactions)}"
+
+
+def _parted(diverged: Diverged) -> str:
+    common, on_primary = diverged["common"], diverged["primary"]
+    where = "no transaction in common"
+    if common is not None:
+        where = f"the last transaction of both is {describe_tid(bytes.fromhex(common[2:]))}"
+    primary = "not known" if on_primary is None else f"{on_primary:,} tx"
+    secondary = f"{diverged['secondary']:,} tx"
+    return f"{where}; on the primary alone: {primary}, on the secondary alone: {secondary}"
 
 
 def _notes(nodes: Sequence[Node], apart: Sequence[Distance]) -> list[str]:
@@ -345,6 +408,11 @@ def _facts(said: Status) -> Iterator[str]:
     if secondary is not None:
         follows = f"follows {secondary['primary_address']} ({_link(secondary)})"
         yield f"{follows}, {secondary['news']}"
+        if (divergence := _divergence(said)) is not None:
+            common = divergence["common"]
+            where = f"{common['tid']}, {moment(common['time'])} UTC" if common else "none"
+            alone = count(divergence["transactions"], "transaction")
+            yield f"diverged: last transaction in common {where}; {alone} here alone"
     if not said["ready"]:
         yield f"not ready: {said['ready_reason']}"
     if (silence := silence_of_primary(said)) is not None:

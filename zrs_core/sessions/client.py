@@ -12,16 +12,26 @@ from zope.interface import implementer
 from ..addresses import Address
 from ..backoff import Backoff
 from ..codec.dialects import ZRS_2_0, ZRS_2_1
-from ..errors import NotWritten, UsedAfterFork
-from ..interfaces import IReplicationClient, ITransactionSink
+from ..errors import NotWritten, OtherHistory, UsedAfterFork
+from ..interfaces import (
+    IReplicationClient,
+    ISearchableSink,
+    ISecondarySession,
+    ITransactionSink,
+)
 from ..logs import event
+from ..messages import NO_TID
 from ..options import ClientOptions
-from ..progress import Progress, State
+from ..progress import Divergence, Progress, State
 from ..reasons import same_kind
 from ..status.lag import secondary_status
 from ..status.rates import Meter
 from ..status.state import SecondaryStatus
+from ..tids import describe_tid
+from . import search as searches
+from .log import PeerLog
 from .patience import Patience
+from .probe import ProbeSession
 from .secondary import Doubt, SecondarySession
 
 log = logging.getLogger("zrs_core.secondary")
@@ -34,6 +44,9 @@ CHECK_DELAY = 2.0
 
 # Seconds between attempts to connect of a secondary whose files are not in place.
 _LOST_DELAY = 5.0
+
+# The longest time in seconds between two connections of a search.
+_LONGEST_PROBE_DELAY = 1.0
 
 #: So many sessions that fail in a row are an alarm: from then on, the longest delay lies between
 #: two attempts.
@@ -93,6 +106,13 @@ class ReplicationClient:
         #: Held by the session that may apply.
         self.turn = threading.Lock()
         self._backoff = Backoff(*options.reconnect_bounds())
+        self._probe_delay = min(options.reconnect_bounds()[0], _LONGEST_PROBE_DELAY)
+        # The search for the last common transaction; the address and the last transaction here
+        # for which the last one was made, and what it has found.
+        self._search: searches.Search | None = None
+        self._searched: tuple[Address, bytes] | None = None
+        self._found: str | None = None
+        self._difference: OtherHistory | None = None
         # Attempts to connect that failed since the last one that did not.
         self._failed_attempts = 0
         self._failed_comparing = False
@@ -117,7 +137,14 @@ class ReplicationClient:
             missing_blobs=getattr(self.sink, "missing_blobs", 0),
         )
 
-    def session(self, peer: str, local_address: str | None = None) -> SecondarySession:
+    def follow(self, address: Address) -> None:
+        """Connect to the primary at another address from now on."""
+        self.address = address
+        self._set_search(None)
+        self._searched = self._found = None
+        self.progress.follows_another()
+
+    def session(self, peer: str, local_address: str | None = None) -> ISecondarySession:
         if self._failed_attempts and not self.failing:
             log.info(
                 "%s: connected again after %d failed attempt(s)",
@@ -129,7 +156,79 @@ class ReplicationClient:
         self.progress.connections += 1
         self.progress.found(local_address)
         self._count_session(1)
+        search = self._search
+        if search is not None and self.progress.stopped is None:
+            return ProbeSession(self, search, peer)
         return SecondarySession(self, peer)
+
+    def search(self, difference: OtherHistory | None = None) -> bool:
+        """Have the next sessions find the last transaction that the primary holds too.
+
+        :param difference: what the comparison of the last transaction has shown.
+        :returns: False if they cannot, or if that was done already for this primary and for the
+            last transaction here.
+        """
+        sink = self.sink
+        if not ISearchableSink.providedBy(sink):
+            return False
+        key = self.address, sink.last_tid()
+        if key == self._searched:
+            return False
+        self._searched, self._found, self.progress.divergence = key, None, None
+        self._difference = difference
+        sent = None if difference is None else difference.sent
+        try:
+            search = searches.Search(sink.history, sent=sent)
+        except Exception as error:  # noqa: BLE001
+            self.search_failed(f"cannot read what is held: {error}")
+            return False
+        log.info(
+            "%s: the primary does not hold the last transaction here as it is; searching for the "
+            "last one that both hold",
+            self.address,
+            extra=self._event("searching"),
+        )
+        self._set_search(search)
+        return True
+
+    def _set_search(self, search: searches.Search | None) -> None:
+        self._search = search
+        self.progress.searching = search is not None
+
+    @property
+    def found(self) -> str | None:
+        """What the search has found for the last transaction here, in words; None for nothing."""
+        return self._found if self._searched == (self.address, self.sink.last_tid()) else None
+
+    def search_failed(self, reason: str) -> None:
+        """The search cannot go on."""
+        self._set_search(None)
+        if self.session_failed(reason):
+            log.error("%s: %s", self.address, reason, extra=self._event("failing", reason=reason))
+
+    def probed(self, search: searches.Search, reason: str, peer_log: PeerLog) -> None:
+        """A session of a search is closed."""
+        if self._search is search and search.over:
+            found = search.result
+            if found is not None:
+                self._diverged(found, peer_log)
+            self._set_search(None)
+        self.progress.last_error = reason
+        self._count_session(-1)
+
+    def _diverged(self, found: searches.Divergence, peer_log: PeerLog) -> None:
+        self.progress.divergence = Divergence(found.common, found.alone)
+        what = ""
+        if found.sent == NO_TID:
+            what = ", and the primary has nothing after it"
+        elif found.sent is not None:
+            what = f", and the primary sends {describe_tid(found.sent)}"
+        if self._difference is not None and found.sent == self._difference.sent:
+            what += f", {self._difference.what}"
+        self._found = _describe(found, self.sink.last_tid(), what)
+        self.session_failed(self._found, State.DIVERGED)
+        fields = event("diverged", reason=self._found, common=found.common, count=found.alone)
+        peer_log.error("%s", self._found, extra=fields)
 
     @property
     def failing(self) -> bool:
@@ -188,6 +287,7 @@ class ReplicationClient:
         """The primary holds what is held here."""
         if self._failed_comparing or self.progress.state in (State.REFUSED, State.DIVERGED):
             self._recovered()
+        self._searched = self._found = None
         if not self.failing:
             self.progress.state = State.REPLICATING
             self._backoff.succeeded()
@@ -236,6 +336,7 @@ class ReplicationClient:
                 extra=self._event("replicating-again", failures=progress.failures),
             )
         self._failed_comparing = False
+        self._searched = self._found = progress.divergence = None
         progress.failure = None
         progress.failures = 0
         progress.state = State.REPLICATING
@@ -303,4 +404,23 @@ class ReplicationClient:
         if self.progress.stopped is not None:
             # There is nothing to be asked for any more.
             return _STOPPED_DELAY
-        return self._backoff.delay() if self.check_files() is None else _LOST_DELAY
+        if self.check_files() is not None:
+            return _LOST_DELAY
+        return self._backoff.delay() if self._search is None else self._probe_delay
+
+
+def _describe(found: searches.Divergence, last: bytes, what: str) -> str:
+    """Where histories part, for people."""
+    alone = f"{found.alone:,} transaction{'' if found.alone == 1 else 's'}"
+    if found.common is not None:
+        where = f"the last transaction that both hold is {describe_tid(found.common)}. After it,"
+    elif found.complete:
+        where = "the two have no transaction in common, and"
+    else:
+        where = f"the two have none of the last {alone} here in common, and"
+    return (
+        f"the histories have diverged: {where} this secondary holds {alone}, up to "
+        f"{describe_tid(last)}, that the primary does not have{what}. Nothing was applied. Check "
+        "the address; to go on from this primary, keep the secondary's files if their newest "
+        "transactions matter, and replicate into an empty storage"
+    )

@@ -249,14 +249,15 @@ class SecondarySession:
         if time.monotonic() - self._greeted_at > longest:
             self._client.progress.refusals = 0
             return
-        self._client.progress.refusals += 1
         start = describe_tid(self._start)
         refusal = f"closed the connection without sending anything after start {start}"
         if self._resent is not None:
             self._doubt_comparison(f"does not serve {start}", refused=True)
         elif self._start == NO_TID:
             self._failed(logging.WARNING, f"the primary {refusal}; its log tells why")
-        else:
+        elif self._client.found is not None:
+            self._failed(logging.ERROR, self._client.found, State.DIVERGED)
+        elif not self._client.search():
             blobs = "" if self._client.sink.blobs else " (or has blobs, and this secondary none)"
             self._failed(
                 logging.ERROR,
@@ -266,6 +267,18 @@ class SecondarySession:
                 "replicate into an empty storage",
                 State.REFUSED,
             )
+        # Last, so that it is known by then whether there is a search.
+        self._client.progress.refusals += 1
+
+    def _diverged(self, error: OtherHistory) -> None:
+        compared = self._resent is not None
+        found = self._client.found
+        if found is None and self._client.search(error if compared else None):
+            self.finished = self._told = True
+            self._held_since = None
+            self._info(event("hanging-up"), "Closed")
+        else:
+            self._finish(found or str(error), State.DIVERGED)
 
     def _leave_files_alone(self) -> None:
         """End the session: the storage's files are not in place, which is logged already."""
@@ -303,7 +316,7 @@ class SecondarySession:
                     "the way"
                 )
             else:
-                self._finish(str(error), State.DIVERGED)
+                self._diverged(error)
         except Exception as error:  # noqa: BLE001
             # A full disk, a storage that was closed: what is not on disk is aborted and asked for
             # again later; what is known here is only that it cannot be applied now.

@@ -97,7 +97,20 @@ class AskingPrimary(TypedDict, total=False):
     primary_status_age: float | None
 
 
-class SecondaryStatus(Named, AskingPrimary):
+class Divergence(TypedDict):
+    """The last transaction that both hold, and how many after it only the secondary holds."""
+
+    common: Position | None
+    transactions: int
+
+
+class Follower(Named, total=False):
+    """A secondary may have diverged, which an older server does not say."""
+
+    divergence: Divergence | None
+
+
+class SecondaryStatus(Follower, AskingPrimary):
     """`state` is one of `zrs_core.progress.State`; `news` says in words when it last heard."""
 
     primary_address: str

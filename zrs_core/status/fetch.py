@@ -91,12 +91,16 @@ def fetch_status(address: StatusAddress | str, timeout: float) -> Status:
     return _fetch(address, address.path, timeout, read_status)
 
 
-def fetch_apart(address: StatusAddress, tid: HexTid, timeout: float) -> Apart:
+def fetch_apart(
+    address: StatusAddress, tid: HexTid, timeout: float, *, count: bool = False
+) -> Apart:
     """Ask a primary's status server how far behind one is who holds all up to a transaction.
 
+    :param count: True to have the transactions counted that the primary does not remember.
     :raises NoStatus: as `fetch_status`.
     """
     path = f"{address.path.removesuffix(_PATH)}/distance?tid={tid}"
+    path += "&count=1" if count else ""
     return _fetch(address, path, timeout, read_apart)
 
 

@@ -21,7 +21,7 @@ from ..messages import NO_TID
 from ..progress import Progress, State
 from ..tids import age_of
 from .rates import Meter, rates_of
-from .state import KnownPosition, SecondaryStatus, position_of, time_of
+from .state import DivergenceStatus, KnownPosition, SecondaryStatus, position_of, time_of
 
 #: Seconds after which a connected secondary that is sent nothing counts as having caught up: a
 #: primary that has more sends it at once.
@@ -59,6 +59,7 @@ def secondary_status(
         connections=progress.connections,
         last_error=progress.last_failure,
         failures=progress.failures,
+        divergence=_divergence(progress),
         position=position_of(progress.tid),
         primary_position=_known_position(known, heard),
         lag_seconds=lag_of(progress),
@@ -73,6 +74,14 @@ def secondary_status(
         blobs_written=blobs_written,
         missing_blobs=missing_blobs,
     )
+
+
+def _divergence(progress: Progress) -> DivergenceStatus | None:
+    found = progress.divergence
+    if found is None:
+        return None
+    common = None if found.common is None else position_of(found.common)
+    return DivergenceStatus(common, found.transactions)
 
 
 def _known_position(tid: bytes, heard: float | None) -> KnownPosition | None:

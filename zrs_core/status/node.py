@@ -80,9 +80,9 @@ class Node:
             secondary=secondary,
         )
 
-    def distance(self, tid: bytes) -> tuple[float | None, int | None]:
-        """How far behind this primary one is who holds all up to `tid`, see `Primary.distance`."""
-        return (None, None) if self._primary is None else self._primary.distance(tid)
+    def distance(self, tid: bytes, *, count: bool = False) -> tuple[float | None, int | None]:
+        """As `Primary.distance`; None for both if there is no primary."""
+        return (None, None) if self._primary is None else self._primary.distance(tid, count=count)
 
     def health(self) -> tuple[bool, str]:
         """Whether opening it again would not help, and what there is to say."""

@@ -435,14 +435,14 @@ def _json(value: Any, good: bool = True) -> tuple[HTTPStatus, str, bytes]:
     return status, _JSON, json.dumps(value, allow_nan=False).encode() + b"\n"
 
 
-_DISTANCE_QUERY = re.compile("tid=0x([0-9a-f]{16})")
+_DISTANCE_QUERY = re.compile("tid=0x([0-9a-f]{16})(&count=1)?")
 
 
 def _distance(node: Node, query: str) -> tuple[HTTPStatus, str, bytes]:
     asked = _DISTANCE_QUERY.fullmatch(query)
     if asked is None:
         return HTTPStatus.BAD_REQUEST, _TEXT, b"ask with ?tid=0x and 16 hexadecimal digits\n"
-    seconds, transactions = node.distance(bytes.fromhex(asked[1]))
+    seconds, transactions = node.distance(bytes.fromhex(asked[1]), count=bool(asked[2]))
     return _json({"seconds": seconds, "transactions": transactions})
 
 

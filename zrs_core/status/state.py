@@ -128,6 +128,18 @@ class PrimaryStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class DivergenceStatus:
+    """Where the history of a secondary and that of its primary part.
+
+    :param common: the last transaction that both hold; None if none was found.
+    :param transactions: how many after it only the secondary holds.
+    """
+
+    common: Position | None
+    transactions: int
+
+
+@dataclass(frozen=True, slots=True)
 class SecondaryStatus:
     """What a `Secondary` does.
 
@@ -140,6 +152,7 @@ class SecondaryStatus:
     :param connections: how many there were.
     :param last_error: why the last connection ended, or why there was none.
     :param failures: sessions in a row that have failed.
+    :param divergence: where the histories part, if the primary was found to hold another one.
     :param position: the last transaction that is applied and can be read.
     :param primary_position: the newest transaction that the primary has begun to send, and when it
         has last sent anything. What it has not sent, nobody knows here.
@@ -171,6 +184,7 @@ class SecondaryStatus:
     connections: int
     last_error: Error | None
     failures: int
+    divergence: DivergenceStatus | None
     position: Position | None
     primary_position: KnownPosition | None
     lag_seconds: float | None

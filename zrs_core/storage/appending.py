@@ -22,7 +22,7 @@ from zope.interface import implementer
 
 from ..errors import MissingBlobSupport, NotWritten, WrittenToByOthers
 from ..held import HeldTransaction
-from ..interfaces import IComparableSink
+from ..interfaces import ISearchableSink
 from ..logs import event
 from ..messages import BlobBlock, Commit, PrimaryMessage, Store, StoreBlob, Transaction
 from ..tids import describe_tid
@@ -46,7 +46,7 @@ _SYNCED_BESIDE: Final = 8
 _PIECE_SIZE: Final = 1024 * 1024
 
 
-@implementer(IComparableSink)
+@implementer(ISearchableSink)
 class AppendingSink:
     """Appends to a FileStorage's file.
 
@@ -113,6 +113,9 @@ class AppendingSink:
 
     def last_transaction(self, limit: int) -> HeldTransaction:
         return self._file.last_transaction(self._tid, limit)
+
+    def history(self, before: bytes | None, count: int) -> list[tuple[bytes, bool]]:
+        return self._file.history(before, count)
 
     def apply(self, message: PrimaryMessage) -> None:
         try:

@@ -82,6 +82,9 @@ class AppendableFile(Protocol):
     def last_transaction(self, tid: bytes, limit: int) -> HeldTransaction:
         """As `IComparableSink.last_transaction`, where it must be `tid`."""
 
+    def history(self, before: bytes | None, count: int) -> list[tuple[bytes, bool]]:
+        """As `ISearchableSink.history`."""
+
     def write(self, pos: int, *chunks: bytes) -> None:
         """Write them one behind the other from `pos` on, which lies at `end` or beyond."""
 

@@ -40,6 +40,8 @@ TRANSACTION: Final = struct.Struct(">8sQcHHH")
 RECORD: Final = struct.Struct(">8s8sQQHQ")
 NUMBER: Final = struct.Struct(">Q")
 FINISHED: Final = (b" ", b"p", b"u")
+# Where the status stands in a transaction.
+_STATUS: Final = 16
 _WINDOW_SIZE: Final = 256 * 1024
 
 # Bytes from which on a piece is read by itself: moving the window for it would read most of what is
@@ -261,6 +263,10 @@ class CommittedFile:
     def tid_at(self, pos: int) -> bytes:
         """The tid of the transaction that begins at `pos`."""
         return self.peek(pos, len(NO_TID))
+
+    def status_at(self, pos: int) -> str:
+        """The status of the transaction that begins at `pos`."""
+        return self.peek(pos + _STATUS, 1).decode("ascii", "replace")
 
     def before(self, pos: int) -> int:
         """Where the transaction begins that ends at `pos`."""

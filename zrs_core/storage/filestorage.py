@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -23,8 +23,8 @@ from ZODB.utils import p64, u64
 from zope.interface import implementer
 
 from ..errors import Diverged, NotWritten, TidTooHigh, WrittenToByOthers
-from ..held import HeldTransaction
-from ..interfaces import IComparableSink
+from ..held import PACKED, HeldTransaction
+from ..interfaces import ISearchableSink
 from ..logs import event
 from ..messages import NO_TID, Commit, PrimaryMessage, Transaction, unchecked_store
 from ..tids import describe_tid
@@ -127,6 +127,16 @@ class FileStorageSource(StorageSource):
 
     def open(self, start: bytes) -> FileStorageReader:
         return FileStorageReader(self, start)
+
+    def _all_after(self, tid: bytes) -> Generator[object]:
+        file = self.open_file()
+        try:
+            pos = find(file, tid)
+            while pos < file.end:
+                yield pos
+                pos = file.header(pos).next
+        finally:
+            file.close()
 
     def open_file(self) -> CommittedFile:
         """The storage's file as it is now, `end` set.
@@ -416,6 +426,9 @@ class _OwnFile:
     def last_transaction(self, tid: bytes, limit: int) -> HeldTransaction:
         return _last_transaction(self._whole, tid, limit)
 
+    def history(self, before: bytes | None, count: int) -> list[tuple[bytes, bool]]:
+        return _history(self._whole, before, count)
+
     def write(self, pos: int, *chunks: bytes) -> None:
         # Beside the storage's own handle, whose place others move.
         fd = self._fd
@@ -481,7 +494,7 @@ def _write(fd: int, pos: int, data: bytes) -> None:
             left = left[written:]
 
 
-@implementer(IComparableSink)
+@implementer(ISearchableSink)
 class FileStorageSink(RestoringSink):
     """A FileStorage through its public methods, a transaction at a time.
 
@@ -505,6 +518,9 @@ class FileStorageSink(RestoringSink):
 
     def last_transaction(self, limit: int) -> HeldTransaction:
         return _last_transaction(self._storage, self._tid, limit)
+
+    def history(self, before: bytes | None, count: int) -> list[tuple[bytes, bool]]:
+        return _history(self._storage, before, count)
 
     def _cut_off(self) -> None:
         end = self._storage.getSize()
@@ -700,6 +716,20 @@ def _last_transaction(storage: Any, tid: bytes, limit: int) -> HeldTransaction:
     try:
         blobs = storage if IBlobStorageRestoreable.providedBy(storage) else None
         return held_in_file(file, tid, blobs, limit)
+    finally:
+        file.close()
+
+
+def _history(storage: Any, before: bytes | None, count: int) -> list[tuple[bytes, bool]]:
+    """As `ISearchableSink.history`."""
+    file = FileStorageSource(storage).open_file()
+    try:
+        pos = file.end if before is None else find(file, p64(u64(before) - 1))
+        found: list[tuple[bytes, bool]] = []
+        while pos > FIRST and len(found) < count:
+            pos = file.before(pos)
+            found.append((file.tid_at(pos), file.status_at(pos) == PACKED))
+        return found
     finally:
         file.close()
 

@@ -34,7 +34,7 @@ from ..errors import (
     WrittenToByOthers,
 )
 from ..held import PACKED, HeldTransaction
-from ..interfaces import IComparableSink, ITransactionSink
+from ..interfaces import ISearchableSink, ITransactionSink
 from ..logs import event
 from ..messages import (
     MAX_TID,
@@ -111,6 +111,9 @@ class IterationSource(StorageSource):
             return last_tid(instance)
         finally:
             release(self.storage, instance)
+
+    def _all_after(self, tid: bytes) -> Generator[object]:
+        return all_transactions(self.storage, tid)
 
     def position(self) -> bytes:
         # To ask a database, an instance of its own is made; while a reader waits, the thread asks.
@@ -404,7 +407,7 @@ class RestoringSink:
             transaction.abort()
 
 
-@implementer(IComparableSink)
+@implementer(ISearchableSink)
 class GenericSink(RestoringSink):
     """Any storage that restores as a sink.
 
@@ -459,6 +462,25 @@ class GenericSink(RestoringSink):
                 storage if self.blobs else None,
                 limit,
             )
+
+    def history(self, before: bytes | None, count: int) -> list[tuple[bytes, bool]]:
+        if not IStorageIteration.providedBy(self._storage):
+            return []
+        last = last_tid(self._storage)
+        until = u64(last) if before is None else u64(before) - 1
+        found: list[tuple[bytes, bool]] = []
+        stretch = _MINUTE
+        while until > 0 and len(found) < count:
+            begin = max(until - stretch, 1)
+            part = [
+                (each.tid, status_of(each) == PACKED)
+                for each in iterate(self._storage, p64(begin), p64(until))
+            ]
+            found += reversed(part)
+            until = begin - 1
+            if len(part) < _STRETCH[0]:
+                stretch *= 2
+        return found[:count]
 
     def apply(self, message: PrimaryMessage) -> None:
         if isinstance(message, Transaction):

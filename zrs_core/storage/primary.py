@@ -185,13 +185,19 @@ class Primary(StorageProxy):
             peers=peers.status(self._commits, last),
         )
 
-    def distance(self, tid: bytes) -> tuple[float | None, int | None]:
+    def distance(self, tid: bytes, *, count: bool = False) -> tuple[float | None, int | None]:
         """How far behind one is who holds all up to `tid`. For any thread.
 
+        :param count: True to read the storage and count the transactions that are not remembered.
         :returns: the age in seconds of the first commit that it lacks, and how many it lacks; None
             for what is not known.
         """
-        return self._commits.known().behind(tid, self._source.position())
+        seconds, transactions = self._commits.known().behind(tid, self._source.position())
+        if count and transactions is None:
+            # A source that another package has registered may not count.
+            count_after = getattr(self._source, "count_after", lambda tid: None)
+            transactions = count_after(tid)
+        return seconds, transactions
 
     @property
     def missing_blobs(self) -> int:

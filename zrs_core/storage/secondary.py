@@ -263,8 +263,8 @@ class Secondary(ReadOnlyProxy):
         """
         if isinstance(self._client.progress.stopped, UsedAfterFork):
             raise self._client.progress.stopped
-        where = self._client.address = address_of_primary(address)
-        self._client.progress.follows_another()
+        where = address_of_primary(address)
+        self._client.follow(where)
         fields = self._event("redirected")
         log.info("%s goes on with the primary at %s", self.getName(), where, extra=fields)
         self._connector.reconnect()

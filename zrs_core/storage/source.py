@@ -36,6 +36,9 @@ DEFAULT_POLL_INTERVAL = 1.0
 # What a message costs besides its data, roughly: it keeps batches of tiny records short.
 _MESSAGE_OVERHEAD = 128
 
+#: The most transactions that are counted one by one.
+MAX_COUNTED = 1_000_000
+
 #: Bytes of records that are read at once: a transaction may be larger than memory.
 PIECE_SIZE = 64 * 1024
 
@@ -71,6 +74,20 @@ class StorageSource(ABC):
 
     def position(self) -> bytes:
         return self.last_tid()
+
+    def count_after(self, tid: bytes) -> int | None:
+        """Return how many transactions follow `tid`; None for more than `MAX_COUNTED`."""
+        counted = 0
+        with contextlib.closing(self._all_after(tid)) as found:
+            for _ in found:
+                counted += 1
+                if counted > MAX_COUNTED:
+                    return None
+        return counted
+
+    @abstractmethod
+    def _all_after(self, tid: bytes) -> Generator[object]:
+        """Something for each transaction after `tid`."""
 
     def changed(self) -> None:
         with self._lock:

@@ -89,6 +89,11 @@ function figures({ now, primary, secondary }) {
     add("Lag", words.duration(lag), more);
     add("News of the primary", secondary.news, heard(secondary));
     add("Last transaction here", ...position(secondary.position, now));
+    const { divergence } = secondary;
+    if (divergence) {
+      const alone = `${words.count(divergence.transactions, "transaction")} after it here alone`;
+      add("Last transaction in common", ...position(divergence.common, now), alone);
+    }
     const theirs = secondary.primary_position;
     const asOf = theirs && `as of ${words.time(theirs.as_of, now)}`;
     add("Last known of the primary", ...position(theirs, now), asOf);
