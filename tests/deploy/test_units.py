@@ -206,11 +206,13 @@ def test_the_commands_need_no_system_call_that_the_units_forbid(directory):
         traced(
             calls[0],
             *("primary", data / "Data.fs", "--blobs", data / "blobs", "--listen", sock),
+            *("--status", "127.0.0.1:0"),
         ) as primary,
         traced(
             calls[1],
             *("secondary", sock, directory / "Copy.fs", "--blobs", directory / "copied"),
             *("--until-caught-up", *QUIETLY, "--reconnect-delay", "0.1"),
+            *("--status", "127.0.0.1:0"),
         ) as secondary,
     ):
         assert secondary.wait(DEADLINE) == 0
