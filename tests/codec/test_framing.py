@@ -165,3 +165,16 @@ def test_discarding_drops_what_follows():
     reader.discard()
     assert reader.waiting == 0
     assert reader.take(3) is None
+
+
+def test_the_size_of_the_next_payload_is_known_between_two():
+    """A reader may stop after any payload, also where the next ones were fed with its end."""
+    reader = FrameReader()
+    stream = framed(b"one", b"four", b"")
+    reader.feed(stream[:5])
+    assert reader.take(10) is None
+    reader.feed(stream[5:])
+    sizes = []
+    while reader.take(10) is not None:
+        sizes.append(reader.announced())
+    assert sizes == [4, 0, None]

@@ -118,6 +118,7 @@ class FrameReader:
 
     def announced(self) -> int | None:
         """The size of the next payload, or None before its prefix is complete."""
+        self.advance()
         if len(self.buffer) - self.begin < _PREFIX_SIZE:
             if self.waiting < _PREFIX_SIZE:
                 return None
