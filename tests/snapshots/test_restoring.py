@@ -250,6 +250,19 @@ def test_a_blob_of_another_size(snapshot, place):
         run(snapshot, place)
 
 
+@pytest.mark.parametrize("name", ["transactions", "records", "blobs", "blobs_size"])
+def test_what_it_says_of_itself_is_compared(snapshot, place, name):
+    path = snapshot / "snapshot.json"
+    manifest = json.loads(path.read_text())
+    if name == "blobs_size":
+        manifest["sizes"]["blobs"] += 1
+    else:
+        manifest[name] += 1
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(Damaged, match="is damaged: its transactions, records, blobs and bytes"):
+        run(snapshot, place)
+
+
 @pytest.mark.parametrize(
     ("change", "error"),
     [

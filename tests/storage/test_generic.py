@@ -45,7 +45,13 @@ from zrs_core.interfaces import IStorageSource
 from zrs_core.messages import NO_TID, BlobBlock, Commit, Store, StoreBlob, Transaction
 from zrs_core.storage import generic
 from zrs_core.storage.filestorage import FileStorageSink, file_storage_sink
-from zrs_core.storage.generic import GenericSink, IncomingBlob, IterationSource, RestoringSink
+from zrs_core.storage.generic import (
+    GenericSink,
+    IncomingBlob,
+    IterationReader,
+    IterationSource,
+    RestoringSink,
+)
 from zrs_core.storage.opening import sink_of, source_of
 from zrs_core.tids import describe_tid
 
@@ -371,10 +377,15 @@ class TestPolling:
     def test_where_there_are_no_threads_left_the_next_reader_asks_again(
         self, mapping, source, monkeypatch
     ):
+        closed = []
+        close = IterationReader.close
         with monkeypatch.context() as patched:
             patched.setattr(threading.Thread, "start", refuse)
+            patched.setattr(IterationReader, "close", lambda it: closed.append(it) or close(it))
             with pytest.raises(RuntimeError):
                 source.open(z64)
+        # The caller has no reader that it could close.
+        assert len(closed) == 1
         source.open(z64).close()
         assert source._polling.is_alive()
         source.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import shutil
@@ -18,7 +20,8 @@ from tests.cli.conftest import snapshot_of
 from tests.databases import open_file_storage
 from tests.verify.conftest import Database, verified
 from zrs_core.errors import ConfigurationError, UnsuitableStorage, Unverifiable
-from zrs_core.verify import saved
+from zrs_core.verify import files, saved
+from zrs_core.verify.files import VerifiedFile
 
 
 def append(database, data):
@@ -65,6 +68,24 @@ def test_what_is_waited_for(pair):
     thread.start()
     assert verified(a, b, wait=60).equal
     thread.join()
+
+
+def test_what_is_finished_while_it_is_looked_at(pair, monkeypatch):
+    """What was read ahead of it is not what it has become."""
+    a, b = pair
+    status = a.headers[-1].pos + 16
+    b.write(status, b"c")
+    complete_at = files.complete_at
+
+    def finish(file, pos, last):
+        if file.path == str(b.path) and pos == a.headers[-1].pos:
+            b.write(status, b" ")
+        return complete_at(file, pos, last)
+
+    monkeypatch.setattr(files, "complete_at", finish)
+    report = verified(a, b)
+    assert report.equal
+    assert report.transactions == 61
 
 
 def test_databases_in_use(pair):
@@ -203,6 +224,82 @@ def test_a_file_that_is_no_state(pair, tmp_path):
         verified(a, b, state=tmp_path)
     with pytest.raises(ConfigurationError, match="leave out --state"):
         verified(a, b, state=tmp_path / "new", current=True)
+
+
+@pytest.mark.parametrize("what", ["write", "rename"])
+def test_a_state_that_cannot_be_written(tmp_path, monkeypatch, what):
+    """What was saved before stays, and nothing else is left."""
+    bound = {"A": {}, "B": {}, "options": {}}
+    state = saved.Saved(str(tmp_path / "state"), bound)
+    state.save({"number": 1})
+
+    def fail(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(*((json, "dump") if what == "write" else (os, "replace")), fail)
+        with pytest.raises(OSError, match="No space left"):
+            state.save({"number": 2})
+    assert os.listdir(tmp_path) == ["state"]
+    assert saved.Saved(str(tmp_path / "state"), bound).state == {"number": 1}
+    state.remove()
+    state.remove()
+    assert os.listdir(tmp_path) == []
+
+
+def test_when_a_state_is_due(tmp_path, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(saved.time, "monotonic", lambda: clock[0])
+    state = saved.Saved(str(tmp_path / "state"), {"A": {}, "B": {}, "options": {}})
+    assert state.due()
+    state.save({})
+    assert not state.due()
+    clock[0] += 1.9
+    assert not state.due()
+    clock[0] += 0.2
+    assert state.due()
+
+
+@pytest.mark.parametrize("side", ["A", "B"])
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({}, True),
+        ({"size": 101, "changed": 6}, True),
+        ({"size": 99}, False),
+        ({"changed": 6}, False),
+        ({"path": "another"}, False),
+        ({"file": [1, 3]}, False),
+        ({"blobs": None}, False),
+    ],
+)
+def test_of_which_files_a_state_is(tmp_path, side, change, same):
+    file = {"path": "a", "file": [1, 2], "size": 100, "changed": 5, "blobs": "b"}
+    bound = {"A": file, "B": file, "options": {"common": True}}
+    saved.Saved(str(tmp_path / "state"), bound).save({"number": 1})
+    found = saved.Saved(str(tmp_path / "state"), {**bound, side: {**file, **change}})
+    assert (found.state, found.is_of_others) == (({"number": 1}, False) if same else (None, True))
+
+
+@pytest.mark.parametrize("option", [{"common": True}, {"listed": 7}])
+def test_with_which_options_a_state_is(pair, tmp_path, option):
+    with pytest.raises(Stopped):
+        verified(*pair, state=tmp_path / "state", watch=stopping("Blobs", -1))
+    seen = []
+    verified(*pair, state=tmp_path / "state", watch=lambda *told: seen.append(told[0]), **option)
+    assert seen[0] == "Transactions"
+
+
+def test_what_tells_a_file_from_another(pair):
+    one, other = (VerifiedFile(str(each.path), str(each.blobs)) for each in pair)
+    with contextlib.closing(one), contextlib.closing(other):
+        found, its = one.identity(), other.identity()
+        assert found.keys() == its.keys() == {"path", "file", "size", "changed", "blobs"}
+        assert found["path"] == str(pair[0].path)
+        assert found["blobs"] == str(pair[0].blobs)
+        assert found["size"] == pair[0].path.stat().st_size
+        assert found["changed"] == pair[0].path.stat().st_mtime_ns
+        assert found["file"] != its["file"]
 
 
 def test_what_is_no_file_storage(pair, tmp_path):

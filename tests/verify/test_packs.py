@@ -17,6 +17,7 @@ from tests.verify.conftest import Database, pack, verified
 from tests.verify.test_stream import primary_of
 from zrs_core.errors import Unverifiable
 from zrs_core.messages import NO_TID
+from zrs_core.verify import stream
 from zrs_core.verify.sources import Source
 
 WAIT = 0.2
@@ -186,6 +187,30 @@ def test_the_address_of_a_primary(packed, packed_side):
         path = file.all_blobs()[-1]
         path.unlink()
         assert sum(report.counts.total() for report in in_both_orders(source, file)) == 2
+
+
+def test_one_connection_at_a_time(packed, monkeypatch):
+    """A primary may be allowed few."""
+    a, b = packed
+    connect, close, opened, most = stream.PrimaryStream._connect, stream.PrimaryStream.close, [], []
+
+    def counted(self, *arguments):
+        opened.append(self)
+        most.append(len(opened))
+        return connect(self, *arguments)
+
+    def closed(self):
+        if self in opened:
+            opened.remove(self)
+        close(self)
+
+    monkeypatch.setattr(stream.PrimaryStream, "_connect", counted)
+    monkeypatch.setattr(stream.PrimaryStream, "close", closed)
+    with primary_of(a) as (_, source):
+        report = verified(source, b, wait=WAIT)
+    assert report.packs is not None
+    assert most == [1, 1]
+    assert opened == []
 
 
 def test_a_storage(packed, tmp_path):

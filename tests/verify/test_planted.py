@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import threading
 
 import pytest
 from ZODB.utils import p64
@@ -13,6 +14,7 @@ from tests.storage.test_compare import commit_records
 from tests.verify.conftest import Database, verified
 from zrs_core.storage.committed import DamagedFile
 from zrs_core.verify import blobs, same_bytes
+from zrs_core.verify.files import VerifiedFile
 
 
 @pytest.fixture(autouse=True)
@@ -308,3 +310,25 @@ def test_two_records_of_an_object(tmp_path):
     a, b = Database(tmp_path), Database(tmp_path)
     a.path, b.path = tmp_path / "a.fs", tmp_path / "b.fs"
     assert counts(a, b) == {"record": 1}
+
+
+def test_a_comparison_of_blobs_that_is_given_up(pair, monkeypatch):
+    """What waits for its turn is not compared any more."""
+    a, b = (VerifiedFile(str(each.path), str(each.blobs)) for each in pair)
+    trees = blobs.BlobTrees(a, b, last=b"\x7f" * 8, wait=0)
+    compared, closing = [], threading.Event()
+
+    def compare(key):
+        compared.append(key)
+        if len(compared) > 1:
+            closing.wait(0.2)
+        return blobs.Compared(key, 0, None)
+
+    monkeypatch.setattr(trees, "_compare", compare)
+    keys = [(bytes(8), bytes([number] * 8)) for number in range(200)]
+    found = trees.compare(keys, 2)
+    assert next(found).key == keys[0]
+    found.close()
+    assert len(compared) < 20
+    for each in (a, b):
+        each.close()
