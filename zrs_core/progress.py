@@ -6,7 +6,11 @@ import enum
 import time
 from dataclasses import dataclass
 
-from .tids import age_of
+from .tids import age_of, raw_age_of
+
+#: Seconds after which a connected secondary that is sent nothing counts as having caught up: a
+#: primary that has more sends it at once.
+QUIET = 2.0
 
 
 class State(str, enum.Enum):
@@ -61,18 +65,20 @@ class Progress:
     connection ended, or why there is none. `stopped` is the error after which it does not go on
     until it is opened again, None as long as it does.
 
-    `state` stays what it is after a failure, also while it is tried again, until the primary
-    sends what can be applied; `failure` says then what has failed, else it is None, and
-    `failures` counts the sessions that have failed since. `lag` is the number of seconds between
-    the last commit on the primary that has come and its arrival here, by the clocks of both; None
-    where they tell nothing, and `applied_is_old` tells whether that was committed before there
-    was a connection, so that it says nothing about how long the way takes. `known` is the newest
-    transaction that has begun to come, `first_unapplied` the oldest one that could not be read
-    when it was last looked at, `unapplied` how many have begun to come on this connection since
-    then; all can be read up to `tid`, whatever these say. `last_failure` is the last error of
-    either kind with its time, `divergence` tells where the histories part, once that is known of
-    a primary that is not followed for that reason; while it is searched for, `searching` is True.
-    `connected_since` and `local_address` are those of the connection.
+    `state` stays what it is after a failure, also while it is tried again, until the primary sends
+    what can be applied; `failure` says then what has failed, else it is None, and `failures`
+    counts the sessions that have failed since. `lag` is the number of seconds between the last
+    commit on the primary that has come and its arrival here, by the clocks of both; None where
+    they tell nothing, and `applied_is_old` tells whether that was committed before there was a
+    connection, so that it says nothing about how long the way takes. `late` is the number of
+    seconds by which it took longer than the first one after a pause, whatever the clocks say; None
+    if there was no pause. `known` is the newest transaction that has begun to come,
+    `first_unapplied` the oldest one that could not be read when it was last looked at, `unapplied`
+    how many have begun to come on this connection since then; all can be read up to `tid`,
+    whatever these say. `last_failure` is the last error of either kind with its time, `divergence`
+    tells where the histories part, once that is known of a primary that is not followed for that
+    reason; while it is searched for, `searching` is True. `connected_since` and `local_address`
+    are those of the connection.
 
     Written by one thread, read by any.
     """
@@ -93,6 +99,7 @@ class Progress:
         self.failures = 0
         self.lag: float | None = None
         self.applied_is_old = True
+        self.late: float | None = None
         self.known = tid
         self.first_unapplied: bytes | None = None
         self.unapplied = 0
@@ -102,15 +109,22 @@ class Progress:
         self.connected_since: float | None = None
         self.local_address: str | None = None
         self._contact: float | None = None
+        # True if all had come when the primary sent something; the age that the next transaction
+        # had when it was applied, by clocks that may differ.
+        self._had_all = False
+        self._least_age: float | None = None
         self._connected: float | None = None
 
     def heard(self) -> None:
         """The primary has sent something."""
+        if (self.quiet or 0.0) >= QUIET and self.partial is None:
+            self._had_all = True
         self._contact = time.monotonic()
 
     def found(self, local_address: str | None) -> None:
         """There is a connection."""
         self._connected = time.monotonic()
+        self.late = None
         self.connected_since = time.time()
         self.local_address = local_address
 
@@ -123,7 +137,10 @@ class Progress:
 
     def applied(self, transactions: int, tid: bytes, begun: bytes) -> None:
         """So many transactions up to `tid` can be read; `begun` is the last that has begun."""
-        self.lag = age_of(tid)
+        self.lag, age = age_of(tid), raw_age_of(tid)
+        if self._had_all:
+            self._had_all, self._least_age = False, age
+        self.late = None if self._least_age is None else max(age - self._least_age, 0.0)
         since = self.connected_since
         self.applied_is_old = since is None or self.lag is None or time.time() - self.lag < since
         self.transactions += transactions
@@ -135,6 +152,7 @@ class Progress:
     def follows_another(self) -> None:
         """What is known of the primary was about another one."""
         self.known, self.first_unapplied = self.tid, None
+        self.late = self._least_age = None
         self.divergence = None
 
     def failed(self, message: str) -> None:

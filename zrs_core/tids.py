@@ -20,10 +20,24 @@ _HALF_MICROSECOND = 36
 _match_tid = re.compile("0[xX]([0-9a-fA-F]{16})").fullmatch
 
 
+#: Seconds by which two clocks that are set by NTP may differ.
+CLOCK_TOLERANCE = 1.0
+
+
 def age_of(tid: bytes) -> float | None:
-    """Seconds since the time of a tid, by the clock here; None if that is yet to come."""
+    """Return the seconds since the time of a tid, by the clock here.
+
+    Up to `CLOCK_TOLERANCE` before that time it is 0, since no two clocks are quite the same. None
+    if the time is further ahead, so that the clocks say nothing about the age.
+    """
+    age = raw_age_of(tid)
+    return max(age, 0.0) if age >= -CLOCK_TOLERANCE else None
+
+
+def raw_age_of(tid: bytes) -> float:
+    """Return the seconds since the time of a tid, below 0 if that is ahead of the clock here."""
     age: float = time.time() - TimeStamp(tid).timeTime()
-    return age if age >= 0 else None
+    return age
 
 
 def describe_tid(tid: bytes) -> str:

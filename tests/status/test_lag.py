@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import pytest
@@ -66,7 +67,8 @@ def status(replication):
 
 
 def ready(replication, max_lag=60.0):
-    return readiness(status(replication), replication.progress.quiet, max_lag)
+    progress = replication.progress
+    return readiness(status(replication), progress.quiet, max_lag, progress.late)
 
 
 def test_nothing_is_known_at_first(clock):
@@ -179,6 +181,52 @@ def test_by_clocks_that_differ_too_much_nothing_is_known(secondary, clock):
     assert status(replication).lag_seconds is None
     session.receive_data(stream(whole(clock() + 2000))[:-30])
     assert (status(replication).lag_seconds, status(replication).lag_transactions) == (None, 1)
+
+
+@pytest.mark.parametrize("ahead", [0.02, 0.999])
+def test_a_clock_that_is_a_little_ahead_makes_no_difference(secondary, clock, ahead):
+    """Commits come without a pause, and none of them is in the past."""
+    replication, session = secondary
+    moments = [clock() + ahead + number for number in range(5)]
+    data = stream([message for moment in moments for message in whole(moment)])
+    size = len(data) // 5
+    for number in range(5):
+        session.receive_data(data[number * size : (number + 1) * size])
+        assert status(replication).lag_seconds == 0
+        assert ready(replication, 1)[0]
+        clock(1)
+
+
+def commits(clock, session, *ages):
+    """Commits that come one a second, with these ages by the clock here."""
+    begin = clock()
+    moments = [begin + number - age for number, age in enumerate(ages)]
+    data = [stream([each for m in moments[:n] for each in whole(m)]) for n in range(len(ages) + 1)]
+    for before, after in itertools.pairwise(data):
+        session.receive_data(after[len(before) :])
+        yield
+        clock(1)
+
+
+def test_by_a_clock_that_is_far_ahead_one_that_had_all_stays_ready(secondary, clock):
+    replication, session = secondary
+    clock(QUIET)
+    found = []
+    for _ in commits(clock, session, -100, -100, -99.5, -99, -100):
+        assert status(replication).lag_seconds is None
+        found.append(ready(replication, 0.7))
+    assert [good for good, _ in found] == [True, True, True, False, True]
+    assert found[2][1] == (
+        "its primary's clock is ahead; commits take 0.500 s longer than when it had all, where "
+        "0.7 s are allowed"
+    )
+    assert "commits take 1.000 s longer" in found[3][1]
+
+
+def test_by_a_clock_that_is_far_ahead_one_that_never_had_all_is_not_ready(secondary, clock):
+    replication, session = secondary
+    for _ in commits(clock, session, -100, -101, -102, -103):
+        assert not ready(replication)[0]
 
 
 def test_ready_within_the_lag_that_is_allowed(secondary, clock):

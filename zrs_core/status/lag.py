@@ -6,8 +6,8 @@ none, or they are held up on the way. So there are three cases.
 - A transaction has come in part, or is not visible yet. The lag is the age of the first such one,
   and grows. It is at least the time since the first byte of what is not whole.
 - Everything that has come is visible. The lag is the time from the commit of the last one, by its
-  tid, until it became visible here, by the clocks of both machines (unknown, if by these it has
-  not been committed yet).
+  tid, until it became visible here, by the clocks of both machines. If by these it has not been
+  committed yet, it is 0 where they differ by no more than `CLOCK_TOLERANCE`, and unknown otherwise.
 - Nothing can be said: there is no connection; or the last transaction is from before this
   connection, so that its age is no measure of the way, and nothing has followed for `QUIET`
   seconds.
@@ -18,14 +18,10 @@ from __future__ import annotations
 import time
 
 from ..messages import NO_TID
-from ..progress import Progress, State
+from ..progress import QUIET, Progress, State
 from ..tids import age_of
 from .rates import Meter, rates_of
 from .state import DivergenceStatus, KnownPosition, SecondaryStatus, position_of, time_of
-
-#: Seconds after which a connected secondary that is sent nothing counts as having caught up: a
-#: primary that has more sends it at once.
-QUIET = 2.0
 
 
 def secondary_status(
@@ -118,11 +114,14 @@ def unapplied(progress: Progress) -> int | None:
     return 1 if (progress.partial or 0.0) >= QUIET else None
 
 
-def readiness(status: SecondaryStatus, quiet: float | None, max_lag: float) -> tuple[bool, str]:
+def readiness(
+    status: SecondaryStatus, quiet: float | None, max_lag: float, late: float | None = None
+) -> tuple[bool, str]:
     """Whether a secondary can be read from, and why, or why not.
 
     :param quiet: seconds since anything has happened on the connection.
     :param max_lag: seconds that it may be behind.
+    :param late: `Progress.late`, which counts where the clocks differ too much.
     """
     if status.state is not State.REPLICATING or not status.connected:
         why = f": {status.last_error.message}" if status.last_error else ""
@@ -134,6 +133,10 @@ def readiness(status: SecondaryStatus, quiet: float | None, max_lag: float) -> t
         return True, f"{lag:.3f} s behind its primary, where {max_lag:g} s are allowed"
     if lag is not None:
         return False, f"{lag:.3f} s behind its primary, where {max_lag:g} s are allowed"
+    if late is not None and (quiet is None or quiet < QUIET):
+        why = "its primary's clock is ahead; commits take"
+        longer = f"{late:.3f} s longer than when it had all, where {max_lag:g} s are allowed"
+        return late <= max_lag, f"{why} {longer}"
     if quiet is None or quiet < QUIET:
         return False, f"it has been connected for less than {QUIET:g} s, and more may come"
     return True, f"connected, and nothing has come for {quiet:.0f} s: {status.news}"

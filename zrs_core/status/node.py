@@ -63,7 +63,8 @@ class Node:
             secondary = with_told(secondary, told)
             age = primary_status_age(secondary.primary_address)
             secondary = replace(secondary, primary_status_age=age)
-            ready, reason = readiness(secondary, self._secondary.progress.quiet, self._max_lag)
+            progress = self._secondary.progress
+            ready, reason = readiness(secondary, progress.quiet, self._max_lag, progress.late)
         else:
             fault = self._files_fault()
             ready, reason = fault is None, fault or "it is the primary"
