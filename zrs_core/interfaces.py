@@ -253,6 +253,8 @@ class IReplicationService(Interface):
     def session(peer: str, certificate: str | None = None) -> IPrimarySession:
         """A session for a new connection; `peer` names the other end in the log.
 
+        :param peer: `host:port`, or `unix:PATH#NUMBER` with the path that is listened on. Status
+            and metrics name the secondary by the host or the path, unless it has a certificate.
         :param certificate: who the peer is by its certificate, if it has shown one, for people to
             read (`tls.common_name`).
         """
