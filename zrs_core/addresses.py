@@ -6,6 +6,7 @@ import os
 from typing import NamedTuple, TypeAlias
 
 from .errors import InvalidAddress
+from .texts import path_of
 
 _FORMS = (
     "an address is 'host:port', ':port', 'port', '[v6]:port', a pair (host, port), "
@@ -46,7 +47,7 @@ def parse_address(address: object) -> Address:
     if isinstance(address, os.PathLike):
         address = os.fspath(address)
     if isinstance(address, str) and "/" in address:
-        return UnixAddress(address)
+        return UnixAddress(path_of(address))
     if isinstance(address, str):
         host, port = _split(address)
     elif isinstance(address, int):

@@ -13,6 +13,8 @@ import time
 import traceback
 from typing import Any, Final
 
+from .texts import printable
+
 # What every record has, whoever logs: not a field of the event.
 _OF_EVERY_RECORD: Final = frozenset(vars(logging.makeLogRecord({}))) | {
     "asctime",
@@ -55,7 +57,7 @@ class JSONFormatter(logging.Formatter):
             "time": _in_utc(record.created),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": printable(record.getMessage()),
         }
         for key, value in vars(record).items():
             if key not in _OF_EVERY_RECORD and key not in line:
@@ -64,7 +66,7 @@ class JSONFormatter(logging.Formatter):
             error = record.exc_info[1]
             line["exception"] = {
                 "type": type(error).__qualname__,
-                "message": str(error),
+                "message": printable(str(error)),
                 "traceback": "".join(traceback.format_exception(error)),
             }
         if record.stack_info:
@@ -79,8 +81,10 @@ def _in_utc(seconds: float) -> str:
 
 def _plain(value: object) -> object:
     """What JSON can say, which is not all that a record of somebody else's may carry."""
-    if value is None or isinstance(value, (bool, int, str)):
+    if isinstance(value, str):
+        return printable(value)
+    if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value
-    return str(value)
+    return printable(str(value))

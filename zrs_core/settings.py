@@ -14,6 +14,7 @@ from .options import ClientOptions, ServiceOptions, check_poll_interval, check_s
 from .status.fetch import StatusAddress
 from .status.hosts import host_name
 from .status.options import listening_address, node_address
+from .texts import path_of
 
 _YES = ("yes", "true", "on", "1")
 _NO = ("no", "false", "off", "0")
@@ -100,7 +101,7 @@ def _blob_dir(text: str) -> str:
 
 
 def _path(text: str) -> str:
-    return os.path.abspath(os.path.expanduser(name(text)))
+    return os.path.abspath(os.path.expanduser(path_of(name(text))))
 
 
 def _peer_timeout(text: str) -> float:

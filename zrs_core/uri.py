@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from . import settings
 from .errors import ConfigurationError, InvalidAddress
+from .texts import path_of
 from .tls import TLSOptions
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _path(parts: SplitResult) -> str:
     path = unquote(parts.path)
     if path in ("", "/"):
         raise ConfigurationError("the path of a FileStorage is missing")
-    return os.path.normpath(path)
+    return os.path.normpath(path_of(path))
 
 
 def _arguments(query: str) -> dict[str, str]:

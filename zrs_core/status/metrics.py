@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from ..progress import State
+from ..texts import printable
 from .state import (
     NodeStatus,
     PeerState,
@@ -325,7 +326,7 @@ def _metric(described: Described, part: Any) -> Metric:
     family = _FAMILIES[described.kind](described.name, described.help, labels=described.labels)
     for labels, value in described.values(part):
         if value is not None:
-            family.add_metric(labels, value)
+            family.add_metric([*map(printable, labels)], value)
     return family
 
 

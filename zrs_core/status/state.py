@@ -14,6 +14,7 @@ from persistent.timestamp import TimeStamp
 
 from ..messages import NO_TID
 from ..progress import Error, State
+from ..texts import printable
 
 #: The names of windows in JSON.
 _NAMES = {"ten_seconds": "10s", "five_minutes": "5min"}
@@ -247,6 +248,8 @@ def as_json(value: Any) -> Any:
         return f"0x{value.hex()}"
     if isinstance(value, enum.Enum):
         return value.value
+    if isinstance(value, str):
+        return printable(value)
     if isinstance(value, (tuple, list)):
         return [as_json(each) for each in value]
     return value

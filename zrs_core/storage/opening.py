@@ -17,6 +17,7 @@ from zope.interface import implementedBy, providedBy
 
 from ..errors import UnsuitableStorage
 from ..interfaces import IStorageSource, ITransactionSink
+from ..texts import path_of
 from .blob_layout import check_layout
 from .filestorage import (
     FileStorageSource,
@@ -46,7 +47,7 @@ def open_storage(
     """
     blobs = None if blob_dir is None else _check_blob_dir(blob_dir)
     if isinstance(storage, (str, os.PathLike)):
-        return open_path(os.fspath(storage), blobs)
+        return open_path(path_of(os.fspath(storage)), blobs)
     if not IStorage.providedBy(storage):
         raise UnsuitableStorage(
             f"{storage!r} is no storage: what is needed is one, such as a FileStorage, or the path "
@@ -197,7 +198,7 @@ def _check_blob_dir(blob_dir: object) -> str:
     """The absolute path: ZODB would look for a relative one wherever the process is by then."""
     if not isinstance(blob_dir, (str, os.PathLike)) or not os.fspath(blob_dir):
         raise UnsuitableStorage(f"blob_dir must be the path of a directory, not {blob_dir!r}")
-    path: str = os.fspath(blob_dir)
+    path: str = path_of(os.fspath(blob_dir))
     absolute = os.path.abspath(path)
     if os.path.exists(absolute) and not os.path.isdir(absolute):
         raise UnsuitableStorage(f"{path} is no directory, so no blob_dir either")
