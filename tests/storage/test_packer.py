@@ -120,7 +120,7 @@ class TestTheLastTransactionThatAPackGoesOver:
             secondary.close()
 
     def test_it_has_its_meta_data_and_no_records(self, collected):
-        db, tids, when = collected
+        db, _, when = collected
         before = contents(db.storage)
         db.pack(when)
         [*_, kept, after] = contents(db.storage)
