@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import transaction
 import ZEO
-from persistent.mapping import PersistentMapping
+from transaction.interfaces import DoomedTransaction
 from ZODB import DB
 from ZODB.Connection import Connection
 from ZODB.POSException import ReadOnlyError
@@ -20,6 +20,15 @@ from ZODB.POSException import ReadOnlyError
 from zrs_core import Primary, Secondary
 from zrs_core.transports.memory import MemoryNetwork
 from zrs_core.zope_replica import LOGINS, drop_writes
+
+
+class Request(dict[str, Any]):
+    """What a form can set besides its environ, and the objects on the way to what is published."""
+
+    def __init__(self, environ: dict[str, str], root: object) -> None:
+        super().__init__(REQUEST_METHOD="GET", PATH_INFO="/login", PARENTS=[object(), root])
+        self.method = "GET"
+        self.environ = environ
 
 
 class Site:
@@ -34,9 +43,7 @@ class Site:
         try:
             write()
             environ = {"REQUEST_METHOD": method, "PATH_INFO": path}
-            # A form's fields may replace what is not in the environ.
-            request = SimpleNamespace(environ=environ, method="GET", PATH_INFO="/login")
-            drop_writes(SimpleNamespace(request=request))
+            drop_writes(SimpleNamespace(request=Request(environ, self.replica.root())))
             transaction.commit()
         except BaseException:
             transaction.abort()
@@ -108,8 +115,12 @@ def test_not_of_what_is_no_login(site: Site, path: str) -> None:
 def test_nothing_on_a_database_that_can_be_written_to(site: Site) -> None:
     connection = site.primary.open()
     with contextlib.closing(connection):
-        site.publish(lambda: connection.root().update(written=True), "GET")
-        assert site.written(connection)
+        of_primary = Site(site.primary, connection)
+        before = site.primary.lastTransaction()
+        of_primary.publish(of_primary.write, "GET")
+        assert of_primary.written(connection)
+        # In one transaction, which is the publisher's.
+        assert len([*site.primary.storage.iterator(before)]) == 2
         transaction.abort()
 
 
@@ -128,17 +139,27 @@ def test_all_of_a_request_that_writes_to_both(site: Site) -> None:
     assert not site.written(site.replica)
 
 
-def test_objects_of_a_savepoint_that_failed(site: Site) -> None:
-    """The transaction has failed by then: it can be aborted, and nothing else."""
+def test_what_is_written_when_the_commit_has_begun(site: Site) -> None:
+    """As by a catalog that indexes in a hook what has changed before."""
+    site.publish(lambda: transaction.get().addBeforeCommitHook(site.write), "GET")
+    assert not site.written(site.replica)
 
+
+def test_not_what_fails_for_another_reason(site: Site) -> None:
     def write() -> None:
-        site.replica.root()["new"] = PersistentMapping()
-        with contextlib.suppress(ReadOnlyError):
-            transaction.savepoint()
+        site.local.root()["unstorable"] = lambda: None
 
-    site.publish(write, "GET")
-    transaction.begin()
-    assert "new" not in site.replica.root()
+    with pytest.raises(Exception, match="pickle"):
+        site.publish(write, "GET")
+
+
+def test_nothing_of_a_transaction_that_is_doomed(site: Site) -> None:
+    def write() -> None:
+        site.write()
+        transaction.doom()
+
+    with pytest.raises(DoomedTransaction):
+        site.publish(write, "GET")
 
 
 @pytest.mark.parametrize("options", [{"read_only": True}, {"read_only_fallback": True}])
