@@ -45,7 +45,7 @@ $(ZODBS:%=test-zodb-%): test-zodb-%: $(VENV)-zodb-%/.test
 # All that have a directory of their own: they can be made side by side.
 environments: $(VENV)/.test peers $(ZODBS:%=$(VENV)-zodb-%/.test)
 
-# Those with whom tests/interop and tests/zope replicate, each in an environment of its own.
+# What tests/interop, tests/zeo and tests/zope run beside this package, in environments of their own.
 peers: $(PEERS)/zodb-5.5.1/.installed $(PEERS)/zodb-6.4/.installed $(PEERS)/zope/.installed \
 	$(PEERS)/zodbdgc/.installed
 

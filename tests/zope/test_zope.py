@@ -83,6 +83,12 @@ class Zope:
     def status(self, path: str, **form: str) -> int:
         return self.answer(path, **form)[0]
 
+    def end(self) -> None:
+        """Stop it. It does not close its databases, as the page says."""
+        self.process.terminate()
+        assert self.process.wait(DEADLINE) == -signal.SIGTERM
+        assert "Closing" not in self.output
+
     def add(self, name: str) -> int:
         return self.status("/manage_addProduct/OFSP/manage_addFolder", id=name, title="")
 
@@ -133,74 +139,61 @@ def replicate_once(sock: Path, instance: Path) -> None:
 
 @pytest.mark.long
 def test_zope_and_a_zope_that_follows_it(directory: Path) -> None:
-    sock = directory / "zrs.sock"
+    """And swaps its role with it, as docs/how-to/swap-roles.rst says: each changes by a line."""
+    old, new = directory / "old.sock", directory / "new.sock"
     one = make_instance(directory / "one")
-    primary_conf = _PAGE["zope-primary"].replace("/srv/zope", str(one))
     two = make_instance(directory / "two")
-    secondary_conf = _PAGE["zope-secondary"].replace("/srv/zope", str(two))
     # It brings a user to be made, where nothing can be.
     (two / "inituser").unlink()
-    with zope(one, primary_conf.replace(" :8100", f" {sock}")) as primary:
+
+    def primary_conf(instance: Path, listen: Path) -> str:
+        return (
+            _PAGE["zope-primary"].replace("/srv/zope", str(instance)).replace(":8100", str(listen))
+        )
+
+    def secondary_conf(instance: Path, listen: Path, follow: Path) -> str:
+        lines = f"replicate-from {follow}\n    replicate-to {listen}"
+        text = _PAGE["zope-secondary"].replace("replicate-from primary.example:8100", lines)
+        return text.replace("/srv/zope", str(instance))
+
+    with zope(one, primary_conf(one, old)) as primary:
         assert primary.status("/") == 200
         assert primary.add("first") == 200
-        replicate_once(sock, two)
-        with zope(two, secondary_conf.replace(" primary.example:8100", f" {sock}")) as secondary:
+        replicate_once(old, two)
+        with zope(two, secondary_conf(two, new, old)) as secondary:
             assert secondary.status("/first") == 200
             assert secondary.status("/second") == 404
             assert primary.add("second") == 200
             wait_for(lambda: secondary.status("/second") == 200, "what was added")
             assert secondary.add("third") == 500
             assert "is a secondary: write to its primary" in secondary.output
-            for each in (secondary, primary):
-                each.process.terminate()
-                # It does not close its databases, as the page says.
-                assert each.process.wait(DEADLINE) == -signal.SIGTERM
-                assert "Closing" not in each.output
-
-
-@pytest.mark.long
-def test_two_zopes_swap_their_roles(directory: Path) -> None:
-    """As docs/how-to/swap-roles.rst says, with one line more in one zope.conf or in the other."""
-    old, new = directory / "old.sock", directory / "new.sock"
-    one = make_instance(directory / "one")
-    two = make_instance(directory / "two")
-    (two / "inituser").unlink()
-
-    def conf(instance: Path, listen: Path, follow: Path | None) -> str:
-        lines = f"replicate-to {listen}" + (f"\n    replicate-from {follow}" if follow else "")
-        text = _PAGE["zope-primary"].replace("replicate-to :8100", lines)
-        return text.replace("/srv/zope", str(instance))
-
-    with zope(one, conf(one, old, None)) as primary:
-        assert primary.add("first") == 200
-        replicate_once(old, two)
-        with zope(two, conf(two, new, old)) as secondary:
-            assert primary.add("second") == 200
-            primary.process.terminate()
-            primary.process.wait(DEADLINE)
+            primary.end()
             wait_for(lambda: "Disconnected" in secondary.output, "the replica to notice")
-            command = [program("zrs"), "primary", one / "var/Data.fs", "--blobs", one / "var/blobs"]
-            output = one / "command"
-            with (
-                output.open("wb") as file,
-                subprocess.Popen([*command, "--listen", old], stdout=file) as serving,
-            ):
-                wait_for(lambda: "start 0x" in output.read_text(), "the replica to connect")
-                serving.send_signal(signal.SIGINT)
-            stopped = re.search(r"Stopped serving .*; last is (\w+)", output.read_text())
-            assert stopped is not None
-            last = re.compile(rf"Disconnected \(.*\); last is {stopped[1]}")
+            last = serve_until_connected(one, old)
             wait_for(lambda: last.search(secondary.output), "the same in the log of the replica")
-            assert secondary.status("/second") == 200
-            secondary.process.terminate()
-            secondary.process.wait(DEADLINE)
+            secondary.end()
     with (
-        zope(two, conf(two, new, None)) as primary,
-        zope(one, conf(one, old, new)) as secondary,
+        zope(two, primary_conf(two, new)) as primary,
+        zope(one, secondary_conf(one, old, new)) as secondary,
     ):
         assert primary.add("third") == 200
         wait_for(lambda: secondary.status("/third") == 200, "what was added then")
         assert secondary.add("fourth") == 500
+
+
+def serve_until_connected(instance: Path, listen: Path) -> re.Pattern[str]:
+    """Serve its database until the replica is connected, and return what that logs at the end."""
+    data = ["primary", instance / "var/Data.fs", "--blobs", instance / "var/blobs"]
+    output = instance / "command"
+    with (
+        output.open("wb") as file,
+        subprocess.Popen([program("zrs"), *data, "--listen", listen], stdout=file) as serving,
+    ):
+        wait_for(lambda: "start 0x" in output.read_text(), "the replica to connect")
+        serving.send_signal(signal.SIGINT)
+    stopped = re.search(r"Stopped serving .*; last is (\w+)", output.read_text())
+    assert stopped is not None
+    return re.compile(rf"Disconnected \(.*\); last is {stopped[1]}")
 
 
 # An application that writes in requests that read and in logins, as Plone does, and a subscriber
