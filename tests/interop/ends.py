@@ -76,7 +76,7 @@ class OurSecondary:
         return self.storage.lastTransaction()
 
     def pack(self) -> None:
-        self.storage.pack(time.time(), referencesf)
+        self.storage.pack(time.time(), referencesf, gc=True)
 
 
 @contextlib.contextmanager
