@@ -51,7 +51,8 @@ ALLOWED = {
         "zeo_ready",
     },
     "zope_replica": {"logs"},
-    "sessions": BASIS | {"codec", "options", "progress", "reasons", "refusals", "resent", "status"},
+    "sessions": BASIS
+    | {"codec", "options", "progress", "reasons", "refusals", "resent", "status", "visibility"},
     # What sessions and storages use of it knows neither of them.
     "status": {"messages", "progress", "texts", "tids"},
     "status.document": set(),
@@ -64,14 +65,15 @@ ALLOWED = {
     "status.options": {"addresses", "errors", "options"},
     "status.server": {"addresses", "errors", "forks", "logs", "refusals", "transports"},
     "transports": {"errors", "addresses", "forks", "interfaces", "logs", "refusals", "tls"},
-    "storage": BASIS,
+    "storage": BASIS | {"visibility"},
+    "visibility": {"messages"},
     "snapshots": BASIS
     | {"__version__", "options", "progress", "sessions", "storage", "transports", "verify"},
     "storage.primary": BASIS
     | {"storage", "options", "progress", "sessions", "status", "tls", "transports"},
     "verify": BASIS | {"codec", "sessions", "storage", "tls", "transports", "verify"},
     "storage.secondary": BASIS
-    | {"storage", "options", "progress", "sessions", "status", "tls", "transports"},
+    | {"storage", "options", "progress", "sessions", "status", "tls", "transports", "visibility"},
 }
 THIRD_PARTIES = {
     "codec": set(),
@@ -102,6 +104,7 @@ THIRD_PARTIES = {
     "snapshots": {"ZODB", "persistent", "zope"},
     "tls": set(),
     "verify": {"ZODB"},
+    "visibility": {"ZODB"},
     "transports": {"twisted", "zope", "OpenSSL", "cryptography", "service_identity"},
 }
 

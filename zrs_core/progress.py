@@ -78,7 +78,8 @@ class Progress:
     whatever these say. `last_failure` is the last error of either kind with its time, `divergence`
     tells where the histories part, once that is known of a primary that is not followed for that
     reason; while it is searched for, `searching` is True. `connected_since` and `local_address`
-    are those of the connection.
+    are those of the connection. `incomplete` is true as long as only a part of a run of packed
+    transactions has come (see `visibility`).
 
     Written by one thread, read by any.
     """
@@ -108,6 +109,7 @@ class Progress:
         self.searching = False
         self.connected_since: float | None = None
         self.local_address: str | None = None
+        self.incomplete = False
         self._contact: float | None = None
         # True if all had come when the primary sent something; the age that the next transaction
         # had when it was applied, by clocks that may differ.
@@ -147,6 +149,16 @@ class Progress:
         self.unapplied = int(begun > tid)
         self.first_unapplied = begun if begun > tid else None
         # Who sees this sees the rest too.
+        self.tid = tid
+
+    def held_back(self, transactions: int, tid: bytes) -> None:
+        """So many transactions were stored; readers see those up to `tid`."""
+        self.transactions += transactions
+        self.tid = tid
+
+    def caught_up(self, tid: bytes) -> None:
+        """Readers see all that was stored, up to `tid`."""
+        self.unapplied, self.first_unapplied = 0, None
         self.tid = tid
 
     def follows_another(self) -> None:

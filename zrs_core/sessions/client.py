@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from zope.interface import implementer
 
@@ -34,6 +35,9 @@ from .patience import Patience
 from .probe import ProbeSession
 from .secondary import Doubt, SecondarySession
 
+if TYPE_CHECKING:
+    from ..visibility import Visibility
+
 log = logging.getLogger("zrs_core.secondary")
 
 # Seconds between attempts to connect of a secondary that has stopped for good.
@@ -60,6 +64,7 @@ class ReplicationClient:
     :param committed: called when transactions have been applied.
     :param check_files: returns why the storage's files cannot be written to, None if they can.
         It must not wait.
+    :param visibility: decides which transactions readers see; None if they see all.
     """
 
     def __init__(
@@ -70,11 +75,13 @@ class ReplicationClient:
         options: ClientOptions | None = None,
         committed: Callable[[], object] = lambda: None,
         check_files: Callable[[], str | None] = lambda: None,
+        visibility: Visibility | None = None,
     ) -> None:
         options = options or ClientOptions()
         self.sink = sink
         self._committed = committed
         self._check_files = check_files
+        self._visibility = visibility
         # The fault that the last check found, and the failure and the state before it.
         self._files_fault: str | None = None
         self._before_fault: tuple[str | None, State] = (None, State.CONNECTING)
@@ -98,7 +105,8 @@ class ReplicationClient:
         self.patience = Patience(options.peer_timeout)
         #: Why the next session is not to compare.
         self.doubt: Doubt | None = None
-        self.progress = Progress(sink.last_tid())
+        self.progress = Progress(self._position())
+        self.progress.incomplete = visibility is not None and visibility.incomplete
         #: What has come, by the second.
         self.meter = Meter()
         #: The protocol word that sessions ask for.
@@ -349,7 +357,11 @@ class ReplicationClient:
         if not transactions:
             return
         self.meter.add(transactions, 0)
-        self.progress.applied(transactions, tid, begun)
+        held = self._note_incomplete()
+        if held is None:
+            self.progress.applied(transactions, tid, begun)
+        else:
+            self.progress.held_back(transactions, held)
         if self._backoff.failures:
             self._backoff.succeeded()
         self._recovered()
@@ -357,10 +369,56 @@ class ReplicationClient:
 
     def aborted(self) -> None:
         """A session has given up what is not visible; some may be that it has not told of."""
-        last = self.sink.last_tid()
+        self._note_incomplete()
+        last = self._position()
         if last > self.progress.tid:
             self.progress.tid = last
             self._committed()
+
+    def _position(self) -> bytes:
+        """Return the last transaction that readers see."""
+        held = None if self._visibility is None else self._visibility.held
+        return self.sink.last_tid() if held is None else held
+
+    def packed_begins(self, tid: bytes) -> None:
+        """A transaction that a pack has marked begins to come."""
+        if self._visibility is not None:
+            self._visibility.packed_begins(tid)
+
+    def settle(self, settled: Callable[[], bool]) -> None:
+        """Show what is held back if the primary has nothing more to send.
+
+        :param settled: returns True if so.
+        """
+        if self._visibility is not None and self._visibility.settle(settled):
+            self.progress.caught_up(self.sink.last_tid())
+            self._note_incomplete()
+            self._committed()
+
+    def _note_incomplete(self) -> bytes | None:
+        """Note in `progress` if a run is incomplete; return `held` of the visibility."""
+        visibility, progress = self._visibility, self.progress
+        if visibility is None:
+            return None
+        held, incomplete = visibility.held, visibility.incomplete
+        if incomplete == progress.incomplete:
+            return held
+        progress.incomplete = incomplete
+        if incomplete:
+            log.info(
+                "%s: receives what a pack of the primary has left; not ready before all of it has "
+                "come%s",
+                self.address,
+                "" if held is None else f", and readers see the state of {describe_tid(held)}",
+                extra=self._event("pack-incomplete"),
+            )
+        else:
+            log.info(
+                "%s: has received all that a pack of the primary has left",
+                self.address,
+                extra=self._event("pack-complete"),
+            )
+        return held
 
     def disconnected(self, reason: str, *, news: bool) -> None:
         """A session has lost its connection; `news` if nothing was told of why before."""

@@ -13,6 +13,7 @@ from zope.interface import implementer
 from ..codec import SecondaryConnection
 from ..codec.secondary import Incomplete
 from ..errors import NotComparable, NotWritten, OtherHistory, RemoteProtocolError
+from ..held import PACKED
 from ..interfaces import IComparableSink, ISecondarySession
 from ..logs import event
 from ..messages import NO_TID, Commit, Hello, KeepAlive, PrimaryMessage, Start, Transaction
@@ -39,6 +40,10 @@ REFUSAL_TIME = 2.0
 
 #: Seconds within which a primary must have begun to send a secondary's last transaction again.
 ANSWER_TIME = 30.0
+
+#: Seconds without data after which a secondary that is connected counts as having all that its
+#: primary has, so that it shows the last of what a pack has left.
+SETTLE_TIME = 5.0
 
 
 class Doubt(NamedTuple):
@@ -154,6 +159,7 @@ class SecondarySession:
             self._check_patience()
         if client.check_files() is None and self._is_served():
             client.served()
+        client.settle(self._has_all)
         every = client.calls_per_message
         return self._connection.send(KeepAlive()) if every and not self._ticks % every else b""
 
@@ -162,6 +168,18 @@ class SecondarySession:
         if not self._silent or self._resent is not None or self._doubt is not None or self.finished:
             return False
         return self._greeted_at is not None and time.monotonic() - self._greeted_at > REFUSAL_TIME
+
+    def _has_all(self) -> bool:
+        """Return True if the primary, which sends at once what it has, has nothing more to send."""
+        progress = self._client.progress
+        return (
+            progress.state is State.REPLICATING
+            and self._resent is None
+            and self._doubt is None
+            and not (self.finished or self._receiving or progress.unfinished)
+            and not self._connection.has_partial_message
+            and (progress.quiet or 0.0) >= SETTLE_TIME
+        )
 
     def _check_answer(self) -> None:
         if self._resent is not None and self._silent and not self.finished:
@@ -355,6 +373,8 @@ class SecondarySession:
                 self._next_tid = message.tid
                 self._client.progress.begins(message.tid)
                 self._client.progress.unfinished = True
+                if message.status == PACKED:
+                    self._client.packed_begins(message.tid)
 
     def _new_ones(self, messages: Iterable[PrimaryMessage]) -> Iterator[PrimaryMessage]:
         """Those that are to be applied, now that all before is known to be the same."""

@@ -115,19 +115,27 @@ def unapplied(progress: Progress) -> int | None:
 
 
 def readiness(
-    status: SecondaryStatus, quiet: float | None, max_lag: float, late: float | None = None
+    status: SecondaryStatus,
+    quiet: float | None,
+    max_lag: float,
+    late: float | None = None,
+    *,
+    incomplete: bool = False,
 ) -> tuple[bool, str]:
     """Whether a secondary can be read from, and why, or why not.
 
     :param quiet: seconds since anything has happened on the connection.
     :param max_lag: seconds that it may be behind.
     :param late: `Progress.late`, which counts where the clocks differ too much.
+    :param incomplete: True if it has received a part of a run of packed transactions.
     """
     if status.state is not State.REPLICATING or not status.connected:
         why = f": {status.last_error.message}" if status.last_error else ""
         return False, f"{status.state}{why}"
     if status.position is None:
         return False, "it has no transaction yet"
+    if incomplete:
+        return False, "it has received only a part of what a pack of its primary has left"
     lag = status.lag_seconds
     if lag is not None and lag <= max_lag:
         return True, f"{lag:.3f} s behind its primary, where {max_lag:g} s are allowed"

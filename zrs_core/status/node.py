@@ -64,7 +64,13 @@ class Node:
             age = primary_status_age(secondary.primary_address)
             secondary = replace(secondary, primary_status_age=age)
             progress = self._secondary.progress
-            ready, reason = readiness(secondary, progress.quiet, self._max_lag, progress.late)
+            ready, reason = readiness(
+                secondary,
+                progress.quiet,
+                self._max_lag,
+                progress.late,
+                incomplete=progress.incomplete,
+            )
         else:
             fault = self._files_fault()
             ready, reason = fault is None, fault or "it is the primary"

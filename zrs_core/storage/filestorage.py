@@ -28,6 +28,7 @@ from ..interfaces import ISearchableSink
 from ..logs import event
 from ..messages import NO_TID, Commit, PrimaryMessage, Transaction, unchecked_store
 from ..tids import describe_tid
+from ..visibility import Visibility
 from . import disk
 from .appending import AppendingSink
 from .batches import unfinished
@@ -37,6 +38,7 @@ from .generic import RestoringSink, Unfinished
 from .held import held_in_file
 from .packer import packer
 from .packs import Packs
+from .run_note import RunNote, incomplete_run
 from .runs import Run, read_run
 from .source import PIECE_SIZE, Pieces, StorageReader, StorageSource
 from .wrapped import as_stored
@@ -185,8 +187,30 @@ class FileStorageSource(StorageSource):
             time.sleep(_PACK_PAUSE)
 
     def committed_size(self) -> int:
+        # In this order: what is behind the limit is never within the size.
         size: int = self.storage.getSize()
-        return size
+        limit = self.limit()
+        return size if limit is None else self._end_of(limit)
+
+    def last_tid(self) -> bytes:
+        limit = self.limit()
+        return super().last_tid() if limit is None else limit
+
+    def _end_of(self, tid: bytes) -> int:
+        """Return where the transaction `tid` ends."""
+        deadline = time.monotonic() + _PACK_TIMEOUT
+        while True:
+            file = CommittedFile(self._path)
+            try:
+                if file.advance(self.storage.getSize()) and not file.was_replaced():
+                    return find(file, tid)
+            finally:
+                file.close()
+            if time.monotonic() > deadline:
+                raise DamagedFile(
+                    f"{self._path} is damaged: it does not end where the storage says"
+                )
+            time.sleep(_PACK_PAUSE)
 
     def held_before_pack(self, *tids: bytes) -> bool:
         """Return True if the file that the last pack left as `.old` holds all these transactions.
@@ -640,6 +664,47 @@ def use_packer(storage: Any, limit: Callable[[], bytes] | None = None) -> None:
     file_storage = _file_storage(storage)
     if file_storage.packer is FileStorage.packer:
         file_storage.packer = packer(limit)
+
+
+def run_note(storage: Any, durability: str) -> RunNote:
+    """Return the note of a secondary's FileStorage that a run of packed transactions has begun."""
+    return RunNote(_path_of(storage), sync=durability != "none")
+
+
+def resume_run(storage: Any, note: RunNote, visibility: Visibility) -> None:
+    """Continue a run of packed transactions that was not complete when the storage was closed.
+
+    :raises OSError: the note or the file cannot be read.
+    """
+    file = FileStorageSource(storage).open_file()
+    try:
+        run = incomplete_run(file, note)
+        if run is None:
+            note.remove()
+        else:
+            visibility.resume(run.before, run.changed())
+    finally:
+        file.close()
+
+
+def check_complete(storage: Any) -> None:
+    """Log an error if a secondary left the file within a run of packed transactions."""
+    file = FileStorageSource(storage).open_file()
+    try:
+        run = incomplete_run(file, RunNote(_path_of(storage)))
+    finally:
+        file.close()
+    if run is None:
+        return
+    name = storage.getName()
+    log.error(
+        "%s is not complete: as a secondary it received only a part of what a pack of its primary "
+        "had left after %s. Objects are missing, and changes that were made together are not "
+        "together. Take over with another secondary, or let this one receive the rest first",
+        name,
+        describe_tid(run.before),
+        extra=event("taken-over-incomplete", storage=name, tid=run.before),
+    )
 
 
 def keep_garbage(storage: Any) -> None:

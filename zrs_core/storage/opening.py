@@ -24,7 +24,6 @@ from .filestorage import (
     check_last_tid,
     file_storage_sink,
     is_file_storage,
-    keep_garbage,
     open_file_storage,
     use_packer,
 )
@@ -153,8 +152,6 @@ def _file_storage_source(storage: Any) -> IStorageSource:
 def _file_storage_sink(storage: Any, invalidate: Any, durability: str) -> ITransactionSink:
     if not is_file_storage(storage):
         return _generic_sink(storage, invalidate, durability)
-    use_packer(storage)
-    keep_garbage(storage)
     return file_storage_sink(storage, invalidate, durability)
 
 

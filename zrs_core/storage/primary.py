@@ -31,7 +31,7 @@ from ..sessions import ReplicationService
 from ..status.peers import Commits
 from ..status.state import PrimaryStatus, position_of
 from ..tls import TLSOptions
-from .filestorage import FileStorageSource, keeping_last_tid, skip_oids
+from .filestorage import FileStorageSource, check_complete, keeping_last_tid, skip_oids
 from .in_place import FilesInPlace
 from .inherited import InheritedSource
 from .opening import open_storage, source_of
@@ -118,6 +118,13 @@ class Primary(StorageProxy):
         try:
             self._source: Any = source_of(storage)
             self._source.poll_interval = poll_interval
+            below = next((each for each in layers(storage) if isinstance(each, Secondary)), None)
+            if isinstance(self._source, FileStorageSource):
+                if below is None:
+                    check_complete(as_stored(storage))
+                else:
+                    # A secondary of this one could not know that more comes.
+                    self._source.limit = below.limit
             # With a secondary below, both have the same files, and one log.
             secondary = isinstance(storage, Secondary)
             self.files = storage.files if secondary else FilesInPlace(storage)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ZODB.interfaces import IStorageWrapper
+from ZODB.POSException import POSKeyError
+from ZODB.utils import p64, u64
 
 from .. import transports
 from ..addresses import Address, TCPAddress, parse_address
@@ -27,7 +29,15 @@ from ..progress import Progress
 from ..sessions import ReplicationClient
 from ..status.state import SecondaryStatus
 from ..tls import TLSOptions
-from .filestorage import keeping_last_tid
+from ..visibility import Visibility
+from .filestorage import (
+    is_file_storage,
+    keep_garbage,
+    keeping_last_tid,
+    resume_run,
+    run_note,
+    use_packer,
+)
 from .in_place import FilesInPlace
 from .inherited import Inherited
 from .opening import open_storage, sink_of
@@ -132,6 +142,7 @@ class Secondary(ReadOnlyProxy):
             self._packs: Packs | None = (
                 None if self._has_snapshots else getattr(sink, "packs", None)
             )
+            self._visibility = self._visibility_of(sink.last_tid(), durability)
             self._client = ReplicationClient(
                 sink,
                 where,
@@ -139,6 +150,7 @@ class Secondary(ReadOnlyProxy):
                 options,
                 self._committed,
                 self.files.check,
+                self._visibility,
             )
             self._transport = transport
             self._connector = make_connector(self._client)
@@ -150,6 +162,27 @@ class Secondary(ReadOnlyProxy):
             release(self._stored, self._instance)
             give_up()
             raise
+
+    def _visibility_of(self, last: bytes, durability: str) -> Visibility:
+        stored = self._stored
+        if not is_file_storage(stored):
+            return Visibility(last, self._deliver)
+        note = run_note(stored, durability)
+        visibility = Visibility(last, self._deliver, note, holds=True)
+        resume_run(stored, note, visibility)
+        use_packer(stored, self._pack_limit)
+        keep_garbage(stored)
+        return visibility
+
+    def _pack_limit(self) -> bytes:
+        """Return the last transaction that a pack may go over: readers may need those up to it."""
+        limit = self.limit()
+        last: bytes = self._storage.lastTransaction()
+        return last if limit is None else limit
+
+    def limit(self) -> bytes | None:
+        """Return the last transaction of a complete state, if later ones are there; else None."""
+        return self._visibility.limit()
 
     def _event(self, name: str) -> dict[str, object]:
         position = self._client.progress.tid
@@ -193,7 +226,9 @@ class Secondary(ReadOnlyProxy):
     def lastInvalidations(self, count: int) -> Any:
         with self._dbs_lock:
             self._since_asked = None if self._dbs else deque(maxlen=count)
-        return self._storage.lastInvalidations(count)
+        found = self._storage.lastInvalidations(count)
+        held = self._visibility.held
+        return found if held is None else [each for each in found if each[0] <= held]
 
     def registerDB(self, db: Any) -> None:
         self._storage.registerDB(db)
@@ -210,6 +245,9 @@ class Secondary(ReadOnlyProxy):
             self._dbs.append(db)
 
     def _invalidate(self, tid: bytes, oids: list[bytes]) -> None:
+        self._visibility.committed(tid, oids)
+
+    def _deliver(self, tid: bytes, oids: list[bytes]) -> None:
         with self._dbs_lock:
             if self._since_asked is not None:
                 self._since_asked.append((tid, oids))
@@ -276,8 +314,23 @@ class Secondary(ReadOnlyProxy):
         if self._has_snapshots:
             # The storage has its own, of who knows when.
             return self._client.progress.tid
+        held = self._visibility.held
+        if held is not None:
+            return held
         tid: bytes = self._storage.lastTransaction()
         return tid
+
+    def load(self, oid: bytes, version: str = "") -> tuple[bytes, bytes]:
+        """Return the data of an object, and its last transaction, as readers see it."""
+        held = self._visibility.held
+        if held is None:
+            data, tid = self._storage.load(oid, version)
+        else:
+            found = self._storage.loadBefore(oid, p64(u64(held) + 1))
+            if found is None:
+                raise POSKeyError(oid)
+            data, tid, _ = found
+        return data, tid
 
     def close(self) -> None:
         """Disconnect, give up an unfinished transaction, close the storage."""

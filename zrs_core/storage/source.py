@@ -50,6 +50,10 @@ def _as_it_is(data: bytes) -> bytes:
     return data
 
 
+def _no_limit() -> None:
+    return None
+
+
 @implementer(IStorageSource)
 class StorageSource(ABC):
     """The history of a storage. A subclass makes the readers."""
@@ -60,6 +64,8 @@ class StorageSource(ABC):
         self.packed_to = NO_TID
         self.untransform: Callable[[bytes], bytes] = _as_it_is
         self.poll_interval = DEFAULT_POLL_INTERVAL
+        #: Returns the last transaction that is served, None for the last one there is.
+        self.limit: Callable[[], bytes | None] = _no_limit
         self.storage = storage
         self._lock = threading.Lock()
         self._waiting: list[Callable[[], None]] = []
