@@ -387,7 +387,7 @@ class TestVisibility:
     def delivered(self):
         return []
 
-    def make(self, delivered, last=p64(1), holds=True):
+    def make(self, delivered, last=b"\0\0\0\0\0\0\0\1", holds=True):
         return Visibility(last, lambda tid, oids: delivered.append((tid, oids)), holds=holds)
 
     def put(self, visibility, number, *oids, packed=False):

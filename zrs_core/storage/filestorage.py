@@ -36,6 +36,7 @@ from .committed import FIRST, CommittedFile, DamagedFile, Header
 from .finding import find
 from .generic import RestoringSink, Unfinished
 from .held import held_in_file
+from .iterating import skip_undone
 from .packer import packer
 from .packs import Packs
 from .run_note import RunNote, incomplete_run
@@ -656,6 +657,7 @@ def open_file_storage(path: str, blob_dir: str | None) -> FileStorage:
     except BaseException:
         storage.close()
         raise
+    mend_iterators(storage)
     return storage
 
 
@@ -664,6 +666,12 @@ def use_packer(storage: Any, limit: Callable[[], bytes] | None = None) -> None:
     file_storage = _file_storage(storage)
     if file_storage.packer is FileStorage.packer:
         file_storage.packer = packer(limit)
+
+
+def mend_iterators(storage: Any) -> None:
+    """Let a FileStorage iterate over a file with undone transactions."""
+    if not _missing(storage):
+        skip_undone(_file_storage(storage))
 
 
 def run_note(storage: Any, durability: str) -> RunNote:

@@ -24,6 +24,7 @@ from .filestorage import (
     check_last_tid,
     file_storage_sink,
     is_file_storage,
+    mend_iterators,
     open_file_storage,
     use_packer,
 )
@@ -146,12 +147,14 @@ def _file_storage_source(storage: Any) -> IStorageSource:
         return IterationSource(storage)
     check_last_tid(storage)
     use_packer(storage)
+    mend_iterators(storage)
     return FileStorageSource(storage)
 
 
 def _file_storage_sink(storage: Any, invalidate: Any, durability: str) -> ITransactionSink:
     if not is_file_storage(storage):
         return _generic_sink(storage, invalidate, durability)
+    mend_iterators(storage)
     return file_storage_sink(storage, invalidate, durability)
 
 
