@@ -5,12 +5,14 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
+from click.testing import CliRunner
 from zc.zlibstorage import ZlibStorage
 from ZODB.blob import BlobStorage
 from ZODB.DB import DB
 from ZODB.interfaces import IStorageIteration
 from zope.interface.verify import verifyObject
 
+from zrs_core.cli.command import zrs
 from zrs_core.storage.committed import FIRST, TRANSACTION
 from zrs_core.storage.opening import open_path
 
@@ -114,3 +116,18 @@ def test_what_is_damaged_ends_it_as_before(tmp_path):
         assert next(iterator).tid == tids[1]
         with pytest.raises((StopIteration, UnboundLocalError)):
             next(iterator)
+
+
+def test_zrs_verify_does_not_compare_void_records(
+    statuses, open_primary, open_secondary, network, tmp_path
+):
+    """A secondary has none."""
+    fill(tmp_path / "primary", statuses)
+    primary = open_primary(open_file_storage(tmp_path / "primary", blobs=False))
+    secondary = open_secondary(open_file_storage(tmp_path / "secondary", blobs=False))
+    network.run()
+    paths = [primary.getName(), secondary.getName()]
+    secondary.close()
+    primary.close()
+    result = CliRunner().invoke(zrs, ["verify", *paths])
+    assert result.exit_code == 0, result.output

@@ -47,11 +47,6 @@ class Connection(ABC, Generic[Received]):
         """The peer will send no more. May be called again."""
         self._eof = True
 
-    @property
-    def has_partial_message(self) -> bool:
-        """True if a part of the next message has come."""
-        return self._frames.waiting > 0
-
     def messages(self) -> Iterator[Received]:
         """The messages that are complete, each once.
 

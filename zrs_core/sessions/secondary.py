@@ -177,7 +177,7 @@ class SecondarySession:
             and self._resent is None
             and self._doubt is None
             and not (self.finished or self._receiving or progress.unfinished)
-            and not self._connection.has_partial_message
+            and progress.partial is None
             and (progress.quiet or 0.0) >= SETTLE_TIME
         )
 

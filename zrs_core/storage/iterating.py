@@ -20,6 +20,8 @@ _UNDONE = "u"
 class TransactionIterator(FileIterator):  # type: ignore[misc]
     """FileStorage's iterator, which skips undone transactions."""
 
+    _pos: int
+
     def __next__(self) -> Any:
         self._skip_undone()
         return super().__next__()

@@ -157,7 +157,9 @@ class Pair(Run):
         except DamagedFile as error:
             yield Difference(Kind.DAMAGED, our.tid, None, str(error))
             return
-        if not found and self._same is not None and our.pos == their.pos:
+        # Void records may be on one side only.
+        same_place = (our.pos, our.records, our.next) == (their.pos, their.records, their.next)
+        if not found and self._same is not None and same_place:
             yield from self._previous(our, their)
 
     def _previous(self, our: Header, their: Header) -> Iterator[Difference]:
