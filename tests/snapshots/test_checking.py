@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
+import pickle
 
 import pytest
+from ZODB.FileStorage import FileStorage
 
 from tests.cli.conftest import make_database
+from tests.storage.test_newest_first import commit_headers
 from zrs_core.messages import BlobBlock, Commit, Store, StoreBlob, Transaction
 from zrs_core.snapshots import checking
 from zrs_core.snapshots.checking import ContentDigest, check
@@ -53,7 +57,8 @@ ALL = [
         [dataclasses.replace(RECORD, **{name: value})]
         for name, value in (("oid", OTHER_OID), ("serial", OTHER_TID), ("data", b"another"))
     ),
-    [dataclasses.replace(RECORD, data=b"data" + b"S" + OID + TID + b"4:data")],
+    [dataclasses.replace(RECORD, data=b"data" + b"S" + OID + TID + b"rest")],
+    [RECORD, dataclasses.replace(RECORD, data=b"rest")],
     [RECORD, RECORD],
     [BLOB],
     [BLOB, BlobBlock(b"block")],
@@ -107,6 +112,20 @@ def test_the_digest_of_a_database_has_all_of_it(tmp_path):
     assert digest() != expected
     (database / "Data.fs").write_bytes(data)
     assert digest() == expected
+
+
+def test_the_digest_of_a_file_is_that_of_what_was_sent(tmp_path):
+    texts = [(b"user", b"note"), (b"", b"another")]
+    commit_headers(tmp_path / "Data.fs", texts, extension=pickle.dumps({"more": 1}))
+    expected, found = ContentDigest(), ContentDigest()
+    with contextlib.closing(FileStorage(str(tmp_path / "Data.fs"), read_only=True)) as storage:
+        for each in storage.iterator():
+            texts = each.user, each.description, each.extension_bytes
+            expected.add(Transaction(each.tid, each.status, *texts))
+            for record in each:
+                expected.add(Store(record.oid, record.tid, record.data, record.data_txn))
+    check(str(tmp_path), report, found)
+    assert found.hexdigest() == expected.hexdigest()
 
 
 def test_nothing_is_left_beside_it(tmp_path):

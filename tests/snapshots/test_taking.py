@@ -20,6 +20,7 @@ from tests.cli.conftest import make_database, snapshot_of
 from tests.databases import blob_files, open_file_storage, stored, traffic
 from zrs_core.errors import ConfigurationError, UnsuitableStorage
 from zrs_core.messages import NO_TID
+from zrs_core.snapshots import copying
 from zrs_core.snapshots.checking import check
 from zrs_core.snapshots.copying import Damaged, NoRoom
 from zrs_core.storage.committed import RECORD, TRANSACTION, DamagedFile
@@ -364,6 +365,19 @@ def test_what_was_written_is_read_again(database, snapshot, monkeypatch, stage, 
     monkeypatch.setattr("zrs_core.snapshots.taking.check", compared)
     with pytest.raises((Damaged, DamagedFile), match=error):
         take(database, snapshot, report=acting)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system lacks posix_fadvise")
+def test_what_is_read_again_is_what_the_disk_holds(database, snapshot, monkeypatch):
+    """The system gives up from its memory only what it has written."""
+    calls = []
+    sync, advise = copying.sync, os.posix_fadvise
+    monkeypatch.setattr(copying, "sync", lambda fd: calls.append("sync") or sync(fd))
+    monkeypatch.setattr(
+        os, "posix_fadvise", lambda *arguments: calls.append("advise") or advise(*arguments)
+    )
+    take(database, snapshot)
+    assert calls == ["sync", "advise"]
 
 
 def test_a_blob_that_is_not_copied_well(tmp_path, snapshot, monkeypatch):

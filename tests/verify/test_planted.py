@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 import threading
@@ -332,3 +333,27 @@ def test_a_comparison_of_blobs_that_is_given_up(pair, monkeypatch):
     assert len(compared) < 20
     for each in (a, b):
         each.close()
+
+
+def test_bytes_that_are_not_compared_any_more(pair, monkeypatch):
+    """What waits for its turn is not read, and the threads end."""
+    monkeypatch.setattr(same_bytes, "CHUNK_SIZE", 5000)
+    compared, closing = [], threading.Event()
+
+    def equal(self, pos, size, buffers):
+        compared.append(pos)
+        if len(compared) > 1:
+            closing.wait(0.3)
+        return True
+
+    monkeypatch.setattr(same_bytes.SameBytes, "_equal", equal)
+    a, b = (VerifiedFile(str(each.path), str(each.blobs)) for each in pair)
+    with contextlib.closing(a), contextlib.closing(b):
+        with same_bytes.SameBytes(a.file, b.file, 1) as same:
+            chunks = same._same_chunks(4, a.end)
+            next(chunks)
+            chunks.close()
+            # The second one had begun at most.
+            assert len(compared) <= 2
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            same._pool.submit(print)

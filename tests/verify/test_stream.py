@@ -199,6 +199,27 @@ def test_tls(pair):
             run.run()
 
 
+def test_a_certificate_for_another_name(pair):
+    """The connection is closed, without the garbage collector."""
+    a, b = pair
+    ours = authority()
+    server = tls_options(ours.issue("127.0.0.1"), None, None, ())
+    client = tls_options(None, None, ours.ca, ("another.example",))
+    with primary_of(a, tls=server) as (_, source):
+        run = Verification(source, b.source(), Options(), lambda *args: None, tls=client)
+        with pytest.raises(Unverifiable, match=r"cannot connect to .*which is not listed"):
+            run.run()
+
+
+def test_interrupted_while_it_connects(pair, monkeypatch):
+    def interrupt(family, place):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stream, "connect_argument", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        compared(source_of("127.0.0.1:1"), pair[1])
+
+
 def test_nobody_there(pair, unused_port):
     with pytest.raises(
         Unverifiable, match=r"cannot connect to 127\.0\.0\.1:.*: Connection refused"
