@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .tids import age_of, raw_age_of
 
@@ -36,10 +36,18 @@ class State(str, enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """What went wrong, and when (seconds since 1970)."""
+    """What went wrong, and when (seconds since 1970).
+
+    `over` is since when it has been over, None as long as that is not known.
+    """
 
     message: str
     time: float
+    over: float | None = None
+
+    def ended(self) -> Error:
+        """Return the same error, over since now or before."""
+        return self if self.over is not None else replace(self, over=time.time())
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +178,11 @@ class Progress:
     def failed(self, message: str) -> None:
         """Something went wrong."""
         self.last_failure = Error(message, time.time())
+
+    def recovered(self) -> None:
+        """What went wrong is over."""
+        if self.last_failure is not None and self.last_failure.over is None:
+            self.last_failure = self.last_failure.ended()
 
     @property
     def silence(self) -> float | None:

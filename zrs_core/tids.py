@@ -48,6 +48,11 @@ def describe_tid(tid: bytes) -> str:
     return f"0x{tid.hex()} ({TimeStamp(tid)})"
 
 
+def last_of(tid: bytes | None) -> str:
+    """Return the last transaction as the end of a log line; nothing if there is none."""
+    return "" if tid is None or tid == NO_TID else f"; last is {describe_tid(tid)}"
+
+
 def parse_tid(text: str) -> bytes:
     """The tid that is written as `0x` and 16 hex digits.
 

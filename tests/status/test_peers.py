@@ -207,7 +207,7 @@ class TestPeers:
     def test_refusals_and_errors(self):
         all_of_them = Peers()
         assert (all_of_them.refusals, all_of_them.last_error) == (0, None)
-        all_of_them.refused("no")
-        all_of_them.failed("broken")
+        all_of_them.refused("no", "peer")
+        all_of_them.failed("broken", "peer")
         assert (all_of_them.refusals, all_of_them.last_error.message) == (1, "broken")
         assert 0 <= time.time() - all_of_them.last_error.time < 60

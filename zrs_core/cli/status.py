@@ -419,7 +419,9 @@ def _facts(said: Status) -> Iterator[str]:
         yield silence
     for part in _parts(said):
         if (error := part["last_error"]) is not None:
-            yield f"last error, {moment(error['time'])} UTC: {error['message']}"
+            over = error.get("over")
+            since = "" if over is None else f" (over since {moment(over)} UTC)"
+            yield f"last error{since}, {moment(error['time'])} UTC: {error['message']}"
 
 
 def _link(part: SecondaryStatus | PrimaryStatus) -> str:

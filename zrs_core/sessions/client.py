@@ -262,6 +262,8 @@ class ReplicationClient:
             elif fault is None and before is not None and progress.failure == before:
                 failure, state = self._before_fault
                 progress.failure = failure
+                if failure is None:
+                    progress.recovered()
                 connected = progress.connected or failure is not None
                 progress.state = state if connected else State.CONNECTING
         return fault
@@ -290,6 +292,8 @@ class ReplicationClient:
         """The primary has nothing to send, and has not hung up as one does that refuses."""
         if self.progress.state in (State.REFUSED, State.FAILING):
             self._recovered()
+        elif not self.failing:
+            self.progress.recovered()
 
     def compared(self) -> None:
         """The primary holds what is held here."""
@@ -298,6 +302,7 @@ class ReplicationClient:
         self._searched = self._found = None
         if not self.failing:
             self.progress.state = State.REPLICATING
+            self.progress.recovered()
             self._backoff.succeeded()
 
     def session_failed(
@@ -345,6 +350,7 @@ class ReplicationClient:
             )
         self._failed_comparing = False
         self._searched = self._found = progress.divergence = None
+        progress.recovered()
         progress.failure = None
         progress.failures = 0
         progress.state = State.REPLICATING

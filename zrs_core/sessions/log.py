@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..logs import event
-from ..messages import NO_TID
-from ..tids import describe_tid
+from ..tids import last_of
 
 if TYPE_CHECKING:
     _Adapter = logging.LoggerAdapter[logging.Logger]
@@ -53,5 +52,4 @@ class PeerLog(_Adapter):
 
     def last(self) -> str:
         """The position, to be put behind a text."""
-        tid = self._position()
-        return "" if tid is None or tid == NO_TID else f"; last is {describe_tid(tid)}"
+        return last_of(self._position())

@@ -135,6 +135,7 @@ class PrimarySession:
             try:
                 if self._reader is None:
                     self._reader = self._source.open(self._start)
+                    self._peers.served(self._peer)
                 self._notes.asks()
                 batch = self._reader.read(BATCH_SIZE)
                 return self._send(batch, at_end=self._reader.at_end)
@@ -144,7 +145,7 @@ class PrimarySession:
                 # Whatever goes wrong with the source must not take the transport's thread along,
                 # and the secondary must not be left waiting for an answer.
                 self.finished = True
-                self._peers.failed(f"cannot go on sending: {error}")
+                self._peers.failed(f"cannot go on sending: {error}", self._peer)
                 self._log.log(
                     self._failures.level(f"{type(error).__name__}: {error}"),
                     "cannot go on sending: %s",
@@ -198,7 +199,7 @@ class PrimarySession:
 
     def _refuse(self, reason: str) -> None:
         self.finished = True
-        self._peers.refused(reason)
+        self._peers.refused(reason, self._peer)
         if self._refusals.is_news(self._peer, reason):
             # What a peer says may stand in it, which is no format.
             self._log.error("%s", reason, extra=event("refused", reason=reason))
@@ -257,7 +258,7 @@ class ReplicationService:
         )
 
     def refused(self, peer: str, reason: str) -> None:
-        self.peers.refused(reason)
+        self.peers.refused(reason, peer)
         if self._refusals.is_news(peer, reason):
             fields = event("refused", peer=peer, reason=reason)
             log.error("%s: refused (%s)", peer, reason, extra=fields)

@@ -399,7 +399,7 @@ class SecondarySession:
 
     def _compared(self) -> None:
         """The primary holds what is held here."""
-        self._log.debug("the primary holds the same; replicating", extra=event("replicating"))
+        self._info(event("replicating"), "the primary holds the same; replicating")
         self._client.compared()
 
     def _check_peer(self, doubt: Doubt) -> None:

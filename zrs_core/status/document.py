@@ -40,7 +40,13 @@ class KnownPosition(Position):
     as_of: float
 
 
-class LastError(TypedDict):
+class Ended(TypedDict, total=False):
+    """`over` is since when it has been over, which an older server does not say."""
+
+    over: float | None
+
+
+class LastError(Ended):
     message: str
     time: float
 

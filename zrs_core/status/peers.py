@@ -179,6 +179,11 @@ class Peer:
         )
 
 
+def _host_of(address: str) -> str:
+    """The address of a peer without its port."""
+    return address.rpartition(":")[0] or address
+
+
 class Peers:
     """Those that are connected to a primary, and those that it has refused. Thread-safe."""
 
@@ -187,6 +192,7 @@ class Peers:
         self.refusals = 0
         #: Why the last one was, or why one could not go on.
         self.last_error: Error | None = None
+        self._last_host = ""
         self._lock = threading.Lock()
         self._connected: dict[Peer, None] = {}
         self._names: set[str] = set()
@@ -232,14 +238,25 @@ class Peers:
                 self._names.discard(peer.name)
                 self._before.absorb(peer.meter)
 
-    def refused(self, reason: str) -> None:
+    def refused(self, reason: str, address: str) -> None:
+        """The peer at this address was refused."""
         with self._lock:
             self.refusals += 1
-            self.last_error = Error(reason, time.time())
+            self._note_error(reason, address)
 
-    def failed(self, reason: str) -> None:
-        """One was left, as there was an error here."""
-        self.last_error = Error(reason, time.time())
+    def failed(self, reason: str, address: str) -> None:
+        """The peer at this address was left, as there was an error here."""
+        with self._lock:
+            self._note_error(reason, address)
+
+    def served(self, address: str) -> None:
+        """The peer at this address is served, so that an error with its host is over."""
+        with self._lock:
+            if self.last_error is not None and self._last_host == _host_of(address):
+                self.last_error = self.last_error.ended()
+
+    def _note_error(self, reason: str, address: str) -> None:
+        self.last_error, self._last_host = Error(reason, time.time()), _host_of(address)
 
     def rates(self) -> Rates:
         with self._lock:

@@ -151,7 +151,8 @@ class SecondaryStatus:
     :param local_address: this end of it, which the primary has among its peers, unless there is
         something between the two that gives it another; None also on Unix sockets, which have none.
     :param connections: how many there were.
-    :param last_error: why the last connection ended, or why there was none.
+    :param last_error: why the last connection ended, or why there was none, and whether that is
+        over.
     :param failures: sessions in a row that have failed.
     :param divergence: where the histories part, if the primary was found to hold another one.
     :param position: the last transaction that is applied and can be read.

@@ -30,6 +30,7 @@ from ..progress import Error
 from ..sessions import ReplicationService
 from ..status.peers import Commits
 from ..status.state import PrimaryStatus, position_of
+from ..tids import last_of
 from ..tls import TLSOptions
 from .filestorage import FileStorageSource, check_complete, keeping_last_tid, skip_oids
 from .in_place import FilesInPlace
@@ -151,11 +152,15 @@ class Primary(StorageProxy):
         log.info("Opening %s %s", self.getName(), self.replication_address, extra=fields)
 
     def _event(self, name: str) -> dict[str, object]:
-        tid = None
+        tid = self._last_known()
+        return event(name, storage=self.getName(), address=self.replication_address, tid=tid)
+
+    def _last_known(self) -> bytes | None:
         # One that is closed, or whose database is lost, is closed all the same.
         with contextlib.suppress(Exception):
-            tid = self._source.position()
-        return event(name, storage=self.getName(), address=self.replication_address, tid=tid)
+            tid: bytes = self._source.position()
+            return tid
+        return None
 
     def abandon(self) -> None:
         super().abandon()
@@ -273,7 +278,8 @@ class Primary(StorageProxy):
             return
         self._closed = True
         fields = self._event("closing")
-        log.info("Closing %s %s", self.getName(), self.replication_address, extra=fields)
+        last = last_of(self._last_known())
+        log.info("Closing %s %s%s", self.getName(), self.replication_address, last, extra=fields)
         try:
             self._listener.stop(self._close_timeout)
             self._call_on_close()

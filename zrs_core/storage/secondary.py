@@ -28,6 +28,7 @@ from ..options import (
 from ..progress import Progress
 from ..sessions import ReplicationClient
 from ..status.state import SecondaryStatus
+from ..tids import last_of
 from ..tls import TLSOptions
 from ..visibility import Visibility
 from .filestorage import (
@@ -338,7 +339,9 @@ class Secondary(ReadOnlyProxy):
             return
         self._closed = True
         where = self._client.address
-        log.info("Closing %s %s", self.getName(), where, extra=self._event("closing"))
+        last = last_of(self._client.progress.tid)
+        fields = self._event("closing")
+        log.info("Closing %s %s%s", self.getName(), where, last, extra=fields)
         try:
             self._connector.stop()
             self._call_on_close()

@@ -230,8 +230,9 @@ function renderErrors(nodes, now) {
   show(byId("no-errors"), found.length ? "" : "None that is known.");
   show(
     byId("errors"),
-    ...found.map(([who, { message, time }]) => {
-      const when = time === null ? "now" : words.time(time, now);
+    ...found.map(([who, { message, time, over }]) => {
+      const since = over ? ` (over since ${words.time(over, now)})` : "";
+      const when = (time === null ? "now" : words.time(time, now)) + since;
       const head = element("p", { class: "more" }, `${when}, ${who}`);
       return element("li", {}, head, element("p", {}, message));
     }),
