@@ -97,6 +97,7 @@ def test_every_key_arrives(monkeypatch):
         durability transaction
         max-compared-size 16MB
         name replica one
+        wait-for-data 0
         pickle-protocol 1
         close-timeout 3
         socket-mode 0o640

@@ -25,6 +25,7 @@
       MissingBlobSupport        a blob was sent to a storage that keeps none
       WrittenToByOthers         a secondary's storage has transactions of other origin
       NotWritten                the disk did not take what a secondary had written
+      NoData                    no transaction has come to an empty secondary in time
       UsedAfterFork             a storage that was opened before this process was forked
       NoStatus                  an address did not tell its status
         NotAStatusServer        who listens there speaks something else than HTTP
@@ -219,6 +220,10 @@ class NotWritten(ReplicationError):
             f"the disk did not take what was written ({cause}), so nothing more is written. Check "
             "the disk, then open the secondary again"
         )
+
+
+class NoData(ReplicationError):
+    """No transaction has come to an empty secondary in time; the text says from where, and why."""
 
 
 class UsedAfterFork(ReplicationError):

@@ -168,6 +168,12 @@ def _poll_interval(text: str) -> float:
     return seconds
 
 
+def _wait_for_data(text: str) -> float:
+    seconds = _number(text)
+    check_seconds("wait_for_data", seconds)
+    return seconds
+
+
 def _max_lag(text: str) -> float:
     seconds = _number(text)
     check_seconds("max_lag", seconds)
@@ -218,6 +224,7 @@ SECONDARY: dict[str, Callable[[str], Any]] = {
     "durability": _durability,
     "max_compared_size": max_compared_size,
     "name": _secondary_name,
+    "wait_for_data": _wait_for_data,
 }
 PRIMARY: dict[str, Callable[[str], Any]] = {
     "pickle_protocol": _pickle_protocol,

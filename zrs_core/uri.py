@@ -77,6 +77,8 @@ def _resolve(uri: str) -> tuple[Callable[[], Secondary], dict[str, str]]:
     if status and "address" not in status:
         raise ConfigurationError(f"status_{min(status)} has no effect without status_address")
 
+    wait_for_data = options.pop("wait_for_data", 0)
+
     def factory() -> Secondary:
         from .storage.secondary import Secondary
 
@@ -85,6 +87,13 @@ def _resolve(uri: str) -> tuple[Callable[[], Secondary], dict[str, str]]:
             from .status.server import serve_status
 
             serve_status(secondary, **status)
+        if wait_for_data:
+            try:
+                # Its status can be asked for meanwhile.
+                secondary.wait_for_data(wait_for_data)
+            except BaseException:
+                secondary.close()
+                raise
         return secondary
 
     return factory, database

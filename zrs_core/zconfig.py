@@ -19,7 +19,7 @@ from ZConfig.info import ValueInfo
 
 from . import settings
 from .addresses import TCPAddress, parse_address
-from .errors import ConfigurationError, Exposed, ListenError, UnsuitableStorage
+from .errors import ConfigurationError, Exposed, ListenError, NoData, UnsuitableStorage
 from .tls import TLSOptions
 
 # Transports whose addresses are those of the system, so that one can see whether they are free.
@@ -235,7 +235,8 @@ class ZRS:
 
         With it, its status server is opened and closed.
 
-        :raises SettingError: an address that cannot be listened on; nothing was opened.
+        :raises SettingError: an address that cannot be listened on, and nothing was opened; or no
+            transaction has come within `wait-for-data`.
         :raises ConfigurationError: a storage inside that cannot be replicated, or replicated into.
         """
         from .storage.filestorage import establish_opened
@@ -257,7 +258,10 @@ class ZRS:
             blob_dir = self._given("blob_dir")
             if source is not None:
                 options = self._given(*settings.SECONDARY, "transport", "peer_timeout")
-                storage = Secondary(storage, source.value, **options, **blob_dir, **self._tls())
+                options.pop("wait_for_data", None)
+                storage = secondary = Secondary(
+                    storage, source.value, **options, **blob_dir, **self._tls()
+                )
                 blob_dir = {}
             if to is not None:
                 options = self._given(*settings.PRIMARY, "transport", "peer_timeout")
@@ -269,6 +273,16 @@ class ZRS:
             storage.close()
             raise
         self._serve_status(storage)
+        wait = config.wait_for_data
+        if wait is not None and wait.value:
+            try:
+                # Its status can be asked for meanwhile.
+                secondary.wait_for_data(wait.value)
+            except BaseException as error:
+                storage.close()
+                if isinstance(error, NoData):
+                    raise SettingError(wait, error) from error
+                raise
         report_serving()
         return storage
 

@@ -43,6 +43,7 @@ WRONG = {
         "reconnect_delay": [*NUMBERS, 0, (1,), (2, 1), (1, None), (1, float("inf")), {1: 2}],
         "peer_timeout": [*NUMBERS, 1, 100_000],
         "keep_alive_delay": NUMBERS,
+        "wait_for_data": NUMBERS,
         "max_record_size": [*NUMBERS[:-1], 0, 1.5],
         "max_compared_size": [*NUMBERS[:-1], -1, 1.5],
         "durability": [[], None, "x", float("nan"), b"batch"],

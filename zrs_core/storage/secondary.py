@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,7 @@ from ZODB.utils import p64, u64
 
 from .. import transports
 from ..addresses import Address, TCPAddress, parse_address
-from ..errors import InvalidAddress, NotWritten, UnsuitableStorage, UsedAfterFork
+from ..errors import InvalidAddress, NoData, NotWritten, UnsuitableStorage, UsedAfterFork
 from ..logs import event
 from ..messages import NO_TID
 from ..options import (
@@ -24,6 +25,7 @@ from ..options import (
     DEFAULT_MAX_RECORD_SIZE,
     DEFAULT_PEER_TIMEOUT,
     ClientOptions,
+    check_seconds,
 )
 from ..progress import Progress
 from ..sessions import ReplicationClient
@@ -48,6 +50,9 @@ from .readonly import ReadOnlyProxy
 from .wrapped import as_stored, layers, own_instance, release
 
 log = logging.getLogger("zrs_core.secondary")
+
+# Seconds between two looks whether there can be a first transaction.
+_LONGEST_WAIT = 1.0
 
 
 class Secondary(ReadOnlyProxy):
@@ -81,6 +86,10 @@ class Secondary(ReadOnlyProxy):
     :param max_compared_size: the most bytes of the last transaction, records and blobs, that are
         sent again at each connection, to see whether the primary holds the same; 0 for none.
     :param name: the name of this secondary in its log, status and metrics; None for the host's.
+    :param wait_for_data: seconds to wait for the first transaction, if the storage is empty: a
+        database can be opened then. 0 to wait for none. With a reactor that runs in this thread it
+        waits in vain.
+    :raises NoData: none has come in that time; the storage is closed.
     :raises ConfigurationError: an address that does not parse, an unknown transport, a storage
         that cannot be replicated into, a setting out of range; nothing was opened or written.
     """
@@ -102,8 +111,10 @@ class Secondary(ReadOnlyProxy):
         durability: str = "batch",
         max_compared_size: int = DEFAULT_MAX_COMPARED_SIZE,
         name: str | None = None,
+        wait_for_data: float = 0,
     ) -> None:
         where = address_of_primary(address)
+        check_seconds("wait_for_data", wait_for_data)
         options = ClientOptions(
             check_checksums,
             keep_alive_delay,
@@ -162,6 +173,11 @@ class Secondary(ReadOnlyProxy):
         except BaseException:
             release(self._stored, self._instance)
             give_up()
+            raise
+        try:
+            self.wait_for_data(wait_for_data)
+        except BaseException:
+            self.close()
             raise
 
     def _visibility_of(self, last: bytes, durability: str) -> Visibility:
@@ -269,6 +285,43 @@ class Secondary(ReadOnlyProxy):
                     ),
                 )
 
+    def wait_for_data(self, timeout: float) -> None:
+        """Return when a database can be opened.
+
+        That is when there is a transaction, and all that a pack of the primary has left.
+
+        :param timeout: seconds to wait at most; 0 to return at once in any case.
+        :raises NoData: there is none after that time, or the disk has failed.
+        """
+        if not timeout or self._has_database():
+            return
+        fields = self._event("waiting-for-data")
+        log.info(
+            "%s has no data yet: waiting for the first transaction, %g seconds at most",
+            self.getName(),
+            timeout,
+            extra=fields,
+        )
+        arrived = threading.Event()
+        self._followers.append(arrived.set)
+        try:
+            deadline = time.monotonic() + timeout
+            while not self._has_database():
+                left = deadline - time.monotonic()
+                progress = self._client.progress
+                if left <= 0 or progress.stopped is not None:
+                    error = f": {progress.last_error}" if progress.last_error else ""
+                    what = "only a part of its history" if self.has_data() else "no transaction"
+                    raise NoData(
+                        f"{self.getName()} has no data: {what} has come from "
+                        f"{self._client.address} within {timeout:g} seconds (state "
+                        f"{progress.state}{error}). Check the primary, or wait for longer"
+                    )
+                # What stops it may come without a transaction.
+                arrived.wait(min(left, _LONGEST_WAIT))
+        finally:
+            self._followers.remove(arrived.set)
+
     def on_commit(self, callback: Callable[[], object]) -> None:
         """Call `callback` whenever transactions have been applied."""
         self._followers.append(callback)
@@ -307,6 +360,9 @@ class Secondary(ReadOnlyProxy):
         fields = self._event("redirected")
         log.info("%s goes on with the primary at %s", self.getName(), where, extra=fields)
         self._connector.reconnect()
+
+    def _has_database(self) -> bool:
+        return self.has_data() and not self._client.progress.incomplete
 
     def has_data(self) -> bool:
         return self._client.progress.tid != NO_TID
