@@ -7,8 +7,8 @@ import types
 import pytest
 
 from zrs_core.errors import ReplicationError, Unverifiable
-from zrs_core.messages import MAX_TID, Transaction
-from zrs_core.snapshots import ending
+from zrs_core.messages import MAX_TID, NO_TID, Commit, Transaction
+from zrs_core.snapshots import ending, receiving
 from zrs_core.snapshots.receiving import Received
 
 from .scripted import tid_of
@@ -154,3 +154,51 @@ def test_nothing_follows_the_highest_tid(monkeypatch):
     receiver = types.SimpleNamespace(received=Received(), busy=0.0)
     receiver.received.add(Transaction(MAX_TID, "p", b"", b"", b""))
     assert ending.Ending(receiver, lambda: None).is_state()
+
+
+class Slow:
+    """A sink that takes a second for each call, by the clock of `receiving`."""
+
+    blobs = True
+
+    def __init__(self, clock):
+        self._clock = clock
+
+    def last_tid(self):
+        return NO_TID
+
+    def last_transaction(self, limit):
+        raise NotImplementedError
+
+    def _take_time(self, *arguments):
+        self._clock[0] += 1.0
+
+    apply = flush = abort = _take_time
+
+
+def test_the_time_that_storing_takes(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(receiving, "time", types.SimpleNamespace(monotonic=lambda: clock[0]))
+    recorder = receiving._Recorder(Slow(clock))
+    recorder.apply(Transaction(tid_of(1), " ", b"", b"", b""))
+    clock[0] += 10
+    recorder.apply(Commit())
+    assert recorder.busy == 2.0
+    assert recorder.visible.tid == NO_TID
+    recorder.flush()
+    assert recorder.busy == 3.0
+    assert recorder.visible.tid == tid_of(1)
+
+
+def test_what_is_given_up_is_not_received(monkeypatch):
+    clock = [100.0]
+    recorder = receiving._Recorder(Slow(clock))
+    recorder.apply(Transaction(tid_of(1), "p", b"", b"", b""))
+    recorder.apply(Commit())
+    recorder.abort()
+    assert recorder.visible.tid == NO_TID
+    recorder.apply(Transaction(tid_of(2), " ", b"", b"", b""))
+    recorder.apply(Commit())
+    recorder.flush()
+    assert (recorder.visible.tid, recorder.visible.status) == (tid_of(2), " ")
+    assert recorder.visible.packed == NO_TID

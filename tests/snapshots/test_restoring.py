@@ -7,6 +7,7 @@ import json
 import os
 import time
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 import ZODB
@@ -14,6 +15,7 @@ import ZODB
 from tests.cli.conftest import make_database, snapshot_of
 from tests.databases import blob_files, open_file_storage, stored, traffic
 from zrs_core.errors import ConfigurationError
+from zrs_core.snapshots import restoring
 from zrs_core.snapshots.copying import Damaged
 from zrs_core.snapshots.restoring import parse_until, restore
 from zrs_core.storage.committed import FIRST
@@ -248,6 +250,20 @@ def test_a_blob_of_another_size(snapshot, place):
     path.write_bytes(b"short")
     with pytest.raises(Damaged, match="is damaged: its transactions, records, blobs and bytes"):
         run(snapshot, place)
+
+
+def test_a_blob_that_is_lost_on_the_way(snapshot, place, monkeypatch):
+    """The copies are looked at, and not the sources alone."""
+    check = restoring.check
+
+    def without_one(directory, *arguments):
+        blobs = blob_files(Path(directory, "blobs"))
+        Path(directory, "blobs", min(blobs)).unlink()
+        return check(directory, *arguments)
+
+    monkeypatch.setattr(restoring, "check", without_one)
+    with pytest.raises(Damaged, match="is damaged: 0 of its blobs are missing"):
+        run(snapshot, place, as_tid(tids(snapshot)[-2]))
 
 
 @pytest.mark.parametrize("name", ["transactions", "records", "blobs", "blobs_size"])

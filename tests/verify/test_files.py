@@ -281,13 +281,22 @@ def test_of_which_files_a_state_is(tmp_path, side, change, same):
     assert (found.state, found.is_of_others) == (({"number": 1}, False) if same else (None, True))
 
 
+@pytest.mark.usefixtures("always_due")
 @pytest.mark.parametrize("option", [{"common": True}, {"listed": 7}])
 def test_with_which_options_a_state_is(pair, tmp_path, option):
     with pytest.raises(Stopped):
         verified(*pair, state=tmp_path / "state", watch=stopping("Blobs", -1))
-    seen = []
-    verified(*pair, state=tmp_path / "state", watch=lambda *told: seen.append(told[0]), **option)
-    assert seen[0] == "Transactions"
+    saved_state = (tmp_path / "state").read_text()
+    for options, first in (({}, "Blobs"), (option, "Transactions")):
+        (tmp_path / "state").write_text(saved_state)
+        seen = []
+        verified(
+            *pair,
+            state=tmp_path / "state",
+            watch=lambda *told, seen=seen: seen.append(told[0]),
+            **options,
+        )
+        assert seen[0] == first
 
 
 def test_what_tells_a_file_from_another(pair):
