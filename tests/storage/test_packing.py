@@ -145,6 +145,35 @@ def test_who_waits_gives_up_the_packed_file(
     commits.close()
 
 
+def test_a_commit_and_a_pack_that_leave_the_size_as_it_was_wake_a_reader(tmp_path, open_primary):
+    storage = open_file_storage(tmp_path / "packed")
+    sink = FileStorageSink(storage, lambda tid, oids: None)
+
+    def commit(minute):
+        for message in (Transaction(tid(minute)), Store(z64, tid(minute), EMPTY), Commit()):
+            sink.apply(message)
+
+    commit(1)
+    commit(2)
+    primary = open_primary(storage)
+    with closing(primary._source.open(z64)) as reader:
+        assert [each for each in reader.read(PLENTY) if isinstance(each, Commit)] == [Commit()] * 2
+        assert reader.read(PLENTY) == []
+        size = storage.getSize()
+        # Between the last read and the wait.
+        commit(3)
+        primary.pack(seconds(tid(2, 30.0)), referencesf)
+        assert storage.getSize() == size
+        woken = []
+        reader.wait(lambda: woken.append(1))
+        assert woken == [1]
+        assert [each.tid for each in reader.read(PLENTY) if isinstance(each, Transaction)] == [
+            tid(3)
+        ]
+        reader.wait(lambda: woken.append(2))
+        assert woken == [1]
+
+
 class TestBetweenThePackedFileAndItsSize:
     """The new file has its name already, and getSize() is still that of the old one."""
 

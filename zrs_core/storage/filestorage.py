@@ -247,6 +247,8 @@ class FileStorageReader(StorageReader):
         super().__init__(source, source.storage)
         self._looked = False
         self._tid = start
+        # The source's count of changes, sampled before the last look at the file.
+        self._changes = source.changes
         self._file = source.open_file()
         try:
             self._pos = find(self._file, start)
@@ -288,10 +290,10 @@ class FileStorageReader(StorageReader):
         return super().read(budget)
 
     def _next_transaction(self) -> Pieces | None:
-        # A pack's new file may by chance have the size of the old one, so it is not enough to look
-        # at that; but once for each batch is.
+        # At least once for each batch: a pack of a secondary below does not count as a change.
         if self._pos >= self._file.end and (self._has_changed() or not self._looked):
             self._looked = True
+            self._changes = self._source.changes
             if not self._source.update_end(self._file):
                 self._follow_pack()
             elif self._is_put_back():
@@ -308,7 +310,8 @@ class FileStorageReader(StorageReader):
         return None
 
     def _has_changed(self) -> bool:
-        return self._source.committed_size() != self._file.end
+        # Not by the file's size: a commit and a pack after it can leave that as it was.
+        return self._source.changes != self._changes
 
     def _is_put_back(self) -> bool:
         """Whether what comes next is the last transaction again, which a pack had removed.

@@ -82,8 +82,6 @@ class IterationSource(StorageSource):
 
     def __init__(self, storage: Any) -> None:
         super().__init__(storage)
-        #: How often `changed` was called.
-        self.changes = 0
         # What the thread that polls has seen last.
         self._seen: bytes | None = None
         self._state = threading.Condition(self._lock)
@@ -119,11 +117,6 @@ class IterationSource(StorageSource):
         # To ask a database, an instance of its own is made; while a reader waits, the thread asks.
         seen = self._seen
         return seen if self._waiting and seen is not None else self.last_tid()
-
-    def changed(self) -> None:
-        with self._state:
-            self.changes += 1
-        super().changed()
 
     def add_waiting(self, wake: Callable[[], None]) -> None:
         super().add_waiting(wake)

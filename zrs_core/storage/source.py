@@ -67,6 +67,8 @@ class StorageSource(ABC):
         #: Returns the last transaction that is served, None for the last one there is.
         self.limit: Callable[[], bytes | None] = _no_limit
         self.storage = storage
+        #: Number of calls of `changed`.
+        self.changes = 0
         self._lock = threading.Lock()
         self._waiting: list[Callable[[], None]] = []
 
@@ -97,6 +99,7 @@ class StorageSource(ABC):
 
     def changed(self) -> None:
         with self._lock:
+            self.changes += 1
             waiting, self._waiting = self._waiting, []
         for wake in waiting:
             try:
