@@ -67,6 +67,7 @@ ALLOWED = {
     "transports": {"errors", "addresses", "forks", "interfaces", "logs", "refusals", "tls"},
     "storage": BASIS | {"visibility"},
     "visibility": {"messages"},
+    "storage.history": BASIS | {"codec"},
     "snapshots": BASIS
     | {"__version__", "options", "progress", "sessions", "storage", "transports", "verify"},
     "storage.primary": BASIS

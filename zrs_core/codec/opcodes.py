@@ -59,10 +59,21 @@ class Node:
     `start` and `end` are its place: from its first opcode to behind its last one, memo opcodes
     that follow it included. A tuple has `items`, its nodes, and `close`, where the opcode that
     built it stands. `name` is (module, name) of a global.
-    `depth` is 1 for a value that holds no other.
+    `depth` is 1 for a value that holds no other. `known` has the plain items of a dict that is
+    `OPAQUE` because it has others too. `original` is the value that a memo opcode has pushed again.
     """
 
-    __slots__ = ("close", "depth", "end", "items", "name", "start", "value")
+    __slots__ = (
+        "close",
+        "depth",
+        "end",
+        "items",
+        "known",
+        "name",
+        "original",
+        "start",
+        "value",
+    )
 
     def __init__(self, value: Any, start: int, end: int, depth: int = 1) -> None:
         self.value = value
@@ -72,6 +83,8 @@ class Node:
         self.items: list[Node] | None = None
         self.close = 0
         self.name: tuple[str, str] | None = None
+        self.known: dict[Any, Any] | None = None
+        self.original: Node | None = None
 
     @property
     def may_be_dict(self) -> bool:
@@ -147,6 +160,27 @@ def end_of(data: bytes) -> int | None:
     return reader.pos
 
 
+def plain_items(data: bytes) -> dict[Any, Any]:
+    """Return the items of a pickled dict as ZODB unpickles them, without those that are not plain.
+
+    Nothing is executed. The result is empty if the pickle cannot be read or is not one of a dict.
+    """
+    try:
+        root = _Reader(data, native=_as_zodb).read().root
+    except PickleError:
+        return {}
+    return root.value if isinstance(root.value, dict) else root.known or {}
+
+
+def _as_zodb(text: bytes) -> str | bytes:
+    """A `str` of Python 2 as ZODB unpickles it in Python 3."""
+    return text.decode("ascii") if text.isascii() else text
+
+
+def _as_it_is(text: bytes) -> str | bytes:
+    return text
+
+
 # A text in a protocol-0 pickle of Python 2 is its repr(); repr() of a str makes no other escapes.
 _BAD_ESCAPE = re.compile(rb"\\(?![\'\"ntr]|x[0-9a-fA-F]{2})").search
 # A name that can be written again as a line: no line break, nothing that UTF-8 has not.
@@ -164,10 +198,14 @@ _PLAIN_KEYS = (str, bytes, int, type(None))
 
 
 class _Reader:
-    """The state of one `read()`: the position, the stack, where its marks are, and the memo."""
+    """The state of one `read()`: the position, the stack, where its marks are, and the memo.
 
-    def __init__(self, data: bytes) -> None:
+    :param native: makes the value of a `str` of Python 2.
+    """
+
+    def __init__(self, data: bytes, native: Callable[[bytes], str | bytes] = _as_it_is) -> None:
         self.data = data
+        self.native = native
         self.pos = 0
         self.op = 0
         # Where the last frame ends, and beyond which no opcode may go: that frame while it is open,
@@ -319,6 +357,7 @@ class _Reader:
         if isinstance(node.value, (tuple, list, dict)):
             self.result.shares_containers = True
             copy = self.push(OPAQUE)
+            copy.original = node
         else:
             copy = self.push(node.value)
         copy.name = node.name
@@ -399,7 +438,7 @@ class _Reader:
 
     def push_native(self, text: bytes) -> None:
         self.result.has_native_strings = True
-        self.push(text)
+        self.push(self.native(text))
 
     def op_short_binbytes(self) -> None:
         self.push_bytes(self.take(self.take(1)[0]))
@@ -514,21 +553,35 @@ class _Reader:
         # A key's hash must not cost more than its bytes: tuples of one tuple nest exponentially,
         # and large integers can be chosen to collide.
         plain = isinstance(node.value, dict) and all(
-            isinstance(key.value, _PLAIN_KEYS)
-            and not (isinstance(key.value, int) and key.value.bit_length() > 32)
-            and _is_plain(value.value)
-            for key, value in pairs
+            _is_plain_key(key.value) and _is_plain(value.value) for key, value in pairs
         )
         if plain:
             node.value.update((key.value, value.value) for key, value in pairs)
         else:
             self.make_opaque(node)
+            self.update_known(node, pairs)
         self.grow(node, nodes)
+
+    def update_known(self, node: Node, pairs: list[tuple[Node, Node]]) -> None:
+        """Some of `pairs` make the dict `node` opaque; keep the others."""
+        if node.known is None:
+            return
+        for key, value in pairs:
+            if not _is_plain_key(key.value):
+                continue
+            shared = value.original
+            found = value.value if shared is None or shared is node else shared.value
+            if _is_plain(found):
+                node.known[key.value] = found
+            else:
+                node.known.pop(key.value, None)
 
     def make_opaque(self, node: Node) -> None:
         """Something went into `node` that is not known: it may be any object but a leaf."""
         if node.value is not OPAQUE and not isinstance(node.value, (list, dict)):
             raise PickleError("items are put into what is no container")
+        if isinstance(node.value, dict):
+            node.known = node.value
         node.value = OPAQUE
 
     def op_empty_set(self) -> None:
@@ -570,12 +623,14 @@ class _Reader:
         function = self.pop()
         value = _known_call(function.name, arguments.value)
         parts = [] if isinstance(value, bytes) else [function, arguments]
-        self.push_built(value, function.start, parts)
+        self.push_built(value, function.start, parts).known = _known_items(
+            function.name, arguments.value
+        )
 
     def op_build(self) -> None:
         state = self.pop()
         node = self.top()
-        node.value, node.items, node.name = OPAQUE, None, None
+        node.value, node.items, node.name, node.known = OPAQUE, None, None, None
         self.grow(node, [state])
 
     def op_newobj(self) -> None:
@@ -669,10 +724,29 @@ class _Reader:
         self.push_again(node)
 
 
+def _is_plain_key(key: Any) -> bool:
+    return isinstance(key, _PLAIN_KEYS) and not (isinstance(key, int) and key.bit_length() > 32)
+
+
 def _is_plain(value: Any) -> bool:
     return value is not OPAQUE and not (
         isinstance(value, tuple) and any(not _is_plain(item) for item in value)
     )
+
+
+def _known_items(function: tuple[str, str] | None, arguments: Any) -> dict[Any, Any] | None:
+    """The plain items of what `dict` makes of pairs; None for any other call."""
+    if function not in (("__builtin__", "dict"), ("builtins", "dict")):
+        return None
+    match arguments:
+        case tuple((tuple() | list() as pairs,)):
+            return {
+                pair[0]: pair[1]
+                for pair in pairs
+                if isinstance(pair, tuple) and len(pair) == 2
+                if _is_plain_key(pair[0]) and _is_plain(pair[1])
+            }
+    return None
 
 
 def _known_call(function: tuple[str, str] | None, arguments: Any) -> Any:

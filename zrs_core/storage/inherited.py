@@ -26,7 +26,6 @@ GRACE: Final = 1.0
 _READING: Final = frozenset(
     {
         "getSize",
-        "history",
         "lastTransaction",
         "load",
         "loadBefore",

@@ -7,10 +7,10 @@ from typing import Any, NoReturn
 from ZODB.interfaces import IBlobStorageRestoreable, IExternalGC, IStorageRestoreable
 from ZODB.POSException import ReadOnlyError
 
-from .proxy import StorageProxy
+from .history import HistoryProxy
 
 
-class ReadOnlyProxy(StorageProxy):
+class ReadOnlyProxy(HistoryProxy):
     """Stands for a storage, but for what writes; packing is maintenance and stays possible."""
 
     def __init__(self, storage: Any) -> None:
