@@ -68,6 +68,7 @@ ALLOWED = {
     "storage": BASIS | {"visibility"},
     "visibility": {"messages"},
     "storage.history": BASIS | {"codec"},
+    "storage.committing": BASIS | {"codec", "status"},
     "snapshots": BASIS
     | {"__version__", "options", "progress", "sessions", "storage", "transports", "verify"},
     "storage.primary": BASIS

@@ -210,3 +210,19 @@ class TestExtensions:
     def test_what_is_no_pickle_is_not(self):
         [begin, *_] = sent(extension=pickle.dumps(self.VALUES, 3))
         assert difference(held(extension=b"junk"), begin) == (TID, "with another extension")
+
+
+class TestExtensionsThatAreLeftOut:
+    """A primary leaves out what it cannot carry, and may carry it with another pickle protocol."""
+
+    LARGE = pickle.dumps({"a": b"\xff" * 40_000}, 3)
+
+    @pytest.mark.parametrize("extension", [b"junk", LARGE])
+    def test_one_end_has_it(self, extension):
+        remark = "its extension cannot be carried to every secondary"
+        assert compare(held(extension=extension), *sent()) == [remark]
+        assert compare(held(), *sent(extension=extension)) == [remark]
+
+    def test_both_have_one(self):
+        [begin, *_] = sent(extension=self.LARGE)
+        assert difference(held(extension=b"junk"), begin) == (TID, "with another extension")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import ssl
+import threading
 
 import pytest
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from zrs_core.addresses import TCPAddress
-from zrs_core.errors import Diverged, NotComparable, NotWritten, TidTooHigh
+from zrs_core.errors import Diverged, NotCarried, NotComparable, NotWritten, TidTooHigh
 from zrs_core.interfaces import (
     IComparableSink,
     IPrimarySession,
@@ -22,11 +23,15 @@ from zrs_core.logs import event
 from zrs_core.messages import NO_TID, Commit, Store, Transaction
 from zrs_core.options import ClientOptions
 from zrs_core.progress import State
-from zrs_core.sessions import PrimarySession, ReplicationClient, ReplicationService
+from zrs_core.sessions import REFUSAL_TIME, PrimarySession, ReplicationClient, ReplicationService
+from zrs_core.sessions import primary as primary_module
 from zrs_core.sessions.log import PeerLog
+from zrs_core.sessions.secondary import EARLY, EARLY_ENDS
 from zrs_core.status.peers import Commits
 from zrs_core.status.state import PeerState
 from zrs_core.testing import WHOLE, Sink, Source, greeting, stream
+
+from .conditions import wait_for
 
 ADDRESS = TCPAddress("localhost", 8100)
 
@@ -242,6 +247,129 @@ class TestPrimarySession:
         assert source.closed == 1
         assert sum("Disconnected (gone)" in each for each in caplog.messages) == 1
         assert session.produce() == []
+
+
+class TestATransactionThatCannotBeSent:
+    ERROR = NotCarried(b"\0" * 7 + b"\2", "it is too long", "Shorten it")
+    TEXT = (
+        "transaction 0x0000000000000002 cannot be replicated: it is too long. What precedes it is "
+        "sent. Shorten it"
+    )
+
+    def test_what_precedes_is_sent_and_the_connection_closed(self, caplog):
+        session = started_session(Source(WHOLE, error=self.ERROR))
+        assert b"".join(session.produce()) == stream(WHOLE)
+        assert not session.finished
+        assert session.produce() == []
+        assert session.finished
+        told = caplog.records[-1]
+        assert (told.levelname, told.event, told.tid) == (
+            "ERROR",
+            "not-carried",
+            "0x" + "0" * 15 + "2",
+        )
+        assert told.getMessage() == f"peer: {self.TEXT}"
+
+    def test_a_fresh_secondary_is_closed_at_once(self):
+        session = started_session(Source(error=self.ERROR))
+        session.produce()
+        assert session.finished
+
+    def test_who_was_sent_nothing_is_held_for_longer_than_a_refusal(self, monkeypatch):
+        monkeypatch.setattr(primary_module, "_HOLD", 0.01)
+        source = Source(error=self.ERROR)
+        session = started_session(source, start=b"\0" * 7 + b"\1")
+        assert session.produce() == []
+        assert not session.finished
+        woken = []
+        session.wait(lambda: woken.append(session.finished))
+        wait_for(lambda: woken, "the end")
+        assert woken == [True]
+        assert source.waiting == []
+        session.close("over")
+
+    def test_it_is_closed_while_it_is_held(self):
+        session = started_session(Source(error=self.ERROR), start=b"\0" * 7 + b"\1")
+        session.produce()
+        session.wait(lambda: None)
+        session.close("gone")
+        wait_for(
+            lambda: not any(each.name == "zrs_core closing" for each in threading.enumerate()),
+            "the end of the timer",
+        )
+
+    def test_the_hold_is_longer_than_a_secondary_needs_for_a_refusal(self):
+        assert primary_module._HOLD > REFUSAL_TIME
+
+    def test_it_is_logged_once_for_all(self, caplog):
+        service = ReplicationService(Source(error=self.ERROR), ADDRESS)
+        for _ in range(3):
+            session = service.session("peer")
+            session.receive_data(greeting())
+            session.produce()
+            session.close("over")
+        levels = [each.levelname for each in caplog.records if each.event == "not-carried"]
+        assert levels == ["ERROR", "DEBUG", "DEBUG"]
+        assert service.peers.last_error.message == self.TEXT
+
+
+class TestAPrimaryThatEndsEarly:
+    def ended(self, it, data=b"", greeted=None):
+        session = it.session("peer")
+        session.greeting()
+        if data:
+            session.receive_data(data)
+        session.receive_eof()
+        session.close("closed by the other end")
+        return session
+
+    def test_some_in_a_row_are_a_failure(self, caplog):
+        sink = Sink()
+        it = client(sink)
+        self.ended(it, stream(WHOLE))
+        assert it.early_ends == 0
+        for number in range(1, EARLY_ENDS + 2):
+            # It has been connected for longer than a refusal takes.
+            session = it.session("peer")
+            session.greeting()
+            session._greeted_at -= REFUSAL_TIME + 0.1
+            session.receive_eof()
+            session.close("closed by the other end")
+            assert it.early_ends == number
+            assert (it.progress.state is State.FAILING) == (number >= EARLY_ENDS)
+        assert "it cannot send what follows" in it.progress.failure
+        assert [each.levelname for each in caplog.records].count("ERROR") == 1
+        assert it.retry_delay() > 0.6
+
+    def test_something_new_ends_the_row(self):
+        it = client(Sink())
+        it.early_ends = EARLY_ENDS
+        self.ended(it, stream(WHOLE))
+        assert it.early_ends == 0
+
+    def test_one_that_lasted_ends_the_row(self):
+        it = client(Sink())
+        it.early_ends = EARLY_ENDS - 1
+        session = it.session("peer")
+        session.greeting()
+        session._greeted_at -= EARLY + 1
+        session.receive_eof()
+        assert it.early_ends == 0
+        assert it.progress.failure is None
+
+    def test_one_that_lasts_ends_the_failure(self):
+        it = client(Sink())
+        it.early_ends = EARLY_ENDS
+        it.session_failed("why")
+        session = it.session("peer")
+        session.greeting()
+        session._greeted_at -= EARLY - 5
+        session.keep_alive()
+        assert it.progress.state is State.FAILING
+        session._greeted_at -= 6
+        session.keep_alive()
+        assert it.progress.state is State.REPLICATING
+        assert it.early_ends == 0
 
 
 class TestSecondarySession:

@@ -14,6 +14,7 @@
       StartError                a primary cannot serve the start that a secondary asked for
         TidTooHigh
         Diverged
+      NotCarried                a transaction that cannot be sent to any secondary
       OtherHistory              a primary sends something else than a secondary holds
       NotComparable             what a secondary holds cannot be compared with what is sent
       ConfigurationError        an argument, an address or a storage that cannot work
@@ -144,6 +145,25 @@ class Diverged(StartError):
             "have neither, and logs the last one that both have. Keep the secondary's files if "
             "their newest transactions matter; to go on from this primary, replicate into an "
             "empty storage"
+        )
+
+
+class NotCarried(ReplicationError):
+    """A committed transaction cannot be sent to any secondary.
+
+    `tid` is the transaction, `reason` says why, and `remedy` how replication can continue.
+    """
+
+    def __init__(self, tid: bytes, reason: str, remedy: str) -> None:
+        super().__init__(tid, reason, remedy)
+        self.tid = tid
+        self.reason = reason
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return (
+            f"transaction {_hex(self.tid)} cannot be replicated: {self.reason}. What precedes it "
+            f"is sent. {self.remedy}"
         )
 
 

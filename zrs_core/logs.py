@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import threading
 import time
 import traceback
 from typing import Any, Final
@@ -39,6 +40,28 @@ def _field(value: object) -> object:
     if isinstance(value, bytes):
         return f"0x{value.hex()}"
     return value if isinstance(value, (int, float)) else str(value)
+
+
+class Once:
+    """Remembers what has been logged. Thread-safe.
+
+    :param most: how many things are remembered; the one that was added first is forgotten first.
+    """
+
+    def __init__(self, most: int = 1000) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._known: dict[object, None] = {}
+
+    def add(self, what: object) -> bool:
+        """Remember `what`, and return True if it was not remembered yet."""
+        with self._lock:
+            if what in self._known:
+                return False
+            self._known[what] = None
+            if len(self._known) > self._most:
+                del self._known[next(iter(self._known))]
+            return True
 
 
 class JSONFormatter(logging.Formatter):

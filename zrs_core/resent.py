@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from typing import IO
 
+from .codec.extension import why_not_carried
 from .codec.opcodes import OPAQUE, PickleError, read
 from .errors import OtherHistory
 from .held import PACKED, HeldTransaction, digest
@@ -102,7 +103,9 @@ class Resent:
         if sent.description != held.description:
             self._differs(sent.tid, "with another description")
         if sent.extension != held.extension:
-            if _may_be_same(sent.extension, held.extension):
+            if _may_be_left_out(sent.extension, held.extension):
+                self.remarks.append("its extension cannot be carried to every secondary")
+            elif _may_be_same(sent.extension, held.extension):
                 self.remarks.append("its extension was pickled in another way")
             else:
                 self._differs(sent.tid, "with another extension")
@@ -156,6 +159,13 @@ class Resent:
 
     def _record_differs(self, what: str, oid: bytes, more: str = "") -> None:
         self._differs(self._held.header.tid, f"with {what} of object 0x{oid.hex()}{more}")
+
+
+def _may_be_left_out(sent: bytes, held: bytes) -> bool:
+    """Return True if one end has an extension and the other end could not be sent it."""
+    if sent and held:
+        return False
+    return why_not_carried(sent or held) is not None
 
 
 def _may_be_same(sent: bytes, held: bytes) -> bool:

@@ -13,8 +13,10 @@ from zrs_core.codec.extension import (
     for_protocol_1,
     frame,
     splice,
+    why_not_carried,
 )
 from zrs_core.codec.opcodes import PickleError, read
+from zrs_core.messages import MAX_METADATA_SIZE
 
 from .helpers import TID, fast_pickle, python2_pickle
 
@@ -254,3 +256,15 @@ class Mapping(OrderedDict):
 def test_an_extension_that_may_be_a_dict_is_let_out_and_in(protocol):
     stored = pickle.dumps(Mapping(key=1), protocol)
     assert pickle.loads(extension_of(around(splice(stored)))) == Mapping(key=1)
+
+
+def test_one_that_is_too_large_for_protocol_1():
+    """A receiver could not store what arrives."""
+    most = pickle.dumps({"a": b"\xff" * 32_000}, 3)
+    assert len(for_protocol_1(most)) < MAX_METADATA_SIZE
+    stored = pickle.dumps({"a": b"\xff" * 40_000}, 3)
+    with pytest.raises(PickleError, match=r"as a pickle of protocol 1 it has 80\d+ bytes"):
+        for_protocol_1(stored)
+    assert why_not_carried(stored, [3]) is None
+    assert "protocol 1" in why_not_carried(stored)
+    assert why_not_carried(b"garbage", [3]) == why_not_carried(b"garbage", [1])

@@ -319,6 +319,20 @@ class TestManyMessages:
         assert any(each is large.data for each in chunks)
         assert any(each is self.MESSAGES[4].data for each in chunks)
 
+    @pytest.mark.parametrize("protocol", [1, 3])
+    def test_an_extension_that_cannot_be_carried_may_be_left_out(self, protocol):
+        left_out = []
+        messages = [Transaction(TID, " ", b"u", b"d", b"garbage"), Commit(), Transaction(TID_2)]
+        connection = primary(pickle_protocol=protocol)
+        chunks = connection.send_all(messages, lambda *each: left_out.append(each))
+        receiver = secondary()
+        receiver.receive_data(b"".join(chunks))
+        bare = Transaction(TID, " ", b"u", b"d")
+        assert list(receiver.messages()) == [bare, *messages[1:]]
+        assert left_out == [(TID, "a line has no end")]
+        with pytest.raises(LocalProtocolError, match="a line has no end"):
+            primary(pickle_protocol=protocol).send_all(messages)
+
     @pytest.mark.parametrize("number", range(10))
     def test_one_that_is_illegal_leaves_those_before_it_sent(self, number):
         connection = primary()

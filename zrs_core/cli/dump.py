@@ -18,6 +18,7 @@ from ..dump import Analyser, Entry, as_json, as_text
 from ..dump.files import BEGINNING, is_file_storage, stream_of
 from ..dump.live import Listener
 from ..dump.selection import Selection
+from ..dump.words import escaped
 from ..errors import ConfigurationError, InvalidAddress
 from ..messages import NO_TID
 from ..storage.snapshot import check_existing_blobs
@@ -198,7 +199,13 @@ def _read(output: _Output, stop: StopSignals, path: str, start: bytes, blobs: st
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise Misconfigured(f"{path} is a pipe with a FileStorage: give the file itself")
             analyser = Analyser(start)
-            pieces = stream_of(path, blobs, start, partial(_left_out, path))
+            pieces = stream_of(
+                path,
+                blobs,
+                start,
+                partial(_left_out, path),
+                partial(_extension_left_out, path),
+            )
         else:
             # One that does not begin with a greeting may have been asked for with this start.
             analyser = Analyser(NO_TID, start)
@@ -217,6 +224,14 @@ def _left_out(path: str, size: int) -> None:
     click.echo(
         f"zrs: {path}: {count(size, 'byte')} behind the last complete transaction are left out: "
         "another one is under way, or damaged",
+        err=True,
+    )
+
+
+def _extension_left_out(path: str, tid: bytes, reason: str) -> None:
+    click.echo(
+        f"zrs: {path}: a primary sends transaction {describe_tid(tid)} without its extension: "
+        f"{escaped(reason)}",
         err=True,
     )
 

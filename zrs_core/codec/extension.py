@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+from collections.abc import Collection
 from io import BytesIO
 from typing import Final, NamedTuple
 
@@ -160,11 +161,21 @@ def for_protocol_1(stored: bytes) -> bytes:
     opcodes, but that bytes, which Python 2 could not read, are spelled as protocol 1 does; what
     else only protocols 4 and 5 have stays as it is.
 
-    :raises PickleError: `stored` is not the pickle of a dict.
+    :raises PickleError: `stored` is not the pickle of a dict, or too large when it is respelled.
     """
     if not stored:
         return b"}"
-    extension = _read_dict(stored)
+    body = _body_of_protocol_1(_read_dict(stored))
+    # A receiver stores it with a STOP behind it.
+    if len(body) + len(_STOP) > MAX_METADATA_SIZE:
+        raise PickleError(
+            f"as a pickle of protocol 1 it has {len(body) + len(_STOP)} bytes, more than "
+            f"{MAX_METADATA_SIZE}"
+        )
+    return body
+
+
+def _body_of_protocol_1(extension: Pickle) -> bytes:
     plain = extension.root.value is not OPAQUE and not extension.shares_containers
     if plain and not extension.has_native_strings:
         buffer = BytesIO()
@@ -173,6 +184,21 @@ def for_protocol_1(stored: bytes) -> bytes:
         pickler.dump(extension.root.value)
         return buffer.getvalue()[:-1]
     return _respell_bytes(extension)
+
+
+def why_not_carried(stored: bytes, pickle_protocols: Collection[int] = (1, 3)) -> str | None:
+    """Return why a T of one of these protocols cannot carry an extension; None if all of them can.
+
+    :param stored: it has at most `MAX_METADATA_SIZE` bytes.
+    """
+    try:
+        if 3 in pickle_protocols:
+            splice(stored)
+        if 1 in pickle_protocols:
+            for_protocol_1(stored)
+    except PickleError as error:
+        return str(error)
+    return None
 
 
 def _respell_bytes(extension: Pickle) -> bytes:

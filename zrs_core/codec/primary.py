@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final, TypeAlias
 
 from ..errors import LocalProtocolError, RemoteProtocolError, UnsupportedProtocol
 from ..messages import (
@@ -29,6 +30,9 @@ from .pickles import WRITERS
 
 #: Bytes in a message from a secondary; its longest legal ones are a tid and a protocol word.
 MAX_SECONDARY_MESSAGE_SIZE: Final = 8
+
+#: Called with the tid of a transaction that is sent without its extension, and the reason.
+LeftOut: TypeAlias = Callable[[bytes, str], object]
 
 
 class PrimaryConnection(Connection[SecondaryMessage]):
@@ -61,14 +65,15 @@ class PrimaryConnection(Connection[SecondaryMessage]):
         """
         return b"".join(self.send_chunks(message))
 
-    def send_chunks(self, message: PrimaryMessage) -> list[bytes]:
+    def send_chunks(self, message: PrimaryMessage, left_out: LeftOut | None = None) -> list[bytes]:
         """As `send`, in pieces: records and blob blocks are the very objects of the message.
 
+        :param left_out: as for `send_all`.
         :raises LocalProtocolError: as `send`.
         """
         try:
             next_state = self._machine.check(Role.PRIMARY, message)
-            payloads = self._payloads(message)
+            payloads = self._payloads(message, left_out)
         except (IllegalMessage, PickleError) as error:
             raise LocalProtocolError(f"cannot send {_describe(message)}: {error}") from error
         self._machine.enter(Role.PRIMARY, next_state, message)
@@ -79,15 +84,19 @@ class PrimaryConnection(Connection[SecondaryMessage]):
             chunks.append(payload)
         return chunks
 
-    def send_all(self, messages: Sequence[PrimaryMessage]) -> list[bytes]:
+    def send_all(
+        self, messages: Sequence[PrimaryMessage], left_out: LeftOut | None = None
+    ) -> list[bytes]:
         """As `send_chunks`, for several messages, small ones together.
 
+        :param left_out: if given, a transaction whose extension cannot be carried is sent without
+            it, and `left_out` is called with its tid and the reason; otherwise that is an error.
         :raises LocalProtocolError: as `send`; what comes before that message has been sent.
         """
         chunks: list[bytes] = []
         place = self._send_run(messages, 0, chunks)
         while place < len(messages):
-            chunks += self.send_chunks(messages[place])
+            chunks += self.send_chunks(messages[place], left_out)
             place = self._send_run(messages, place + 1, chunks)
         return chunks
 
@@ -108,7 +117,7 @@ class PrimaryConnection(Connection[SecondaryMessage]):
         machine.advance(written.tid, written.last_tid)
         return written.next
 
-    def _payloads(self, message: PrimaryMessage) -> list[bytes]:
+    def _payloads(self, message: PrimaryMessage, left_out: LeftOut | None) -> list[bytes]:
         match message:
             case Store() | StoreBlob():
                 if len(message.data) > MAX_PAYLOAD_SIZE:
@@ -117,9 +126,18 @@ class PrimaryConnection(Connection[SecondaryMessage]):
             case BlobBlock(data=data):
                 return [data]
             case Transaction():
-                return [self._writer.transaction(message)]
+                return [self._transaction(message, left_out)]
             case _:
                 return [self._writer.commit(self._checksum.digest())]
+
+    def _transaction(self, message: Transaction, left_out: LeftOut | None) -> bytes:
+        try:
+            return self._writer.transaction(message)
+        except PickleError as error:
+            if left_out is None:
+                raise
+            left_out(message.tid, str(error))
+            return self._writer.transaction(replace(message, extension=b""))
 
     def _read_message(self) -> SecondaryMessage | None:
         payload = self._frames.take(MAX_SECONDARY_MESSAGE_SIZE)

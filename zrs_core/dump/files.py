@@ -8,7 +8,7 @@ from typing import Final
 
 from ..codec import PrimaryConnection, SecondaryConnection
 from ..codec.secondary import MAX_PICKLE_SIZE
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, InvalidMessage, LocalProtocolError, NotCarried
 from ..messages import (
     BLOB_BLOCK_SIZE,
     NO_TID,
@@ -66,7 +66,11 @@ def is_file_storage(path: str, begin: bytes) -> bool:
 
 
 def stream_of(
-    path: str, blob_dir: str | None, start: bytes, left_out: Callable[[int], object]
+    path: str,
+    blob_dir: str | None,
+    start: bytes,
+    left_out: Callable[[int], object],
+    extension_left_out: Callable[[bytes, str], object] = lambda tid, reason: None,
 ) -> Iterator[bytes]:
     """What a primary would send of a FileStorage's file to one that asks for all after `start`.
 
@@ -76,6 +80,9 @@ def stream_of(
     :param blob_dir: where its blobs are; records without a blob's file are sent without it.
     :param left_out: called, in the end, with the number of bytes behind that transaction, if there
         are any: of one that is under way, or damaged.
+    :param extension_left_out: called with the tid of each transaction that a primary sends without
+        its extension, and the reason.
+    :raises NotCarried: a primary cannot send the next transaction.
     :raises UnknownTid: there is no transaction `start`.
     :raises UnsuitableStorage: as `BlobFiles`.
     :raises DamagedFile: it is damaged; what comes before that has been sent.
@@ -90,8 +97,12 @@ def stream_of(
     file = CommittedFile(path)
     try:
         for header in _after(file, start):
-            for message in _messages(file, header, blobs):
-                yield primary.send(message)
+            try:
+                for message in _messages(file, header, blobs):
+                    yield b"".join(primary.send_chunks(message, extension_left_out))
+            except (InvalidMessage, LocalProtocolError) as error:
+                remedy = f"{path} is shown as far as a primary sends it"
+                raise NotCarried(header.tid, str(error), remedy) from error
         if (size := file.stat().st_size) > file.end:
             left_out(size - file.end)
     finally:
@@ -99,19 +110,21 @@ def stream_of(
 
 
 def _after(file: CommittedFile, start: bytes) -> Iterator[Header]:
-    pos, last = FIRST, NO_TID
+    pos, found = FIRST, start == NO_TID
+    # The nearest ones, of which there may be several where tids fall.
+    before, after = NO_TID, None
     for tid in new_transactions(file):
-        if tid > start:
-            if last < start:
-                raise UnknownTid(file.path, start, last, tid)
+        if found:
             yield file.header(pos)
-            # One that asked for no more than this has what it wants.
-            last = max(last, start)
+        elif tid == start:
+            found = True
+        elif tid < start:
+            before = max(before, tid)
         else:
-            last = tid
+            after = tid if after is None else min(after, tid)
         pos = file.end
-    if last < start:
-        raise UnknownTid(file.path, start, last, None)
+    if not found:
+        raise UnknownTid(file.path, start, before, after)
 
 
 def _messages(

@@ -121,6 +121,8 @@ class ReplicationClient:
         self._searched: tuple[Address, bytes] | None = None
         self._found: str | None = None
         self._difference: OtherHistory | None = None
+        #: Sessions in a row that the primary has ended soon, without sending anything new.
+        self.early_ends = 0
         # Attempts to connect that failed since the last one that did not.
         self._failed_attempts = 0
         self._failed_comparing = False
@@ -303,7 +305,8 @@ class ReplicationClient:
         if not self.failing:
             self.progress.state = State.REPLICATING
             self.progress.recovered()
-            self._backoff.succeeded()
+            if not self.early_ends:
+                self._backoff.succeeded()
 
     def session_failed(
         self, reason: str, state: State = State.FAILING, *, comparing: bool = False
@@ -351,6 +354,7 @@ class ReplicationClient:
         self._failed_comparing = False
         self._searched = self._found = progress.divergence = None
         progress.recovered()
+        self.early_ends = 0
         progress.failure = None
         progress.failures = 0
         progress.state = State.REPLICATING

@@ -10,14 +10,14 @@ from zope.interface import implementer
 
 from ..addresses import Address
 from ..codec import PrimaryConnection
-from ..errors import RemoteProtocolError, StartError
+from ..errors import NotCarried, RemoteProtocolError, StartError
 from ..interfaces import (
     IPrimarySession,
     IReplicationService,
     ITransactionReader,
     ITransactionSource,
 )
-from ..logs import event
+from ..logs import Once, event
 from ..messages import NO_TID, Commit, KeepAlive, PrimaryMessage, Start, Transaction
 from ..options import ServiceOptions
 from ..refusals import RefusalLog, RepeatLog
@@ -45,6 +45,10 @@ CHECK_DELAY = 2.0
 # Seconds after which a failure to send is news again. Secondaries try more often.
 _FAILURE_MEMORY = 600.0
 
+# Seconds for which a connection is held that is closed without anything sent, if its secondary is
+# not refused: longer than `sessions.secondary.REFUSAL_TIME`.
+_HOLD = 3.0
+
 # How the first record of a peer that speaks TLS begins; as a length it would be above any limit.
 _TLS_HANDSHAKE = b"\x16\x03"
 
@@ -64,6 +68,7 @@ class PrimarySession:
     :param failures: keeps it short when sending fails again and again.
     :param peers: has what is noted of this connection, for people to read.
     :param certificate: the name in the peer's certificate.
+    :param once: remembers what all sessions of a service log once.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class PrimarySession:
         failures: RepeatLog | None = None,
         peers: Peers | None = None,
         certificate: str | None = None,
+        once: Once | None = None,
     ) -> None:
         self.finished = False
         self.rest = 0.0
@@ -84,6 +90,10 @@ class PrimarySession:
         self._notes = self._peers.add(peer, certificate)
         # The transaction that is under way.
         self._tid = NO_TID
+        # True once something was sent; and if the next transaction cannot be sent.
+        self._sent = self._stopped = False
+        self._end: threading.Timer | None = None
+        self._once = once or Once()
         self._tls = tls
         self._peer = peer
         self._refusals = refusals or RefusalLog(log)
@@ -141,6 +151,8 @@ class PrimarySession:
                 return self._send(batch, at_end=self._reader.at_end)
             except StartError as error:
                 self._refuse(str(error))
+            except NotCarried as error:
+                self._stop_before(error)
             except Exception as error:  # noqa: BLE001
                 # Whatever goes wrong with the source must not take the transport's thread along,
                 # and the secondary must not be left waiting for an answer.
@@ -156,8 +168,37 @@ class PrimarySession:
                 self._info(event("hanging-up"), "Closed")
             return []
 
+    def _stop_before(self, error: NotCarried) -> None:
+        """Close the connection before a transaction that cannot be sent.
+
+        Secondaries take a connection that is closed at once, without anything sent, for a sign that
+        this primary does not hold their last transaction. So it is held for a moment.
+        """
+        self._peers.failed(str(error), self._peer)
+        level = logging.ERROR if self._once.add(str(error)) else logging.DEBUG
+        fields = event("not-carried", tid=error.tid, reason=error.reason)
+        self._log.log(level, "%s", error, extra=fields)
+        if self._sent or self._start == NO_TID:
+            self.finished = True
+        else:
+            self._stopped = True
+
+    def _left_out(self, tid: bytes, reason: str) -> None:
+        """Log that a transaction is sent without its extension."""
+        if not self._once.add((tid, reason)):
+            return
+        text = f"the extension of transaction 0x{tid.hex()} was left out: {reason}"
+        self._peers.failed(text, self._peer)
+        self._log.error(
+            "the extension of transaction %s cannot be replicated: %s; the transaction is "
+            "replicated without it",
+            describe_tid(tid),
+            reason,
+            extra=event("extension-left-out", tid=tid, reason=reason),
+        )
+
     def _send(self, batch: list[PrimaryMessage], *, at_end: bool) -> list[bytes]:
-        chunks = self._connection.send_all(batch)
+        chunks = self._connection.send_all(batch, self._left_out)
         if not batch:
             self.rest = 0.0
             self._notes.has_all()
@@ -170,6 +211,7 @@ class PrimarySession:
                 sent = self._tid
             elif isinstance(message, Transaction):
                 self._tid = message.tid
+        self._sent = True
         rest = commits * len(self._peers) * _REST
         self.rest = min(rest, _LONGEST_REST) if at_end else 0.0
         self._notes.gets(commits, sum(map(len, chunks)), sent, self.rest)
@@ -180,8 +222,22 @@ class PrimarySession:
             reader = None if self._closed else self._reader
         if reader is not None:
             self._notes.asks()
+            if self._stopped:
+                self._finish_later(wake)
+                return
             self._notes.has_all()
             reader.wait(wake)
+
+    def _finish_later(self, wake: Callable[[], None]) -> None:
+        def finish() -> None:
+            self.finished = True
+            wake()
+
+        if self._end is None:
+            self._end = threading.Timer(_HOLD, finish)
+            self._end.name = "zrs_core closing"
+            self._end.daemon = True
+            self._end.start()
 
     def close(self, reason: str) -> None:
         with self._lock:
@@ -189,6 +245,8 @@ class PrimarySession:
                 return
             self._closed = self.finished = True
             self._peers.remove(self._notes)
+            if self._end is not None:
+                self._end.cancel()
             if self._reader is not None:
                 self._reader.close()
         if self._silent and self._tls and self._refusals.is_news(self._peer, _LEFT):
@@ -242,6 +300,7 @@ class ReplicationService:
         self.peers = Peers()
         self._refusals = RefusalLog(log)
         self._failures = RepeatLog(_FAILURE_MEMORY)
+        self._once = Once()
         self._source = source
         self._pickle_protocol = options.pickle_protocol
 
@@ -255,6 +314,7 @@ class ReplicationService:
             failures=self._failures,
             peers=self.peers,
             certificate=certificate,
+            once=self._once,
         )
 
     def refused(self, peer: str, reason: str) -> None:

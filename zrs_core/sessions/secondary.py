@@ -38,6 +38,11 @@ _TLS_ALERT = b"\x15\x03"
 #: protocol has no word for that: the primary closes, and sends nothing.
 REFUSAL_TIME = 2.0
 
+#: A primary that ends a session within so many seconds, without sending anything new, ends it
+#: early; and so many early ends in a row are a failure.
+EARLY = 10.0
+EARLY_ENDS = 3
+
 #: Seconds within which a primary must have begun to send a secondary's last transaction again.
 ANSWER_TIME = 30.0
 
@@ -91,6 +96,8 @@ class SecondarySession:
         self._committed = 0
         self._tid = self._next_tid = NO_TID
         self._greeted_at: float | None = None
+        # Whether the session has made a transaction visible.
+        self._has_applied = False
         self._silent = True
         # What has come in part, as it was last seen, and since when its message has.
         self._incomplete: Incomplete | None = None
@@ -165,9 +172,15 @@ class SecondarySession:
 
     def _is_served(self) -> bool:
         """Whether the primary has refused nothing, where it has nothing to send either."""
-        if not self._silent or self._resent is not None or self._doubt is not None or self.finished:
+        if self._resent is not None or self._doubt is not None or self.finished:
             return False
-        return self._greeted_at is not None and time.monotonic() - self._greeted_at > REFUSAL_TIME
+        early_ends = self._client.early_ends
+        if self._greeted_at is None or not (self._silent or early_ends):
+            return False
+        age = time.monotonic() - self._greeted_at
+        if early_ends:
+            return age > EARLY and not self._client.progress.unfinished
+        return age > REFUSAL_TIME
 
     def _has_all(self) -> bool:
         """Return True if the primary, which sends at once what it has, has nothing more to send."""
@@ -253,7 +266,29 @@ class SecondarySession:
         if not self.finished:
             self._apply()
             self._check_refusal()
+            self._check_end()
         self.finished = True
+
+    def _check_end(self) -> None:
+        """The primary has ended the session: it may be unable to send what comes next."""
+        if self._greeted_at is None or self._told or self._has_applied:
+            return
+        age = time.monotonic() - self._greeted_at
+        if self._silent and (self._resent is not None or age <= REFUSAL_TIME):
+            # It has refused the start.
+            return
+        if age > EARLY:
+            self._client.early_ends = 0
+            return
+        self._client.early_ends += 1
+        if self._client.early_ends >= EARLY_ENDS:
+            last = describe_tid(self._client.progress.tid)
+            self._failed(
+                logging.ERROR,
+                f"the primary has closed {EARLY_ENDS} connections in a row without sending "
+                f"anything after {last}: it cannot send what follows, or it is being restarted; "
+                "its log has the reason",
+            )
 
     def refused(self, reason: str) -> None:
         self._client.refused(reason)
@@ -355,6 +390,7 @@ class SecondarySession:
             # The sink is still the session's before this one, which may be in the midst of it.
             return
         self._client.sink.flush()
+        self._has_applied = self._has_applied or self._committed > 0
         self._client.applied(self._committed, self._tid, self._next_tid)
         self._committed = 0
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ..errors import ConfigurationError
 from ..storage.committed import FIRST, CommittedFile
-from ..storage.finding import find
+from ..storage.finding import RisingTids, find
 from ..storage.snapshot import open_snapshot, transactions_of
 from ..tids import describe_tid, parse_span
 from .checking import Contents, check, sha256_of
@@ -92,6 +92,11 @@ def _boundary(file: CommittedFile, last: bytes, manifest: Manifest) -> int:
         raise ConfigurationError(
             f"the snapshot holds nothing of then: it was taken at {manifest.taken}, and its last "
             f"transaction is {describe_tid(file.last_tid())}"
+        )
+    if not RisingTids().check(file):
+        raise ConfigurationError(
+            "a time does not say which transactions are wanted, since the tids of the snapshot do "
+            "not rise throughout: restore all of it"
         )
     end = find(file, last)
     # A pack marks all that it leaves of what was before its time.

@@ -260,6 +260,14 @@ class CommittedFile:
             text[user + description :],
         )
 
+    def confirms_tid(self, header: Header) -> bool:
+        """Return True if the first record of a transaction has its tid and its position."""
+        if header.records + RECORD.size > header.end:
+            return False
+        _, tid, _, pos, *_ = RECORD.unpack(self.peek(header.records, RECORD.size))
+        confirmed: bool = (tid, pos) == (header.tid, header.pos)
+        return confirmed
+
     def tid_at(self, pos: int) -> bytes:
         """The tid of the transaction that begins at `pos`."""
         return self.peek(pos, len(NO_TID))

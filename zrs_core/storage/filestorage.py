@@ -33,7 +33,7 @@ from . import disk
 from .appending import AppendingSink
 from .batches import unfinished
 from .committed import FIRST, CommittedFile, DamagedFile, Header
-from .finding import find
+from .finding import RisingTids, find, find_in_order
 from .generic import RestoringSink, Unfinished
 from .held import held_in_file
 from .iterating import skip_undone
@@ -124,9 +124,15 @@ class FileStorageSource(StorageSource):
     transaction is on disk; it takes none of the storage's locks, so that no commit waits for it.
     """
 
+    remedy = (
+        "Copy the database to the secondaries with 'zrs snapshot' and 'zrs restore': from a copy "
+        "they continue after it"
+    )
+
     def __init__(self, storage: Any) -> None:
         super().__init__(storage)
         self._path = _path_of(storage)
+        self._rising = RisingTids()
 
     def open(self, start: bytes) -> FileStorageReader:
         return FileStorageReader(self, start)
@@ -186,6 +192,13 @@ class FileStorageSource(StorageSource):
                     "where the storage says that the last one does"
                 )
             time.sleep(_PACK_PAUSE)
+
+    def tids_rise(self, file: CommittedFile) -> bool:
+        """Return True if each tid in `file` is above the one before it; the answer is remembered.
+
+        :raises DamagedFile: the file is damaged.
+        """
+        return self._rising.check(file)
 
     def committed_size(self) -> int:
         # In this order: what is behind the limit is never within the size.
@@ -251,11 +264,37 @@ class FileStorageReader(StorageReader):
         self._changes = source.changes
         self._file = source.open_file()
         try:
-            self._pos = find(self._file, start)
+            self._pos = self._locate()
             self._check_start()
         except BaseException:
             self._file.close()
             raise
+
+    def _locate(self) -> int:
+        """Where the first transaction after `_tid` begins.
+
+        Bisection needs tids that rise. Where it misses `_tid`, and the file may be one in which a
+        tid falls, that transaction is looked for from the beginning of the file.
+        """
+        tid, file = self._tid, self._file
+        pos = find(file, tid)
+        if tid == NO_TID or (pos > FIRST and file.tid_at(file.before(pos)) == tid):
+            return pos
+        if self._may_be_packed(pos) or self._source.tids_rise(file):
+            return pos
+        found = find_in_order(file, tid)
+        return pos if found is None else found
+
+    def _may_be_packed(self, pos: int) -> bool:
+        """Return True if a pack explains that `_tid` is not right before `pos`."""
+        file = self._file
+        before = file.header(file.before(pos)) if pos > FIRST else None
+        packed = before is not None and before.status == "p"
+        if pos >= file.end:
+            return packed and self._tid <= self._source.last_tid()
+        after = file.header(pos)
+        # Where tids rise, the one behind a start is not above the last one.
+        return after.tid <= file.last_tid() and (packed or after.status == "p")
 
     def _check_start(self) -> None:
         """Whether the primary can go on from the start (protocol, section 6)."""
@@ -297,7 +336,7 @@ class FileStorageReader(StorageReader):
             if not self._source.update_end(self._file):
                 self._follow_pack()
             elif self._is_put_back():
-                self._pos = find(self._file, self._tid)
+                self._pos = self._file.header(self._pos).next
         elif not self._looked:
             # What a pack has removed is still in the old file, but its blobs are gone.
             self._looked = True
@@ -318,16 +357,23 @@ class FileStorageReader(StorageReader):
 
         This may have followed the pack before `keeping_last_tid` put it back.
         """
-        return self._pos < self._file.end and self._file.read(self._pos, len(NO_TID)) <= self._tid
+        if self._pos >= self._file.end or self._file.read(self._pos, len(NO_TID)) != self._tid:
+            return False
+        return self._file.header(self._pos).status == "p"
 
     def _follow_pack(self) -> None:
         packed = self._source.open_file()
         self._file.close()
         self._file = packed
-        self._pos = find(packed, self._tid)
+        self._source.not_carried.clear()
+        self._pos = self._locate()
 
     def _transactions(self) -> Pieces:
         """The next ones together, if they are small."""
+        if self._file.read(self._pos, len(NO_TID)) <= self._tid:
+            # It says what is wrong.
+            yield from self._transaction()
+            return
         run = self._read_run()
         if not run.messages and run.incomplete and self._pos != self._file.window_pos:
             self._file.read_ahead(self._pos)
@@ -347,7 +393,8 @@ class FileStorageReader(StorageReader):
         header = file.header(self._pos)
         # The records of an undone transaction are void, for FileStorage too.
         records = () if header.status == "u" else file.records(header)
-        yield from self._pieces_of(_begin(header), records, unchecked_store)
+        begin = self._begin(self._tid, *_fields(header))
+        yield from self._pieces_of(begin, records, unchecked_store)
         self._pos = header.next
         self._tid = header.tid
 
@@ -356,8 +403,8 @@ class FileStorageReader(StorageReader):
         self._file.close()
 
 
-def _begin(header: Header) -> Transaction:
-    return Transaction(header.tid, header.status, header.user, header.description, header.extension)
+def _fields(header: Header) -> tuple[bytes, str, bytes, bytes, bytes]:
+    return header.tid, header.status, header.user, header.description, header.extension
 
 
 def file_storage_sink(
@@ -854,6 +901,6 @@ def _put_back(storage: Any, header: Header) -> None:
     with contextlib.ExitStack() as stack:
         stack.callback(sink.abort)
         stack.enter_context(contextlib.suppress(WrittenToByOthers))
-        sink.apply(_begin(header._replace(status="p")))
+        sink.apply(Transaction(*_fields(header._replace(status="p"))))
         sink.apply(Commit())
         sink.flush()

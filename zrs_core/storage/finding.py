@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from ..messages import NO_TID
 from .committed import FIRST, CommittedFile
 
 _TRANSACTION: Final = struct.Struct(">8sQcHHH")
@@ -53,6 +54,49 @@ def find(file: CommittedFile, tid: bytes) -> int:
             high = middle
             last = file.tid_at(found)
     return _go_on(file, low, tid)
+
+
+def find_in_order(file: CommittedFile, tid: bytes) -> int | None:
+    """Where the transaction after the last one with `tid` begins; None if no transaction has it.
+
+    It reads the header of each transaction, so that tids need not rise with the position.
+
+    :raises DamagedFile: the file is damaged.
+    """
+    found, pos = None, FIRST
+    while pos < file.end:
+        header = file.header(pos)
+        pos = header.next
+        if header.tid == tid:
+            found = pos
+    return found
+
+
+class RisingTids:
+    """Finds out whether tids rise throughout a file, and reads no part of it twice."""
+
+    def __init__(self) -> None:
+        # The file, up to where its tids rise, and the last tid before that.
+        self._known: tuple[int, int] | None = None
+        self._pos, self._last = FIRST, NO_TID
+        self._falls = False
+
+    def check(self, file: CommittedFile) -> bool:
+        """Return True if each tid up to the end of `file` is above the one before it.
+
+        :raises DamagedFile: the file is damaged.
+        """
+        status = file.stat()
+        identity = status.st_dev, status.st_ino
+        if identity != self._known:
+            self._known, self._pos, self._last, self._falls = identity, FIRST, NO_TID, False
+        pos, last = self._pos, self._last
+        while pos < file.end and not self._falls:
+            header = file.header(pos)
+            self._falls = header.tid <= last
+            pos, last = header.next, header.tid
+        self._pos, self._last = pos, last
+        return not self._falls
 
 
 def _go_on(file: CommittedFile, pos: int, tid: bytes) -> int:

@@ -224,7 +224,8 @@ class IterationReader(StorageReader):
             self._found = None
 
     def _transaction(self, found: Any) -> Pieces:
-        yield from self._pieces_of(_header_of(found), records_of(found), Store)
+        begin = self._begin(self._tid, *_fields_of(found))
+        yield from self._pieces_of(begin, records_of(found), Store)
         self._tid = found.tid
 
     def _has_changed(self) -> bool:
@@ -287,10 +288,8 @@ def extension_of(found: Any) -> bytes:
     return extension
 
 
-def _header_of(found: Any) -> Transaction:
-    return Transaction(
-        found.tid, status_of(found), found.user, found.description, extension_of(found)
-    )
+def _fields_of(found: Any) -> tuple[bytes, str, bytes, bytes, bytes]:
+    return found.tid, status_of(found), found.user, found.description, extension_of(found)
 
 
 def records_of(found: Any) -> Iterator[Record]:
@@ -448,7 +447,7 @@ class GenericSink(RestoringSink):
             if last is None:
                 raise NotComparable("a pack has removed it here")
             return read_held(
-                _header_of(last),
+                _fields_of(last),
                 records_of(last),
                 NO_TID if before is None else before.tid,
                 before is not None and status_of(before) == PACKED,

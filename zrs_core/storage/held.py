@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Iterable
 from typing import IO, Any
 
-from ..errors import NotComparable
+from ..errors import InvalidMessage, NotComparable
 from ..held import PACKED, HeldTransaction, digest
-from ..messages import NO_TID, Transaction
+from ..messages import MAX_METADATA_SIZE, NO_TID, Transaction
 from .blobs import MISSING_BLOB, is_ordinary_record
 from .committed import FIRST, CommittedFile, Record
 
@@ -31,7 +31,7 @@ def held_in_file(
         raise _too_large(header.end - header.pos, limit)
     before = file.header(file.before(pos)) if pos > FIRST else None
     return read_held(
-        Transaction(header.tid, header.status, header.user, header.description, header.extension),
+        (header.tid, header.status, header.user, header.description, header.extension),
         () if header.status == "u" else file.records(header),
         NO_TID if before is None else before.tid,
         before is not None and before.status == PACKED,
@@ -41,7 +41,7 @@ def held_in_file(
 
 
 def read_held(
-    header: Transaction,
+    fields: tuple[bytes, str, bytes, bytes, bytes],
     records: Iterable[Record],
     before: bytes,
     gaps: bool,
@@ -50,14 +50,18 @@ def read_held(
 ) -> HeldTransaction:
     """A transaction with these records, after `before`.
 
+    :param fields: its tid, status, user, description and extension.
     :raises NotComparable: as `IComparableSink.last_transaction`.
     """
+    header = _header(fields, before)
     if header.status == PACKED:
         raise NotComparable("a pack here has gone over it")
     open_blob = _opener(blobs_of, header.tid)
     digests = {}
     size = 0
     for record in records:
+        if record.tid != header.tid:
+            raise _never_sent(f"object 0x{record.oid.hex()} has another serial in it")
         digests[record.oid] = digest(record.data)
         size += len(record.data)
         if not is_ordinary_record(record.data):
@@ -65,6 +69,23 @@ def read_held(
         if size > limit:
             raise _too_large(size, limit)
     return HeldTransaction(before, gaps, header, digests, open_blob)
+
+
+def _header(fields: tuple[bytes, str, bytes, bytes, bytes], before: bytes) -> Transaction:
+    tid, status, user, description, extension = fields
+    if tid <= before:
+        raise _never_sent("its tid is not above that of the transaction before it")
+    if len(extension) > MAX_METADATA_SIZE:
+        # A primary leaves it out.
+        extension = b""
+    try:
+        return Transaction(tid, status, user, description, extension)
+    except InvalidMessage as error:
+        raise _never_sent(f"its {error}") from error
+
+
+def _never_sent(reason: str) -> NotComparable:
+    return NotComparable(f"no primary can send it: {reason}")
 
 
 def _too_large(size: int, limit: int) -> NotComparable:

@@ -14,7 +14,6 @@ from persistent.timestamp import TimeStamp
 from .. import transports
 from ..addresses import Address, parse_address
 from ..errors import UnsuitableStorage
-from ..interfaces import IStorageSource
 from ..logs import event
 from ..options import (
     DEFAULT_CLOSE_TIMEOUT,
@@ -32,11 +31,11 @@ from ..status.peers import Commits
 from ..status.state import PrimaryStatus, position_of
 from ..tids import last_of
 from ..tls import TLSOptions
+from .committing import CommittingProxy
 from .filestorage import FileStorageSource, check_complete, keeping_last_tid, skip_oids
 from .in_place import FilesInPlace
 from .inherited import InheritedSource
 from .opening import open_storage, source_of
-from .proxy import StorageProxy
 from .secondary import Secondary
 from .source import DEFAULT_POLL_INTERVAL
 from .wrapped import as_stored, layers, untransform_of
@@ -44,10 +43,11 @@ from .wrapped import as_stored, layers, untransform_of
 log = logging.getLogger("zrs_core.primary")
 
 
-class Primary(StorageProxy):
+class Primary(CommittingProxy):
     """A storage, used like any other, whose transactions secondaries can follow.
 
-    It has the methods and provides the interfaces of the storage under it.
+    It has the methods and provides the interfaces of the storage under it. A transaction that
+    cannot be replicated is refused when it is committed, with `StorageTransactionError`.
 
     :param storage: a storage that provides `IStorageIteration`, such as a FileStorage, or the path
         of a FileStorage; or a `Secondary`, which others then follow in their turn.
@@ -113,30 +113,28 @@ class Primary(StorageProxy):
         if any(isinstance(layer, Primary) for layer in layers(storage)):
             raise UnsuitableStorage(f"{storage.getName()} is a primary already")
         storage, give_up = open_storage(storage, blob_dir)
-        super().__init__(storage)
         self._close_timeout = close_timeout
         self._closed = False
         try:
-            self._source: Any = source_of(storage)
-            self._source.poll_interval = poll_interval
+            source: Any = source_of(storage)
+            source.poll_interval = poll_interval
             below = next((each for each in layers(storage) if isinstance(each, Secondary)), None)
-            if isinstance(self._source, FileStorageSource):
+            if isinstance(source, FileStorageSource):
                 if below is None:
                     check_complete(as_stored(storage))
                 else:
                     # A secondary of this one could not know that more comes.
-                    self._source.limit = below.limit
+                    source.limit = below.limit
             # With a secondary below, both have the same files, and one log.
             secondary = isinstance(storage, Secondary)
             self.files = storage.files if secondary else FilesInPlace(storage)
-            self._service = ReplicationService(
-                self._source, where, reactor, options, self.files.check
-            )
             # A storage that others can write to tells of what goes through here alone, and a
             # secondary of several transactions at once.
-            alone = isinstance(self._source, FileStorageSource)
+            alone = isinstance(source, FileStorageSource)
             exact = alone and not isinstance(storage, Secondary)
-            self._commits = Commits(self._source.last_tid(), exact=exact)
+            commits = Commits(source.last_tid(), exact=exact)
+            super().__init__(storage, source, commits, pickle_protocol)
+            self._service = ReplicationService(source, where, reactor, options, self.files.check)
             self._transport = transport
             self._listener = make_listener(self._service)
             self._listener.start()
@@ -231,19 +229,13 @@ class Primary(StorageProxy):
         return self._storage.tpc_vote(transaction)
 
     def tpc_finish(self, transaction: Any, f: Callable[[bytes], object] | None = None) -> Any:
-        tid = _finish(self._storage, self._source, self._commits, transaction, f)
+        tid = super().tpc_finish(transaction, f)
         self.files.check()
         return tid
 
-    def new_instance(self) -> Any:
-        """Another instance for one user of a storage that has snapshots."""
-        return _Instance(self._storage.new_instance(), self._source, self._commits)
-
-    def copyTransactionsFrom(self, *args: Any, **kwargs: Any) -> None:
+    def copyTransactionsFrom(self, other: Any, *args: Any, **kwargs: Any) -> None:
         self.files.require()
-        self._storage.copyTransactionsFrom(*args, **kwargs)
-        self._commits.begin_again(self._source.last_tid())
-        self._source.changed()
+        super().copyTransactionsFrom(other, *args, **kwargs)
 
     def pack(self, t: float, *args: Any, **kwargs: Any) -> None:
         """As the storage packs.
@@ -288,33 +280,3 @@ class Primary(StorageProxy):
                 self._source.close()
             finally:
                 self._storage.close()
-
-
-class _Instance(StorageProxy):
-    """What one connection of a database uses: what it commits wakes those who wait too."""
-
-    def __init__(self, storage: Any, source: IStorageSource, commits: Commits) -> None:
-        super().__init__(storage)
-        self._source = source
-        self._commits = commits
-
-    def tpc_finish(self, transaction: Any, f: Callable[[bytes], object] | None = None) -> Any:
-        return _finish(self._storage, self._source, self._commits, transaction, f)
-
-    def new_instance(self) -> Any:
-        return _Instance(self._storage.new_instance(), self._source, self._commits)
-
-
-def _finish(
-    storage: Any,
-    source: IStorageSource,
-    commits: Commits,
-    transaction: Any,
-    f: Callable[[bytes], object] | None,
-) -> Any:
-    tid = storage.tpc_finish(transaction, *(() if f is None else (f,)))
-    # Not every wrapper tells it.
-    if tid is not None:
-        commits.add(tid)
-    source.changed()
-    return tid

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from ..messages import (
     MAX_TID,
+    NO_TID,
     STATUSES,
     Commit,
     PrimaryMessage,
@@ -64,7 +65,8 @@ def read_run(window: bytes, window_pos: int, begin: int, most: int) -> Run:
         if extension or records > end or window[end : end + NUMBER.size] != NUMBER.pack(length):
             break
         stores = _read_stores(window, window_pos, tid, pos, records, end)
-        if stores is None or status not in _ORDINARY or tid > MAX_TID:
+        rises = (last_tid or NO_TID) < tid <= MAX_TID
+        if stores is None or status not in _ORDINARY or not rises:
             break
         messages.append(
             unchecked_transaction(

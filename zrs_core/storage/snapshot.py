@@ -99,7 +99,8 @@ def new_transactions(file: CommittedFile) -> Iterator[bytes]:
 def complete_at(file: CommittedFile, pos: int, last: bytes) -> tuple[bytes, int] | None:
     """The tid of the transaction at `pos` and where the next begins; None for no complete one.
 
-    :param last: the tid of the transaction before it.
+    :param last: the tid of the transaction before it. A lower one is accepted where the records of
+        the transaction confirm it: the clock may have been set back.
     :raises DamagedFile: there is something else than a transaction, complete or not.
     """
     if pos + _HEADER_SIZE > file.end:
@@ -115,8 +116,8 @@ def complete_at(file: CommittedFile, pos: int, last: bytes) -> tuple[bytes, int]
     if (
         status not in (b" ", b"p", b"u")
         or length < _HEADER_SIZE
-        or tid <= last
         or _NUMBER.unpack(file.peek(end, _NUMBER.size)) != (length,)
+        or (tid <= last and not file.confirms_tid(file.header(pos)))
     ):
         raise DamagedFile(f"{file.path} is damaged: there is no transaction at {pos}")
     return tid, end + _NUMBER.size

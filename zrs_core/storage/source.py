@@ -13,10 +13,12 @@ from typing import IO, Any, TypeAlias
 from ZODB.interfaces import IBlobStorage
 from zope.interface import implementer
 
+from ..errors import InvalidMessage, NotCarried
 from ..interfaces import IStorageSource, ITransactionReader
-from ..logs import event
+from ..logs import Once, event
 from ..messages import (
     BLOB_BLOCK_SIZE,
+    MAX_METADATA_SIZE,
     NO_TID,
     BlobBlock,
     Commit,
@@ -58,6 +60,9 @@ def _no_limit() -> None:
 class StorageSource(ABC):
     """The history of a storage. A subclass makes the readers."""
 
+    #: How replication continues after a transaction that cannot be sent.
+    remedy = "Correct it in the database; replication then continues by itself"
+
     def __init__(self, storage: Any) -> None:
         self.blobs: bool = IBlobStorage.providedBy(storage)
         self.missing_blobs = 0
@@ -69,6 +74,9 @@ class StorageSource(ABC):
         self.storage = storage
         #: Number of calls of `changed`.
         self.changes = 0
+        #: Transactions of which a record cannot be sent. They are not begun again.
+        self.not_carried: dict[bytes, NotCarried] = {}
+        self._left_out = Once()
         self._lock = threading.Lock()
         self._waiting: list[Callable[[], None]] = []
 
@@ -123,6 +131,20 @@ class StorageSource(ABC):
                 return False
             return True
 
+    def extension_left_out(self, tid: bytes, reason: str) -> None:
+        """Log once that a transaction is sent without its extension."""
+        if not self._left_out.add(tid):
+            return
+        name = self.storage.getName()
+        log.error(
+            "%s: the extension of transaction 0x%s cannot be replicated: %s; the transaction is "
+            "replicated without it",
+            name,
+            tid.hex(),
+            reason,
+            extra=event("extension-left-out", storage=name, tid=tid, reason=reason),
+        )
+
     def close(self) -> None:  # noqa: B027
         """Readers have nothing in common that must be given up, in most sources."""
 
@@ -140,6 +162,10 @@ class StorageReader(ABC):
         self._storage = storage
         self._wake: Callable[[], None] | None = None
         self._pieces: Pieces | None = None
+        # Why the next transaction cannot be sent.
+        self._failure: NotCarried | None = None
+        # True while a part of the transaction in `_pieces` has been given out.
+        self._begun = False
 
     @abstractmethod
     def _next_transaction(self) -> Pieces | None:
@@ -150,23 +176,82 @@ class StorageReader(ABC):
         """Whether something was committed since there was no next transaction."""
 
     def read(self, budget: int) -> list[PrimaryMessage]:
+        if self._failure is not None:
+            raise self._failure.with_traceback(None)
         batch: list[PrimaryMessage] = []
         size = 0
         self.at_end = False
         while size < budget:
-            if self._pieces is None:
-                self._pieces = self._next_transaction()
-                if self._pieces is None:
-                    self.at_end = True
-                    break
-            piece = next(self._pieces, None)
+            try:
+                piece = self._next_piece()
+            except NotCarried:
+                if not batch:
+                    raise
+                # The next call raises it.
+                break
             if piece is None:
-                self._pieces = None
-                continue
+                self.at_end = True
+                break
             messages, data_size = piece
             batch += messages
             size += data_size + _MESSAGE_OVERHEAD * len(messages)
         return batch
+
+    def _next_piece(self) -> tuple[list[PrimaryMessage], int] | None:
+        """The next piece of the history; None if there is none yet.
+
+        :raises NotCarried: the next transaction cannot be sent.
+        """
+        while True:
+            if self._pieces is None:
+                self._pieces = self._next_transaction()
+                self._begun = False
+                if self._pieces is None:
+                    return None
+            try:
+                piece = next(self._pieces, None)
+            except NotCarried as error:
+                self._pieces = None
+                self._failure = error
+                if self._begun:
+                    self._source.not_carried[error.tid] = error
+                raise
+            if piece is not None:
+                self._begun = True
+                return piece
+            self._pieces = None
+
+    def _begin(
+        self,
+        previous: bytes,
+        tid: bytes,
+        status: str,
+        user: bytes,
+        description: bytes,
+        extension: bytes,
+    ) -> Transaction:
+        """The message with which a transaction begins.
+
+        :param previous: the tid of the transaction that was read before this one.
+        :raises NotCarried: the transaction cannot be sent.
+        """
+        if (known := self._source.not_carried.get(tid)) is not None:
+            raise known.with_traceback(None)
+        if tid <= previous:
+            raise self._not_carried(
+                tid, f"its tid is not above that of the transaction before it, 0x{previous.hex()}"
+            )
+        if len(extension) > MAX_METADATA_SIZE:
+            reason = f"it has {len(extension):,} bytes, more than {MAX_METADATA_SIZE:,}"
+            self._source.extension_left_out(tid, reason)
+            extension = b""
+        try:
+            return Transaction(tid, status, user, description, extension)
+        except InvalidMessage as error:
+            raise self._not_carried(tid, f"its {error}") from error
+
+    def _not_carried(self, tid: bytes, reason: str) -> NotCarried:
+        return NotCarried(tid, reason, self._source.remedy)
 
     def _pieces_of(
         self,
@@ -177,11 +262,17 @@ class StorageReader(ABC):
         """A whole transaction.
 
         :param make_store: makes a record's message: `Store`, or what does not check its fields.
+        :raises NotCarried: a record cannot be sent.
         """
         piece: list[PrimaryMessage] = [begin]
         size = 0
         for record in records:
             oid, tid, data, data_txn = record
+            if tid != begin.tid:
+                raise self._not_carried(
+                    begin.tid,
+                    f"the record of its object 0x{oid.hex()} has another serial, 0x{tid.hex()}",
+                )
             if not is_ordinary_record(data) and self._is_blob(record):
                 blob = self._open_blob(record)
                 if blob is not None:
@@ -191,7 +282,10 @@ class StorageReader(ABC):
                         piece, size = [], 0
                         yield from _blob_pieces(record, blob)
                     continue
-            piece.append(make_store(oid, tid, data, data_txn))
+            try:
+                piece.append(make_store(oid, tid, data, data_txn))
+            except InvalidMessage as error:
+                raise self._not_carried(begin.tid, f"in a record of it, {error}") from error
             size += len(data)
             if size > PIECE_SIZE:
                 yield piece, size

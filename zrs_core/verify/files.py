@@ -79,7 +79,7 @@ class VerifiedFile(FileSide):
                     f"{self.file.path} is damaged: there is no transaction at {self.pos}"
                 ) from None
             header = self.file.header(self.pos)
-        if header.tid <= self.tid:
+        if header.tid <= self.tid and not self.file.confirms_tid(header):
             raise DamagedFile(
                 f"{self.file.path} is damaged: the transaction at {self.pos} has the tid "
                 f"0x{header.tid.hex()}, which is not after 0x{self.tid.hex()}"
