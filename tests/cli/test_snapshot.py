@@ -232,7 +232,8 @@ def test_it_cannot_be_told_whether_a_pack_has_left_more(run, quiet_after, monkey
 
 
 @pytest.mark.usefixtures("soon")
-def test_what_comes_before_it_is_stopped(run, quiet_after, monkeypatch):
+@pytest.mark.parametrize("transport", ["socket-thread", "twisted-tcp"])
+def test_what_comes_before_it_is_stopped(run, quiet_after, monkeypatch, transport):
     """It goes on if that ends within what a pack has marked."""
     quiet_after(1)
     receive, answers, times = receiving.Receiver.receiving, [True, False], []
@@ -248,7 +249,7 @@ def test_what_comes_before_it_is_stopped(run, quiet_after, monkeypatch):
 
         monkeypatch.setattr(receiving.Receiver, "receiving", and_more)
         monkeypatch.setattr(ending.Ending, "_is_last_packed", lambda self, tid: answers.pop())
-        run("snapshot", primary.address, "it", *PATIENTLY)
+        run("snapshot", primary.address, "it", "--quiet", "30", "--transport", transport)
     assert len(times) == 2
     assert read(Path("it"))["transactions"] == 2
 

@@ -61,7 +61,7 @@ def test_what_is_counted():
     ],
 )
 def test_another_record(change, text):
-    pair, found = compared(Objects(RECORD), Objects(RECORD._replace(**change)))
+    _, found = compared(Objects(RECORD), Objects(RECORD._replace(**change)))
     assert found == [("record", OID, text)]
 
 
