@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pty
@@ -93,6 +94,27 @@ def test_the_first_of_all_may_not_be_listed():
     again = Report(listed=1)
     again.restore(json.loads(json.dumps(report.state())))
     assert again == report
+
+
+def test_all_of_a_report_is_saved():
+    """But what a comparison begins anew with."""
+    report = Report(
+        *(7, 1, 2, 3, 4, 5, p64(6)),
+        beyond=[8, 9],
+        blobs_compared=False,
+        complete=False,
+        packed=True,
+    )
+    report.add(Difference(Kind.RECORD, p64(9), p64(2), "the data differ"))
+    again = Report(listed=7)
+    again.restore(json.loads(json.dumps(report.state())))
+    assert again == report
+    changed = {
+        each.name
+        for each in dataclasses.fields(Report)
+        if getattr(report, each.name) != getattr(Report(listed=0), each.name)
+    }
+    assert changed == {each.name for each in dataclasses.fields(Report)} - {"packs"}
 
 
 def test_different(both):
