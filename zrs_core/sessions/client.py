@@ -213,6 +213,7 @@ class ReplicationClient:
     def search_failed(self, reason: str) -> None:
         """The search cannot go on."""
         self._set_search(None)
+        self._searched = None
         if self.session_failed(reason):
             log.error("%s: %s", self.address, reason, extra=self._event("failing", reason=reason))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from zope.interface import implementer
 
 from ..codec import SecondaryConnection
+from ..codec.secondary import Incomplete
 from ..errors import RemoteProtocolError
 from ..interfaces import ISecondarySession
 from ..logs import event
@@ -47,8 +48,9 @@ class ProbeSession:
         self._log = PeerLog(log, peer, lambda: client.progress.tid, lambda: client.name)
         self._greeted = False
         self._silent = True
-        # How often `keep_alive` was called.
+        # How often `keep_alive` was called since a message became complete; what is not.
         self._ticks = 0
+        self._incomplete: Incomplete | None = None
         # What has come of it; the search goes on when this is closed, since it reads the disk.
         self._answer: Callable[[], None] | None = None
         self._closed = False
@@ -71,8 +73,14 @@ class ProbeSession:
 
     def keep_alive(self) -> bytes:
         self._ticks += 1
-        if self._silent and self._ticks * self._client.keep_alive_delay >= SENDING_TIME:
-            self._answer_by(self._search.nothing_sent)
+        seconds = self._ticks * self._client.keep_alive_delay
+        if self._silent:
+            if seconds >= SENDING_TIME:
+                self._answer_by(self._search.nothing_sent)
+        elif (part := self._incomplete) is not None:
+            # Its length may have been damaged on the way.
+            over = self._client.patience.is_over(seconds, (part.after, part.size))
+            self.finished = self.finished or over
         return b""
 
     def receive_data(self, data: bytes, more: Callable[[], bool] = lambda: False) -> None:
@@ -94,6 +102,10 @@ class ProbeSession:
                 elif isinstance(message, Commit) and self._counts():
                     self._answer_by(partial(self._search.sent, self._tid))
                     break
+            before, self._incomplete = self._incomplete, self._connection.incomplete
+            part = self._incomplete
+            if before is None or part is None or before.offset != part.offset:
+                self._ticks = 0
         except RemoteProtocolError as error:
             self._log.debug("%s", error, extra=event("failing", reason=error))
             self.finished = True
