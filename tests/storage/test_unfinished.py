@@ -228,3 +228,16 @@ def test_a_primary_that_was_killed_leaves_what_file_storage_cuts_off(tmp_path):
     assert contents(storage) == []
     storage.close()
     assert (tmp_path / "Data.fs.tr0").exists()
+
+
+def test_what_the_index_covers_is_not_read_again(path, monkeypatch):
+    before = begin(path, 50)
+    path.write_bytes(before + guard(p64(50 << 40)))
+    read = []
+    header = unfinished.CommittedFile.header
+    monkeypatch.setattr(
+        unfinished.CommittedFile, "header", lambda self, pos: read.append(pos) or header(self, pos)
+    )
+    prepare_files(str(path), None)
+    assert path.read_bytes() == before
+    assert len(read) < 10
