@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 
@@ -223,3 +224,17 @@ def test_it_may_begin_again(place):
         write(workspace, "half")
         workspace.clear()
         assert os.listdir(workspace.new) == []
+
+
+def test_a_file_system_without_locks(place, monkeypatch):
+    """Nothing stays open, and the next one tidies up."""
+
+    def fail(fd, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fcntl, "flock", fail)
+        with pytest.raises(OSError, match="No locks available"):
+            Workspace(str(place), never).__enter__()
+    build(place)
+    assert content(place) == "new"
