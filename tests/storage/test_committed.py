@@ -187,3 +187,21 @@ def test_the_end_moves_only_to_where_a_transaction_ends(path, open_committed):
     assert not file.advance(whole + 1)
     assert file.advance(whole)
     assert file.end == whole
+
+
+def test_what_does_not_end_there_is_not_read_ahead(path, open_committed):
+    """It may be written to until it is committed."""
+    file = open_committed(path)
+    end, file.end = file.end, file.before(file.end)
+    with open(path, "r+b") as written:
+        written.seek(end - 8)
+        length = written.read(8)
+        written.seek(end - 8)
+        written.write(bytes(8))
+        written.flush()
+        assert not file.advance(end)
+        written.seek(end - 8)
+        written.write(length)
+    file.end = end
+    assert file.header(file.before(end)).next == end
+    assert file.read(end - 8, 8) == length
