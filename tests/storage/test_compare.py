@@ -15,6 +15,7 @@ from ZODB.blob import Blob, BlobStorage, is_blob_record
 from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage import FileStorage
 from ZODB.interfaces import IBlobStorage, IStorageIteration
+from ZODB.MappingStorage import MappingStorage
 from ZODB.serialize import referencesf
 from ZODB.utils import p64
 from zope.interface import directlyProvides
@@ -22,8 +23,9 @@ from zope.interface import directlyProvides
 from tests.databases import blob_files, open_file_storage, stored, traffic
 from zrs_core.errors import UnsuitableStorage
 from zrs_core.messages import NO_TID
+from zrs_core.storage import generic
 from zrs_core.storage.committed import FIRST, CommittedFile, DamagedFile
-from zrs_core.storage.compare import compare
+from zrs_core.storage.compare import compare, side_of
 from zrs_core.storage.comparison import Comparison, Kind
 from zrs_core.storage.snapshot import open_snapshot
 
@@ -507,3 +509,17 @@ class TestStoragesThatIterate:
         path.unlink()
         _, ((kind, oid, text),) = self.compared(pair, base)
         assert (kind, oid, text) == (Kind.MISSING_BLOB, blob.oid, "the secondary has no blob")
+
+
+def test_a_side_that_is_closed_gives_up_its_instance(monkeypatch):
+    """At once, and not when it is collected."""
+    released = []
+    monkeypatch.setattr(generic, "release", lambda storage, instance: released.append(instance))
+    storage = MappingStorage()
+    db = ZODB.DB(storage)
+    side = side_of(storage)
+    assert side.next_header() is not None
+    assert released == []
+    side.close()
+    assert released == [storage]
+    db.close()
