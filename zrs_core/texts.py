@@ -1,4 +1,4 @@
-"""Texts with characters that the file system's encoding, or UTF-8, does not have."""
+"""Texts with characters that a file system's encoding or UTF-8 lacks, or that steer a terminal."""
 
 from __future__ import annotations
 
@@ -32,3 +32,18 @@ def printable(text: str) -> str:
         except UnicodeEncodeError:
             return text.encode("utf-8", "backslashreplace").decode("utf-8")
     return text
+
+
+def escaped(text: str) -> str:
+    """`text` with backslash escapes in place of what a terminal could take for a command."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
+        for each in text
+    )
+
+
+def in_one_line(text: str) -> str:
+    """Return a text of another node in one line, with `?` in place of control characters."""
+    return "".join(each if each.isprintable() else "?" for each in " ".join(text.split()))

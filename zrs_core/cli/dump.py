@@ -18,10 +18,10 @@ from ..dump import Analyser, Entry, as_json, as_text
 from ..dump.files import BEGINNING, is_file_storage, stream_of
 from ..dump.live import Listener
 from ..dump.selection import Selection
-from ..dump.words import escaped
 from ..errors import ConfigurationError, InvalidAddress
 from ..messages import NO_TID
 from ..storage.snapshot import check_existing_blobs
+from ..texts import escaped
 from ..tids import describe_tid, parse_tid
 from ..tls import TLSOptions
 from ..transports import connector_factory

@@ -22,6 +22,7 @@ from ..status.document import SecondaryStatus, Status
 from ..status.fetch import StatusAddress, fetch_status, parse_status_address
 from ..status.health import failure_of, position_of, silence_of_primary, trouble_of
 from ..status.zeo import is_greeting, last_transactions
+from ..texts import in_one_line
 from . import forgive_characters
 from .streams import give_up
 
@@ -204,14 +205,25 @@ def _trouble(name: str, status: Status) -> list[Finding]:
 def in_a_line(found: Sequence[Finding], thresholds: Thresholds, metrics: bool) -> str:
     """What a plugin prints, with performance data behind a `|`."""
     level = max(each.level for each in found)
-    line = f"ZRS {level.name} - " + "; ".join(each.message.rstrip(".") for each in found)
-    line = line.replace("|", "/")
+    line = f"ZRS {level.name} - " + "; ".join(_harmless(each.message).rstrip(".") for each in found)
     data = [_performance(each, thresholds) for each in found if each.label is not None]
     return f"{line}|{' '.join(data)}" if metrics and data else line
 
 
+def _harmless(text: str) -> str:
+    """A text of another node as a plugin may print it: in one line, without a `|`.
+
+    Behind a `|` a monitor expects performance data, and in a second line more of them.
+    """
+    return in_one_line(text).replace("|", "/")
+
+
+def _label(text: str) -> str:
+    return "".join("_" if each in "'=|" else each for each in in_one_line(text))
+
+
 def _performance(found: Finding, thresholds: Thresholds) -> str:
-    label = (found.label or "").replace("'", "_").replace("=", "_").replace("|", "_")
+    label = _label(found.label or "")
     if label == "peers":
         return f"'peers'={found.value:.0f};;;0"
     value = "U" if found.value is None else f"{found.value:.4f}s"
@@ -223,8 +235,8 @@ def in_lines(found: Sequence[Finding], metrics: bool) -> str:
     """The same as zc.zrs prints it: a line for each storage, the metrics in the first and after the
     last.
     """
-    lines = [each.message for each in found]
-    data = [f"'{each.label}'={each.value:.4f}seconds" for each in found if each.label]
+    lines = [_harmless(each.message) for each in found]
+    data = [f"'{_label(each.label)}'={each.value:.4f}seconds" for each in found if each.label]
     if metrics and data:
         lines[0] += f"|{data[0]}"
         if data[1:]:
@@ -265,7 +277,7 @@ def zrs_nagios(arguments: Sequence[str]) -> int:
             try:
                 answers[name] = ask(address, TIMEOUT)
             except NoStatus as error:
-                print(_describe(name, error))
+                print(_harmless(_describe(name, error)))
                 return 2
     except ConfigurationError as error:
         print(error)

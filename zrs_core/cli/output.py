@@ -16,6 +16,7 @@ from ZODB.POSException import POSError
 from ..errors import ConfigurationError, ListenError, ReplicationError
 from ..logs import JSONFormatter, event
 from ..messages import NO_TID
+from ..texts import escaped
 from ..tids import describe_tid
 from .streams import Forgiving
 
@@ -58,19 +59,19 @@ def errors_in_a_line() -> Iterator[None]:
         command = error.ctx.command_path if error.ctx else "zrs"
         raise Misconfigured(f"{error.format_message()} See '{command} --help'.") from error
     except (ConfigurationError, ListenError) as error:
-        raise Misconfigured(str(error)) from error
+        raise Misconfigured(_lines(str(error))) from error
     except BrokenPipeError:
         raise
     except Exception as error:
         if not _is_known(error):
             raise
-        raise Failed(" ".join(str(error).split())) from error
+        raise Failed(escaped(" ".join(str(error).split()))) from error
 
 
 def complain(text: str) -> None:
     """Print an error, where that is possible: the exit status says it too."""
     with contextlib.suppress(OSError):
-        click.echo(f"zrs: {text}", err=True)
+        click.echo(f"zrs: {_lines(text)}", err=True)
 
 
 @contextlib.contextmanager
@@ -86,8 +87,12 @@ def until_closed(file: IO[Any]) -> Iterator[None]:
 
 
 def say(console: Console, text: str) -> None:
-    """Print a line as it is, however long."""
-    console.print(text, soft_wrap=True, markup=False, highlight=False, emoji=False)
+    """Print a line as it is, however long, with control characters escaped."""
+    console.print(_lines(text), soft_wrap=True, markup=False, highlight=False, emoji=False)
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(escaped, text.split("\n")))
 
 
 def describe_last(tid: bytes) -> str:
@@ -152,7 +157,9 @@ class _Formatter(logging.Formatter):
         line = f"{self.formatTime(record, self.datefmt)} "
         if record.levelno > logging.INFO:
             line += f"{record.levelname} "
-        line += record.getMessage()
+        message = record.getMessage()
+        # A peer's text must not look like another record.
+        line += escaped(message) if record.name.startswith("zrs_core") else message
         error = record.exc_info[1] if record.exc_info else None
         if error is not None and not _is_known(error):
             line += "\n" + "".join(self.formatException(record.exc_info or (None, None, None)))

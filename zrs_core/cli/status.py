@@ -297,7 +297,7 @@ def _table(nodes: Sequence[Node]) -> Table:
         said = each.status
         rates = _parts(said)[0]["rates"] if _parts(said) else None
         table.add_row(
-            Text(f"{each.address}\n{said['role']}"),
+            Text(f"{each.address}\n{plain(said['role'])}"),
             Text(state_in_words(said), style="green" if each.trouble is None else "bold red"),
             Text(_in_two_lines(lag_of(said))),
             Text(_position(said)),
@@ -316,7 +316,11 @@ def _parts(said: Status) -> list[SecondaryStatus | PrimaryStatus]:
 
 def _position(said: Status) -> str:
     position = position_of(said)
-    return f"{moment(position['time'])}\n{position['tid']}" if position else "no transaction yet"
+    return (
+        f"{moment(position['time'])}\n{plain(position['tid'])}"
+        if position
+        else "no transaction yet"
+    )
 
 
 def lag_of(said: Status) -> str:
@@ -353,7 +357,7 @@ def _peers(address: str, primary: PrimaryStatus) -> Table:
         position = peer["position"]
         table.add_row(
             Text("\n".join(plain(line) for line in lines if line)),
-            Text(peer["state"]),
+            Text(plain(peer["state"])),
             Text(_in_two_lines(lag(peer["lag_seconds"], peer["lag_transactions"]))),
             Text(moment(position["time"]) if position else "nothing"),
             Text(f"{peer['transactions']:,} tx"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from ..status.document import Rate
+from ..texts import in_one_line
 from .output import size
 
 _LONGEST = 300
@@ -12,7 +13,7 @@ _LONGEST = 300
 
 def plain(text: str) -> str:
     """A text of somebody else's in one line, without what would steer a terminal."""
-    line = "".join(each if each.isprintable() else "?" for each in " ".join(text.split()))
+    line = in_one_line(text)
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from persistent.timestamp import TimeStamp
 
+from ..texts import escaped
 from ..tids import describe_tid
 from .analyser import Entry
 
@@ -39,16 +40,6 @@ def as_text(entry: Entry) -> str:
     sender = ">" if entry.kind in _SECONDARY else "<"
     words = escaped(_words(entry.kind, entry.fields))
     return f"{entry.offset:>12} {entry.length:>9} {sender} {entry.kind:<11} {words}".rstrip()
-
-
-def escaped(text: str) -> str:
-    """`text` with backslash escapes in place of what a terminal could take for a command."""
-    if text.isprintable():
-        return text
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
-        for each in text
-    )
 
 
 def _words(kind: str, fields: dict[str, Any]) -> str:
