@@ -20,7 +20,7 @@ from ZODB.utils import p64, u64, z64
 
 from zrs_core.errors import UnsuitableStorage, WrittenToByOthers
 from zrs_core.messages import BlobBlock, Commit, Store, StoreBlob, Transaction
-from zrs_core.progress import State
+from zrs_core.progress import Divergence, State
 from zrs_core.storage import generic
 from zrs_core.storage.blobs import MISSING_BLOB
 from zrs_core.storage.compare import compare
@@ -216,7 +216,11 @@ class TestASecondarysStorage:
             connection.root()["truth"] = True
         secondary = open_secondary(relstorage())
         network.run()
+        for _ in range(5):
+            network.advance(1)
+            network.run()
         assert secondary.progress.state is State.DIVERGED
+        assert secondary.progress.divergence == Divergence(before[-2].tid, 1)
         assert contents(relstorage()) == before
 
     @pytest.mark.parametrize("chunk_size", [997, 4001])
