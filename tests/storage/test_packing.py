@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import pickle
 import sys
@@ -14,11 +15,12 @@ import pytest
 import transaction
 from persistent.mapping import PersistentMapping
 from persistent.timestamp import TimeStamp
+from ZODB.blob import Blob, BlobStorage, is_blob_record
 from ZODB.serialize import referencesf
 from ZODB.utils import z64
 
 from zrs_core.errors import Diverged, NotWritten, TidTooHigh
-from zrs_core.messages import Commit, Store, Transaction
+from zrs_core.messages import Commit, Store, StoreBlob, Transaction
 from zrs_core.progress import State
 from zrs_core.storage import disk, filestorage
 from zrs_core.storage.appending import AppendingSink
@@ -248,6 +250,60 @@ def test_packs_and_commits_in_any_order_lose_nothing(
         assert {key: each["number"] for key, each in connection.root().items()} == {
             number: number for number in range(12) if number % 3
         }
+
+
+def in_blob_storage(path):
+    return BlobStorage(str(path / "blobs"), open_file_storage(path, blobs=False))
+
+
+class TestBlobsThatAPackRemoves:
+    """A reader is still in the file of before."""
+
+    @pytest.fixture(params=[open_file_storage, in_blob_storage])
+    def primary(self, request, open_primary, tmp_path):
+        return open_primary(request.param(tmp_path / "blobs"))
+
+    @pytest.fixture
+    def replaced(self, primary, database):
+        """A database with two revisions of a blob, a reader of it, and then a pack."""
+        db = database(primary)
+        with db.transaction() as connection:
+            connection.root()["blob"] = Blob(b"first")
+            connection.root()["kept"] = Blob(b"kept")
+            connection.root()["garbage"] = Blob(b"garbage")
+        reader = primary._source.open(z64)
+        messages = reader.read(1)
+        while not isinstance(messages[-1], StoreBlob):
+            messages += reader.read(1)
+        with db.transaction() as connection:
+            with connection.root()["blob"].open("w") as file:
+                file.write(b"second")
+            del connection.root()["garbage"]
+        yield db, reader, messages
+        reader.close()
+
+    def rest(self, reader, messages):
+        while found := reader.read(1):
+            messages += found
+        return messages
+
+    def test_they_are_not_missing(self, primary, replaced, caplog):
+        db, reader, messages = replaced
+        db.pack()
+        self.rest(reader, messages)
+        assert primary.missing_blobs == 0
+        assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
+        # Each blob that is named came.
+        records = [m for m in messages if isinstance(m, Store) and is_blob_record(m.data)]
+        assert records == []
+
+    def test_one_whose_record_is_still_there_is(self, primary, replaced, caplog):
+        db, reader, messages = replaced
+        with db.transaction() as connection:
+            os.remove(connection.root()["kept"].committed())
+        db.pack()
+        self.rest(reader, messages)
+        assert primary.missing_blobs == 1
 
 
 @pytest.fixture(params=[AppendingSink, FileStorageSink])

@@ -32,7 +32,7 @@ from ..visibility import Visibility
 from . import disk
 from .appending import AppendingSink
 from .batches import unfinished
-from .committed import FIRST, CommittedFile, DamagedFile, Header
+from .committed import FIRST, CommittedFile, DamagedFile, Header, Record
 from .finding import RisingTids, find, find_in_order
 from .generic import RestoringSink, Unfinished
 from .held import held_in_file
@@ -367,6 +367,21 @@ class FileStorageReader(StorageReader):
         self._file = packed
         self._source.not_carried.clear()
         self._pos = self._locate()
+
+    def _was_removed(self, record: Record) -> bool:
+        # A pack gives the new file its name before it removes blobs.
+        if not self._file.was_replaced():
+            return False
+        file = self._source.open_file()
+        try:
+            pos = find(file, record.tid)
+            if pos == FIRST:
+                return True
+            header = file.header(file.before(pos))
+            oids = (oid for oid, _ in file.record_places(header))
+            return header.tid != record.tid or record.oid not in oids
+        finally:
+            file.close()
 
     def _transactions(self) -> Pieces:
         """The next ones together, if they are small."""

@@ -282,6 +282,10 @@ class StorageReader(ABC):
                         piece, size = [], 0
                         yield from _blob_pieces(record, blob)
                     continue
+                if self._was_removed(record):
+                    # A pack has removed the record and its blob since this reader began.
+                    continue
+                self._count_missing(record)
             try:
                 piece.append(make_store(oid, tid, data, data_txn))
             except InvalidMessage as error:
@@ -321,13 +325,20 @@ class StorageReader(ABC):
 
         :raises OSError: it is there and cannot be read.
         """
-        why = "is missing"
         if self._source.blobs:
             with contextlib.suppress(*MISSING_BLOB):
                 # Not by its path: what is only cached in a file may be gone before it is opened.
                 file: IO[bytes] = self._storage.openCommittedBlobFile(record.oid, record.tid)
                 return file
-        else:
+        return None
+
+    def _was_removed(self, record: Record) -> bool:
+        """Return True if the storage does not have the record any more."""
+        return False
+
+    def _count_missing(self, record: Record) -> None:
+        why = "is missing"
+        if not self._source.blobs:
             why = "cannot be found, since the storage was opened without a blob directory"
         self._source.missing_blobs += 1
         log.error(
@@ -341,7 +352,6 @@ class StorageReader(ABC):
                 "blob-missing", storage=self._storage.getName(), oid=record.oid, tid=record.tid
             ),
         )
-        return None
 
     def wait(self, wake: Callable[[], None]) -> None:
         if self._wake is not None:
