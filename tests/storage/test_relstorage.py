@@ -19,7 +19,7 @@ from ZODB.POSException import ReadOnlyError
 from ZODB.utils import p64, u64, z64
 
 from zrs_core.errors import UnsuitableStorage, WrittenToByOthers
-from zrs_core.messages import BlobBlock, Commit, Store, StoreBlob, Transaction
+from zrs_core.messages import NO_TID, BlobBlock, Commit, Store, StoreBlob, Transaction
 from zrs_core.progress import Divergence, State
 from zrs_core.storage import generic
 from zrs_core.storage.blobs import MISSING_BLOB
@@ -175,6 +175,43 @@ class TestASecondarysStorage:
         with pytest.raises(ReadOnlyError):
             instance.tpc_begin(None)
         instance.release()
+
+    def test_it_is_not_ready_with_a_part_of_what_a_pack_has_left(
+        self, relstorage, open_primary, open_secondary, network, database, tmp_path
+    ):
+        db = database(open_primary(poll_interval=0.01))
+        root = db.open().root()
+        for number in range(5):
+            root[number] = PersistentMapping()
+            transaction.commit()
+        db.pack()
+        network.chunk_size = 100
+        secondary = open_secondary(relstorage())
+        progress = secondary.progress
+        while not progress.transactions or progress.unfinished:
+            network.step()
+        assert progress.incomplete
+        secondary.close()
+        secondary = open_secondary(relstorage())
+        assert secondary.progress.incomplete
+        # What follows it gets nothing yet.
+        open_primary(secondary, ("", 8001), poll_interval=0.01)
+        end = open_secondary(open_file_storage(tmp_path / "end"), ("", 8001))
+        network.run()
+        assert secondary.lastTransaction() == db.storage.lastTransaction()
+        assert secondary.progress.incomplete
+        assert end.lastTransaction() == NO_TID
+        root["more"] = 1
+        transaction.commit()
+        last = db.storage.lastTransaction()
+        network.run()
+        assert not secondary.progress.incomplete
+
+        def came():
+            network.run()
+            return end.lastTransaction() == last
+
+        wait_for(came, "the end of the chain")
 
     def test_it_goes_on_where_it_was(self, relstorage, open_primary, open_secondary, network):
         with traffic(open_primary()) as commits:

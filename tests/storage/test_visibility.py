@@ -15,13 +15,16 @@ from ZODB.POSException import POSKeyError
 from ZODB.serialize import referencesf
 from ZODB.utils import p64, u64
 
+from zrs_core import Primary, Secondary
 from zrs_core.messages import NO_TID
+from zrs_core.sessions import client
 from zrs_core.sessions import secondary as session
 from zrs_core.status.node import Node
 from zrs_core.storage import filestorage
 from zrs_core.storage.run_note import RunNote
 from zrs_core.visibility import Visibility
 
+from ..conditions import wait_for
 from ..databases import contents, open_file_storage
 
 ACCOUNTS = "abcd"
@@ -301,6 +304,37 @@ class TestBehind:
         network.advance(100)
         network.run()
         assert behind.lastTransaction() == bank.db.storage.lastTransaction()
+
+
+@pytest.mark.parametrize("transport", ["socket-thread", "twisted-tcp"])
+def test_over_a_network(transport, database, tmp_path, monkeypatch):
+    monkeypatch.setattr(client, "CHECK_DELAY", 0.05)
+    monkeypatch.setattr(session, "SETTLE_TIME", 0.5)
+    primary = Primary(open_file_storage(tmp_path / "primary"), "127.0.0.1:0", transport=transport)
+    bank = Bank(database, primary)
+    secondary = Secondary(
+        open_file_storage(tmp_path / "secondary"),
+        primary.replication_address,
+        transport=transport,
+        reconnect_delay=0.05,
+    )
+    wait_for(lambda: secondary.lastTransaction() == primary.lastTransaction(), "the first state")
+    copy = database(secondary)
+    secondary.setReplicationAddress(str(tmp_path / "nobody"))
+    wait_for(lambda: not secondary.progress.connected, "the end of the connection")
+    bank.go_on()
+    bank.db.pack()
+    seen = {secondary.lastTransaction(), primary.lastTransaction()}
+    secondary.setReplicationAddress(primary.replication_address)
+
+    def has_all():
+        assert total(copy) == WHOLE
+        assert secondary.lastTransaction() in seen
+        return secondary.lastTransaction() == primary.lastTransaction()
+
+    wait_for(has_all, "what the pack has left")
+    assert total(copy) == WHOLE
+    bank.connection.close()
 
 
 class TestFresh:

@@ -374,8 +374,10 @@ class FileStorageReader(StorageReader):
             return False
         file = self._source.open_file()
         try:
-            pos = find(file, record.tid)
-            if pos == FIRST:
+            pos: int | None = find(file, record.tid)
+            if not _holds(file, record.tid) and not self._source.tids_rise(file):
+                pos = find_in_order(file, record.tid)
+            if pos is None or pos == FIRST:
                 return True
             header = file.header(file.before(pos))
             oids = (oid for oid, _ in file.record_places(header))

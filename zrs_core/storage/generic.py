@@ -214,6 +214,10 @@ class IterationReader(StorageReader):
                 last = last_tid(self._storage)
                 if (last, changes) == self._read_to:
                     return None
+                if self._source.limit() is not None:
+                    # What comes next is not complete; when it is, that counts as a change.
+                    self._read_to = last, changes
+                    return None
                 if last < self._tid:
                     raise TidTooHigh(self._tid, last)
                 self._read_to = last, changes
@@ -411,11 +415,14 @@ class GenericSink(RestoringSink):
         super().__init__(storage, invalidate)
         # The last transaction, and what the storage says that it is.
         self._tid = self._named = last_tid(storage)
+        #: True if a pack has marked the last transaction, so that more of them may have to come.
+        self.ends_packed = False
         # One that may or may not have been committed.
         self._unsure: bytes | None = None
         if IStorageIteration.providedBy(storage):
             held = _last(storage, self._named, MAX_TID)
             self._tid = NO_TID if held is None else held.tid
+            self.ends_packed = held is not None and status_of(held) == PACKED
         if self._tid != self._named:
             log.warning(
                 "%s names %s as its last transaction, and holds %s as the last; going on from that",

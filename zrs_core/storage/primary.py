@@ -37,7 +37,7 @@ from .in_place import FilesInPlace
 from .inherited import InheritedSource
 from .opening import open_storage, source_of
 from .secondary import Secondary
-from .source import DEFAULT_POLL_INTERVAL
+from .source import DEFAULT_POLL_INTERVAL, StorageSource
 from .wrapped import as_stored, layers, untransform_of
 
 log = logging.getLogger("zrs_core.primary")
@@ -119,12 +119,11 @@ class Primary(CommittingProxy):
             source: Any = source_of(storage)
             source.poll_interval = poll_interval
             below = next((each for each in layers(storage) if isinstance(each, Secondary)), None)
-            if isinstance(source, FileStorageSource):
-                if below is None:
-                    check_complete(as_stored(storage))
-                else:
-                    # A secondary of this one could not know that more comes.
-                    source.limit = below.limit
+            if below is not None and isinstance(source, StorageSource):
+                # A secondary of this one could not know that more comes.
+                source.limit = below.limit
+            elif isinstance(source, FileStorageSource):
+                check_complete(as_stored(storage))
             # With a secondary below, both have the same files, and one log.
             secondary = isinstance(storage, Secondary)
             self.files = storage.files if secondary else FilesInPlace(storage)

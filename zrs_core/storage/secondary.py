@@ -18,6 +18,7 @@ from ZODB.utils import p64, u64
 from .. import transports
 from ..addresses import Address, TCPAddress, parse_address
 from ..errors import InvalidAddress, NoData, NotWritten, UnsuitableStorage, UsedAfterFork
+from ..interfaces import ITransactionSink
 from ..logs import event
 from ..messages import NO_TID
 from ..options import (
@@ -154,7 +155,7 @@ class Secondary(ReadOnlyProxy):
             self._packs: Packs | None = (
                 None if self._has_snapshots else getattr(sink, "packs", None)
             )
-            self._visibility = self._visibility_of(sink.last_tid(), durability)
+            self._visibility = self._visibility_of(sink, durability)
             self._client = ReplicationClient(
                 sink,
                 where,
@@ -180,10 +181,13 @@ class Secondary(ReadOnlyProxy):
             self.close()
             raise
 
-    def _visibility_of(self, last: bytes, durability: str) -> Visibility:
-        stored = self._stored
+    def _visibility_of(self, sink: ITransactionSink, durability: str) -> Visibility:
+        stored, last = self._stored, sink.last_tid()
         if not is_file_storage(stored):
-            return Visibility(last, self._deliver)
+            visibility = Visibility(last, self._deliver)
+            if getattr(sink, "ends_packed", False):
+                visibility.resume(NO_TID, ())
+            return visibility
         note = run_note(stored, durability)
         visibility = Visibility(last, self._deliver, note, holds=True)
         resume_run(stored, note, visibility)
