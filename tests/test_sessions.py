@@ -313,6 +313,21 @@ class TestATransactionThatCannotBeSent:
         assert service.peers.last_error.message == self.TEXT
 
 
+def test_a_record_that_is_larger_than_the_secondary_takes(caplog):
+    """What came before it is applied, and the error has the remedy."""
+    sink = Sink()
+    small = [Transaction(bytes(7) + b"\1"), Commit()]
+    large = [Transaction(bytes(7) + b"\2"), Store(bytes(8), bytes(7) + b"\2", b"x" * 6), Commit()]
+    session = greeted_session(sink, max_record_size=5)
+    session.receive_data(stream([*small, *large]))
+    assert session.finished
+    assert sink.applied[:2] == small
+    (told,) = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert "a message of 6 bytes, where at most 5 are allowed" in told.getMessage()
+    assert "in transaction 0x0000000000000002" in told.getMessage()
+    assert "raise max_record_size" in told.getMessage()
+
+
 class TestAPrimaryThatEndsEarly:
     def ended(self, it, data=b"", greeted=None):
         session = it.session("peer")

@@ -17,7 +17,7 @@ from BTrees.Length import Length
 from persistent.mapping import PersistentMapping
 from ZODB.blob import Blob
 from ZODB.FileStorage import FileStorage
-from ZODB.POSException import ConflictError, ReadOnlyError
+from ZODB.POSException import ConflictError, ReadOnlyError, StorageTransactionError
 
 from ..conditions import wait_for
 from ..databases import open_file_storage
@@ -333,3 +333,27 @@ def test_a_zeo_conf_of_the_old_package_needs_one_line_changed(directory: Path) -
                 writer.root["counter"] = 1
                 writer.commit()
                 wait_for(lambda: reader.sees("counter", 1), "what was written")
+
+
+def test_a_commit_of_a_client_that_cannot_be_replicated(directory):
+    """The client gets ZODB's error, and goes on."""
+    with (
+        zeo_server(directory, primary(directory)) as server,
+        client(server.address, directory / "a") as one,
+    ):
+        one.root["title"] = "first"
+        one.commit()
+        deep = "the end"
+        for _ in range(70):
+            deep = [deep]
+        one.root["title"] = "never"
+        one.transactions.get().setExtendedInfo("deep", deep)
+        with pytest.raises(StorageTransactionError, match="cannot be replicated: its extension"):
+            one.commit()
+        one.transactions.abort()
+        one.root["title"] = "second"
+        one.transactions.get().setExtendedInfo("shallow", [1])
+        one.commit()
+        with client(server.address, directory / "b") as two:
+            assert two.root["title"] == "second"
+            assert two.db.undoLog(0, 1)[0]["shallow"] == [1]

@@ -12,7 +12,13 @@ from zope.interface import implementer
 
 from ..codec import SecondaryConnection
 from ..codec.secondary import Incomplete
-from ..errors import NotComparable, NotWritten, OtherHistory, RemoteProtocolError
+from ..errors import (
+    LimitExceeded,
+    NotComparable,
+    NotWritten,
+    OtherHistory,
+    RemoteProtocolError,
+)
 from ..held import PACKED
 from ..interfaces import IComparableSink, ISecondarySession
 from ..logs import event
@@ -96,7 +102,7 @@ class SecondarySession:
         self._committed = 0
         self._tid = self._next_tid = NO_TID
         self._greeted_at: float | None = None
-        # Whether the session has made a transaction visible.
+        # True once the session has made a transaction visible.
         self._has_applied = False
         self._silent = True
         # What has come in part, as it was last seen, and since when its message has.
@@ -349,7 +355,7 @@ class SecondarySession:
             except RemoteProtocolError as error:
                 # What came whole before it counts.
                 self._flush()
-                self._finish(str(error))
+                self._finish(f"{error}{self._remedy(error)}")
             else:
                 if not (more() and self._may_hold_back()):
                     self._flush()
@@ -377,6 +383,13 @@ class SecondarySession:
             if self._client.progress.unfinished:
                 where = f" (transaction {describe_tid(self._next_tid)})"
             self._finish(f"cannot apply what was received: {error}{where}", exc_info=True)
+
+    def _remedy(self, error: RemoteProtocolError) -> str:
+        """Return the remedy for a record above this secondary's limit, empty for another error."""
+        in_record = isinstance(error, LimitExceeded) and error.tid is not None
+        if not in_record or f"at most {self._client.max_record_size} are" not in error.reason:
+            return ""
+        return "; if the primary holds a record of that size, raise max_record_size here"
 
     def _may_hold_back(self) -> bool:
         now = time.monotonic()

@@ -271,7 +271,7 @@ class FileStorageReader(StorageReader):
             raise
 
     def _locate(self) -> int:
-        """Where the first transaction after `_tid` begins.
+        """Return where the first transaction after `_tid` begins.
 
         Bisection needs tids that rise. Where it misses `_tid`, and the file may be one in which a
         tid falls, that transaction is looked for from the beginning of the file.
@@ -293,7 +293,7 @@ class FileStorageReader(StorageReader):
         if pos >= file.end:
             return packed and self._tid <= self._source.last_tid()
         after = file.header(pos)
-        # Where tids rise, the one behind a start is not above the last one.
+        # If tids rise, no transaction has a tid above that of the last one.
         return after.tid <= file.last_tid() and (packed or after.status == "p")
 
     def _check_start(self) -> None:

@@ -57,7 +57,7 @@ def find(file: CommittedFile, tid: bytes) -> int:
 
 
 def find_in_order(file: CommittedFile, tid: bytes) -> int | None:
-    """Where the transaction after the last one with `tid` begins; None if no transaction has it.
+    """Return where the transaction after the last one with `tid` begins; None if there is no such.
 
     It reads the header of each transaction, so that tids need not rise with the position.
 

@@ -1,7 +1,7 @@
 """The history of a storage as it is given out, with extensions that nothing was executed for.
 
 FileStorage and RelStorage unpickle the extension of each transaction that they list, so that
-whoever wrote the transaction chooses what is called there. For a secondary that is its primary.
+the writer of the transaction chooses what is called there. On a secondary that is its primary.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _with_plain_extension(found: Any) -> Any:
 
 
 class _FileStorageHistory:
-    """What FileStorage lists, read from its file.
+    """The undo log and the history of objects of a FileStorage.
 
     :param storage: a FileStorage, or a BlobStorage around one.
     """
@@ -175,7 +175,7 @@ class _FileStorageHistory:
 
 
 def _relational_history(stored: Any, storage: Any) -> Any:
-    """What lists the history of a RelStorage; any other storage lists its own.
+    """Return the history of a RelStorage, and any other storage itself.
 
     RelStorage loads extensions too. It is given pickles that were made here, of the plain values.
     """

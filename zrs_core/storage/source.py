@@ -162,7 +162,7 @@ class StorageReader(ABC):
         self._storage = storage
         self._wake: Callable[[], None] | None = None
         self._pieces: Pieces | None = None
-        # Why the next transaction cannot be sent.
+        # The reason why the next transaction cannot be sent.
         self._failure: NotCarried | None = None
         # True while a part of the transaction in `_pieces` has been given out.
         self._begun = False
