@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import pytest
 from click.testing import CliRunner
@@ -10,6 +11,7 @@ from ZODB import DB
 
 from tests.status import answers
 from zrs_core.cli.command import zrs
+from zrs_core.messages import NO_TID
 from zrs_core.progress import Error
 from zrs_core.status.peers import Peers
 from zrs_core.status.state import as_json
@@ -76,35 +78,48 @@ def test_another_error_is_not_over(followed, network):
     assert secondary.status().last_error.over is None
 
 
-def test_an_error_with_a_peer_is_over_when_its_host_is_served():
+@pytest.fixture
+def clock(monkeypatch):
+    now = [1_700_000_000.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+
+    def go_on(seconds):
+        now[0] += seconds
+        return now[0]
+
+    return go_on
+
+
+def test_an_error_with_a_peer_is_over_when_its_host_is_served(clock):
     peers = Peers()
-    peers.served("10.0.0.1:1")
-    assert peers.last_error is None
+    assert peers.error() is None
     peers.refused("no such tid", "10.0.0.1:4000")
-    peers.served("10.0.0.2:4001")
-    assert peers.last_error.over is None
-    peers.served("10.0.0.1:4002")
-    first = peers.last_error
-    assert first.over is not None
-    peers.served("10.0.0.1:4003")
-    assert peers.last_error == first
-    peers.failed("the disk is gone", "[::1]:1")
-    assert peers.last_error.over is None
-    peers.served("[::1]:2")
-    assert peers.last_error.over is not None
+    clock(1)
+    peers.add("10.0.0.2:4001", None).greeted("zrs2.1", NO_TID)
+    peer = peers.add("10.0.0.1:4002", None)
+    clock(60)
+    assert peers.error().over is None
+    peer.greeted("zrs2.1", NO_TID)
+    assert peers.error().over == peer.connected_since
+    peers.failed("the disk is gone", "10.0.0.1:4002")
+    assert peers.error().over is None
+    # It is still the connection that has failed.
+    clock(60)
+    assert peers.error().over is None
+    peers.remove(peer)
+    assert peers.error().over is None
 
 
-def test_an_error_of_a_primary_is_over_once_it_serves(primary, secondary, network):
-    stranger = network.connect(("", 8000))
-    network.run()
-    stranger.write(b"\0\0\0\x0bno protocol")
-    network.run()
-    assert primary.status().last_error.over is None
-    network.cut()
-    network.advance(1)
-    network.run()
-    # Both have a name without a port there.
-    assert primary.status().last_error.over is not None
+def test_a_short_connection_does_not_end_an_error(clock):
+    """A secondary that has diverged makes such ones, to search for what both hold."""
+    peers = Peers()
+    peers.refused("the histories have diverged", "[::1]:4000")
+    for seconds, over in ((10, False), (20, True)):
+        peer = peers.add("[::1]:4001", None)
+        peer.greeted("zrs2.1", NO_TID)
+        clock(seconds)
+        peers.remove(peer)
+        assert (peers.error().over is not None) == over
 
 
 def test_both_ends_say_their_last_transaction_when_they_close(followed, caplog):

@@ -145,7 +145,6 @@ class PrimarySession:
             try:
                 if self._reader is None:
                     self._reader = self._source.open(self._start)
-                    self._peers.served(self._peer)
                 self._notes.asks()
                 batch = self._reader.read(BATCH_SIZE)
                 return self._send(batch, at_end=self._reader.at_end)

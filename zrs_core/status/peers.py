@@ -12,6 +12,7 @@ import time
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from ..messages import NO_TID
@@ -21,6 +22,10 @@ from .state import PeerState, PeerStatus, Rates, position_of, time_of
 
 #: Of so many commits a primary knows the tids, to count those that a secondary was not sent.
 _REMEMBERED = 10_000
+
+# Seconds after which a connection on which something was sent shows that an error is over: longer
+# than one of a search lasts.
+_SERVED = 15.0
 
 # What stands before the path of a Unix socket.
 _UNIX = "unix:"
@@ -112,9 +117,9 @@ class Peer:
         #: Unique among the connected ones; `Peers` sets it.
         self.name = default_name(address, certificate)
         self.meter = Meter()
-        self._address = address
+        self.address = address
         self._certificate = certificate
-        self._connected_since = time.time()
+        self.connected_since = time.time()
         self._protocol: str | None = None
         self._start: bytes | None = None
         self._sent = NO_TID
@@ -128,6 +133,11 @@ class Peer:
         self._sent, self._protocol = start, protocol
         self._state = PeerState.WAITING
         self._start = start
+
+    @property
+    def has_something(self) -> bool:
+        """True if it has named a start that could be served."""
+        return self._state is not PeerState.GREETING
 
     @property
     def position(self) -> bytes | None:
@@ -164,10 +174,10 @@ class Peer:
         seconds, transactions = commits.behind(sent, last) if start is not None else (None, None)
         return PeerStatus(
             name=self.name,
-            address=self._address,
+            address=self.address,
             certificate=self._certificate,
             protocol=self._protocol,
-            connected_since=self._connected_since,
+            connected_since=self.connected_since,
             start=start,
             position=position_of(sent),
             bytes=self.meter.bytes,
@@ -234,6 +244,7 @@ class Peers:
         """It has left, and nothing more is noted of it. May be called again."""
         with self._lock:
             if peer in self._connected:
+                self._mark_over(peer)
                 del self._connected[peer]
                 self._names.discard(peer.name)
                 self._before.absorb(peer.meter)
@@ -249,11 +260,21 @@ class Peers:
         with self._lock:
             self._note_error(reason, address)
 
-    def served(self, address: str) -> None:
-        """The peer at this address is served, so that an error with its host is over."""
+    def error(self) -> Error | None:
+        """Return the last error; it is over if a peer from the same host is followed since then."""
         with self._lock:
-            if self.last_error is not None and self._last_host == _host_of(address):
-                self.last_error = self.last_error.ended()
+            for peer in self._connected:
+                self._mark_over(peer)
+            return self.last_error
+
+    def _mark_over(self, peer: Peer) -> None:
+        error = self.last_error
+        if error is None or error.over is not None or self._last_host != _host_of(peer.address):
+            return
+        # A diverged secondary is served too while it searches for what both hold, but not for long.
+        begun = peer.connected_since
+        if begun >= error.time and time.time() - begun >= _SERVED and peer.has_something:
+            self.last_error = replace(error, over=begun)
 
     def _note_error(self, reason: str, address: str) -> None:
         self.last_error, self._last_host = Error(reason, time.time()), _host_of(address)

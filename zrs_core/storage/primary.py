@@ -179,7 +179,7 @@ class Primary(CommittingProxy):
     def status(self) -> PrimaryStatus:
         """How it is going now: a value that does not change any more. For any thread."""
         fault = self.files.check()
-        last_error = Error(fault, self.files.since) if fault else self._service.peers.last_error
+        last_error = Error(fault, self.files.since) if fault else self._service.peers.error()
         last = self._source.position()
         peers = self._service.peers
         return PrimaryStatus(
