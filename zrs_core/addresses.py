@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from typing import NamedTuple, TypeAlias
 
 from .errors import InvalidAddress
@@ -12,6 +14,9 @@ _FORMS = (
     "an address is 'host:port', ':port', 'port', '[v6]:port', a pair (host, port), "
     "or the path of a Unix socket with a '/' in it"
 )
+
+#: Bytes in the path of a Unix socket, at most: what `sun_path` holds, without the zero at its end.
+LONGEST_PATH = 107 if sys.platform == "linux" else 103
 
 
 class TCPAddress(NamedTuple):
@@ -40,14 +45,17 @@ Address: TypeAlias = TCPAddress | UnixAddress
 def parse_address(address: object) -> Address:
     """The address in a text such as `host:port` or `/run/zrs.sock`, in a port or in a pair.
 
-    :raises InvalidAddress: it is none of these, or the port is not 0 to 65535.
+    :raises InvalidAddress: it is none of these, the port is not 0 to 65535, or the system has no
+        Unix sockets with such a path.
     """
     if isinstance(address, UnixAddress):
-        return address
+        return check_path(address)
     if isinstance(address, os.PathLike):
         address = os.fspath(address)
     if isinstance(address, str) and "/" in address:
-        return UnixAddress(path_of(address))
+        with contextlib.suppress(UnicodeEncodeError):
+            address = path_of(address)
+        return check_path(UnixAddress(address))
     if isinstance(address, str):
         host, port = _split(address)
     elif isinstance(address, int):
@@ -63,6 +71,32 @@ def parse_address(address: object) -> Address:
     if not 0 <= port <= 65535:
         raise InvalidAddress(f"invalid address {address!r}: a port is a number from 0 to 65535")
     return TCPAddress(host, port)
+
+
+def check_path(address: UnixAddress) -> UnixAddress:
+    """Return the address of a Unix socket if the system can bind and connect to its path.
+
+    The path counts as it is given: a relative one may be short enough where the absolute one is
+    not.
+
+    :raises InvalidAddress: it cannot.
+    """
+    path = address.path
+    try:
+        size = len(os.fsencode(path))
+    except UnicodeEncodeError as error:
+        raise InvalidAddress(f"invalid address {path!r}: it cannot be encoded: {error}") from error
+    if not path or "\0" in path:
+        raise InvalidAddress(
+            f"invalid address {path!r}: the path of a Unix socket must not be empty or contain "
+            "zero bytes"
+        )
+    if size > LONGEST_PATH:
+        raise InvalidAddress(
+            f"invalid address {path!r}: the path of a Unix socket must have at most "
+            f"{LONGEST_PATH} bytes, got {size}"
+        )
+    return address
 
 
 def _split(text: str) -> tuple[str, int]:

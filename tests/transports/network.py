@@ -220,6 +220,22 @@ class OverTCP(TransportConformance):
         assert "cannot connect (" in caplog.text
         assert "Name or service not known" in caplog.text
 
+    def test_whatever_a_look_up_raises_it_is_a_failed_attempt(
+        self, env, connect, server, monkeypatch, caplog
+    ):
+        real, mistakes = socket.getaddrinfo, [LookupError("a mistake"), UnicodeError("another")]
+
+        def look_up(host, port, *args, **kwargs):
+            if mistakes:
+                raise mistakes.pop()
+            return real(host, port, *args, **kwargs)
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        connect(Sink(), TCPAddress("localhost", server.address.port))
+        assert server.accept().receive(22) == GREETING
+        env.wait_for(lambda: "connected again after 2 failed" in caplog.text, "the log")
+        assert "cannot connect (UnicodeError('another')" in caplog.text
+
     def test_all_addresses_of_a_name_are_tried(self, env, connect, server, monkeypatch):
         gone = env.unused_address()
 
@@ -528,6 +544,11 @@ class OverUnixSockets(TransportConformance):
     def test_a_path_that_cannot_be_is_an_error(self, path, env, listen):
         with pytest.raises(ListenError, match=f"cannot listen on {path}: "):
             listen(Source(), UnixAddress(path))
+
+    def test_to_connect_to_a_path_that_cannot_be_is_a_failed_attempt(self, env, connect):
+        progress = connect(Sink(), UnixAddress("/tmp/" + "x" * 200)).client.progress
+        env.wait_for(lambda: progress.last_error, "an attempt")
+        assert "must have at most" in progress.last_error
 
     def test_a_secondary_waits_for_the_file(self, env, connect, caplog):
         address = env.address()

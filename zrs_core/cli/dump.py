@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from ..addresses import Address, UnixAddress, parse_address
+from ..addresses import Address, UnixAddress, check_path, parse_address
 from ..dump import Analyser, Entry, as_json, as_text
 from ..dump.files import BEGINNING, is_file_storage, stream_of
 from ..dump.live import Listener
@@ -134,7 +134,7 @@ def _address(place: str) -> Address | None:
     if mode is not None:
         if stat.S_ISDIR(mode):
             raise ConfigurationError(f"{place} is a directory: give the Data.fs in it")
-        return UnixAddress(place) if stat.S_ISSOCK(mode) else None
+        return check_path(UnixAddress(place)) if stat.S_ISSOCK(mode) else None
     try:
         address = parse_address(place)
     except InvalidAddress as error:

@@ -15,7 +15,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from ..addresses import Address, TCPAddress, UnixAddress, parse_address
+from ..addresses import Address, TCPAddress, UnixAddress, check_path, parse_address
 from ..errors import ConfigurationError, InvalidAddress
 from ..messages import NO_TID
 from ..storage.comparison import Difference
@@ -125,9 +125,11 @@ def _no_blobs(name: str, blobs: str | None) -> None:
 
 def _address(text: str) -> Address | None:
     """A primary's address, if `text` is one: a socket that is there, or HOST:PORT."""
+    is_socket = False
     with contextlib.suppress(OSError, ValueError):
-        if stat.S_ISSOCK(os.stat(text).st_mode):
-            return UnixAddress(text)
+        is_socket = stat.S_ISSOCK(os.stat(text).st_mode)
+    if is_socket:
+        return check_path(UnixAddress(text))
     if "/" in text or ":" not in text or os.path.exists(text):
         return None
     try:

@@ -650,6 +650,32 @@ class TransportConformance:
         assert lines[0].getMessage().startswith(f"{address}: cannot connect (")
         assert lines[1].getMessage().startswith(f"{address}: connected again after ")
 
+    def test_a_session_that_cannot_be_made_is_a_failed_attempt(
+        self,
+        env: Environment,
+        connect: Connect,
+        server: Server,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        make = ReplicationClient.session
+        mistakes = [LookupError("a mistake"), TypeError("another mistake")]
+
+        def session(*args: Any) -> Any:
+            if mistakes:
+                raise mistakes.pop()
+            return make(*args)
+
+        monkeypatch.setattr(ReplicationClient, "session", session)
+        connect(Sink(), server.address)
+        greeted = False
+        while not greeted:
+            # The first ones are closed, maybe within the handshake of TLS.
+            with contextlib.suppress(OSError):
+                greeted = server.accept().receive(len(_GREETING)) == _GREETING
+        env.wait_for(lambda: "connected again after 2 failed" in caplog.text, "the log")
+        assert "cannot connect (" in caplog.text
+
     def test_it_waits_between_attempts_as_long_as_it_is_told(
         self, env: Environment, connect: Connect, monkeypatch: pytest.MonkeyPatch
     ) -> None:

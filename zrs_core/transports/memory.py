@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
@@ -24,7 +25,10 @@ from ..interfaces import (
     IReplicationService,
     ISecondarySession,
 )
+from ..logs import event
 from .limits import does_not_take, too_late, too_many
+
+log = logging.getLogger("zrs_core.transport")
 
 #: Bytes that a receiver takes before it has read them, as a socket's buffer does.
 CAPACITY = 256 * 1024
@@ -127,7 +131,12 @@ class MemoryNetwork:
         :raises ConnectionRefusedError: nothing listens at `address`.
         """
         ours, theirs, accept = self._link(address)
-        ours.driver = driver(ours)
+        try:
+            ours.driver = driver(ours)
+        except BaseException:
+            self.forget(ours)
+            self.forget(theirs)
+            raise
         accept(theirs)
 
     def add_acceptor(self, address: Address, acceptor: _Acceptor) -> None:
@@ -510,6 +519,14 @@ class Connector:
             self._network.connect_driver(self._client.address, self._drive)
         except ConnectionRefusedError as error:
             self._client.connection_failed(str(error))
+            self._retry()
+        except Exception as error:
+            if self._driver is not None:
+                # It is the other end's.
+                raise
+            fields = event("unexpected", peer=self._client.address)
+            log.exception("%s: trying again", self._client.address, extra=fields)
+            self._client.connection_failed(repr(error))
             self._retry()
 
     def _drive(self, end: MemoryEnd) -> _SecondaryDriver:

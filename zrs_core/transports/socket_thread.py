@@ -678,8 +678,8 @@ class Connector:
         address = self._client.address
         try:
             connection = self._connect(address)
-        except OSError as error:
-            self._client.connection_failed(error.strerror or str(error))
+        except (OSError, ConfigurationError) as error:
+            self._client.connection_failed(getattr(error, "strerror", None) or str(error))
             return
         channel = self._channel = _Channel(connection, self._waiter)
         try:

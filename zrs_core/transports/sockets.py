@@ -12,7 +12,7 @@ import socket
 import stat
 from typing import Any
 
-from ..addresses import Address, TCPAddress, UnixAddress
+from ..addresses import Address, TCPAddress, UnixAddress, check_path
 from ..errors import Exposed, ListenError
 from ..logs import event
 
@@ -89,9 +89,10 @@ def look_up(address: Address) -> list[tuple[int, tuple[Any, ...]]]:
     A place is (path,) of a Unix socket, or begins with a host's number and the port.
 
     :raises OSError: the host has no address.
+    :raises InvalidAddress: the system has no Unix sockets with such a path.
     """
     if isinstance(address, UnixAddress):
-        return [(socket.AF_UNIX, (address.path,))]
+        return [(socket.AF_UNIX, (check_path(address).path,))]
     host = address.host or "localhost"
     found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM)
     return [(family, where) for family, _, _, _, where in found]

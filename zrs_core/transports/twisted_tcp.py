@@ -20,6 +20,7 @@ from typing import Any, cast
 
 from twisted.application.internet import ClientService
 from twisted.internet.defer import (
+    CancelledError,
     Deferred,
     DeferredList,
     inlineCallbacks,
@@ -34,7 +35,7 @@ from twisted.internet.endpoints import (
     UNIXClientEndpoint,
     UNIXServerEndpoint,
 )
-from twisted.internet.error import CannotListenError, ConnectError
+from twisted.internet.error import CannotListenError, ConnectError, ConnectingCancelledError
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.tcp import Port
@@ -142,7 +143,15 @@ class _Connection(Protocol, ABC):
             tune(self.handle, self._peer_timeout)
         self.set_deadline(self._handshake_timeout, self.too_late)
         if self._tls is None:
+            self._begin()
+
+    def _begin(self) -> None:
+        # Twisted would not report to its client that this raises, and would not connect again.
+        try:
             self.open_session()
+        except Exception as error:  # noqa: BLE001
+            self._refusal = repr(error)
+            self.unexpected(Failure())  # type: ignore[no-untyped-call]
 
     def too_late(self) -> None:
         """The handshake is not over in time."""
@@ -156,7 +165,7 @@ class _Connection(Protocol, ABC):
             self._refusal = f"TLS: {error}"
             self.abort()
         else:
-            self.open_session()
+            self._begin()
 
     def unexpected(self, failure: Failure) -> None:
         """Something raised that never should: all goes on without this connection."""
@@ -748,9 +757,16 @@ class _ClientEndpoint:
                 except ConnectError as error:
                     failure = error
             raise failure
+        except (CancelledError, ConnectingCancelledError):
+            raise
         # RuntimeError is no thread to look the name up in.
         except (ConnectError, OSError, ConfigurationError, RuntimeError) as error:
             self._client.connection_failed(str(error))
+            raise
+        except Exception as error:
+            # Something raised that never should; the next attempt may fare better.
+            log.exception("%s: trying again", address, extra=event("unexpected", peer=address))
+            self._client.connection_failed(repr(error))
             raise
 
     def _endpoints(self, address: Address) -> list[Any]:
