@@ -322,3 +322,17 @@ def test_blobs_beside_a_new_file_stay(write, tmp_path, command_line, text, blobs
         assert "is not empty" in result.stderr
     assert precious.exists()
     assert not (tmp_path / "Data.fs").exists()
+
+
+def test_a_primary_gets_back_the_file_that_a_killed_pack_has_renamed(write, tmp_path):
+    (tmp_path / "Data.fs.old").write_bytes(b"FS30")
+    (tmp_path / "Data.fs.pack").touch()
+    # Only so that it ends: these are refused when the file is there.
+    (tmp_path / "blobs" / "0x0100").mkdir(parents=True)
+    (tmp_path / "blobs" / "0x0100" / "0x03d4dc0011111111.blob").touch()
+    (tmp_path / "blobs" / ".layout").write_text("bushy")
+    arguments = ["primary", "Data.fs", "--listen", "127.0.0.1:0", "--blobs", "blobs"]
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 2
+    assert "write lawn into" in result.stderr
+    assert (tmp_path / "Data.fs").exists()

@@ -107,3 +107,18 @@ def test_a_last_transaction_in_the_future_is_a_clock(tmp_path, network):
     primary = by_path(path, network)
     assert primary.lastTransaction() == last
     assert last < commit(primary) < p64(int.from_bytes(last, "big") + 100)
+
+
+def test_a_section_knows_that_nothing_was_packed_since_it_opened_the_file(tmp_path, network):
+    """Elsewhere, a pack may have removed the transaction that FileStorage names."""
+    path = tmp_path / "Data.fs"
+    storage = FileStorage(str(path))
+    with traffic(storage, blobs=False) as commits:
+        commits.commit(2)
+        commits.pack()
+        last = storage.lastTransaction()
+    tid = p64(int.from_bytes(last, "big") + 1)
+    path.write_bytes(path.read_bytes() + header(tid, 100, b"c") + bytes(77))
+    primary = by_a_section(path, network)
+    assert primary.lastTransaction() == last
+    primary.close()
