@@ -143,7 +143,7 @@ def test_the_example_replicates(tmp_path, other):
 def test_closing_lets_the_secondary_catch_up(tmp_path):
     primary = primary_in(tmp_path / "primary", close_timeout=DEADLINE)
     secondary = secondary_in(
-        tmp_path / "secondary", primary.replication_address, keep_alive_delay=0.001
+        tmp_path / "secondary", primary.replication_address, keep_alive_delay=0.01
     )
     with contextlib.closing(secondary):
         with traffic(primary) as commits:

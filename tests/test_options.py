@@ -10,6 +10,7 @@ from zrs_core.tls import TLSOptions
     [
         ({"checksums": "maybe"}, "'require', 'verify', 'ignore'"),
         ({"keep_alive_delay": -1}, "keep_alive_delay must be 0 or more seconds, not -1"),
+        ({"keep_alive_delay": 0.009}, "keep_alive_delay must be 0, for no messages, or 0.01 or"),
         ({"keep_alive_delay": float("nan")}, "keep_alive_delay"),
         ({"reconnect_delay": 0}, "reconnect_delay"),
         ({"reconnect_delay": -1}, "reconnect_delay"),

@@ -25,6 +25,7 @@ from zrs_core.options import ClientOptions
 from zrs_core.progress import State
 from zrs_core.sessions import REFUSAL_TIME, PrimarySession, ReplicationClient, ReplicationService
 from zrs_core.sessions import primary as primary_module
+from zrs_core.sessions.allowance import AT_MOST
 from zrs_core.sessions.log import PeerLog
 from zrs_core.sessions.secondary import EARLY, EARLY_ENDS
 from zrs_core.status.peers import Commits
@@ -179,6 +180,16 @@ class TestPrimarySession:
         session.receive_data(b"\0" * 4)
         assert caplog.records[-1].levelname == "DEBUG"
         assert not session.finished
+
+    def test_a_peer_that_floods_is_refused(self, caplog):
+        session = started_session(Source())
+        session.receive_data(bytes(4 * AT_MOST))
+        assert session.finished
+        errors = [each.getMessage() for each in caplog.records if each.levelno >= logging.ERROR]
+        assert errors == ["peer: it sends more than 200 empty messages a second"]
+        handled = len(caplog.records)
+        session.receive_data(bytes(4096))
+        assert len(caplog.records) == handled
 
     @pytest.mark.parametrize(
         ("data", "reason"),
@@ -388,6 +399,12 @@ class TestAPrimaryThatEndsEarly:
 
 
 class TestSecondarySession:
+    def test_an_empty_message_between_transactions_is_an_error(self, caplog):
+        session = greeted_session(Sink())
+        session.receive_data(bytes(4096))
+        assert session.finished
+        assert len([each for each in caplog.records if each.levelno >= logging.ERROR]) == 1
+
     def test_the_interfaces_are_provided(self):
         assert verifyObject(IReplicationClient, client(Sink()))
         assert verifyObject(ISecondarySession, client(Sink()).session("peer"))

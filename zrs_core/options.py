@@ -39,6 +39,10 @@ DEFAULT_CLOSE_TIMEOUT = 10.0
 # The system counts its probes in whole seconds, and not beyond a number of 16 bits.
 _PEER_TIMEOUTS = (2, 36_000)
 
+#: Seconds between the empty messages of a secondary, at least; a primary refuses a peer that sends
+#: more than twice as many.
+MIN_KEEP_ALIVE_DELAY = 0.01
+
 _MAX_PEERS = (1, 1_000_000)
 
 # Seconds for a peer to do something.
@@ -130,6 +134,11 @@ class ClientOptions:
     def __post_init__(self) -> None:
         check_seconds("peer_timeout", self.peer_timeout, *_PEER_TIMEOUTS)
         check_seconds("keep_alive_delay", self.keep_alive_delay)
+        if 0 < self.keep_alive_delay < MIN_KEEP_ALIVE_DELAY:
+            raise ConfigurationError(
+                f"keep_alive_delay must be 0, for no messages, or {MIN_KEEP_ALIVE_DELAY} or more "
+                f"seconds, not {self.keep_alive_delay!r}"
+            )
         _check_tls(self.tls)
         self.policy()
         self.reconnect_bounds()

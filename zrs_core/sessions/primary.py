@@ -23,6 +23,7 @@ from ..options import ServiceOptions
 from ..refusals import RefusalLog, RepeatLog
 from ..status.peers import Peers
 from ..tids import describe_tid
+from .allowance import PER_SECOND, Allowance
 from .log import PeerLog
 
 log = logging.getLogger("zrs_core.primary")
@@ -51,6 +52,8 @@ _HOLD = 3.0
 
 # How the first record of a peer that speaks TLS begins; as a length it would be above any limit.
 _TLS_HANDSHAKE = b"\x16\x03"
+
+_FLOODS = f"it sends more than {PER_SECOND} empty messages a second"
 
 _LEFT = (
     "the secondary left without a word; if it does not accept this primary's certificate, its log "
@@ -99,6 +102,7 @@ class PrimarySession:
         self._refusals = refusals or RefusalLog(log)
         self._failures = failures or RepeatLog(_FAILURE_MEMORY)
         self._silent = True
+        self._allowance = Allowance()
         self._source = source
         self._connection = PrimaryConnection(blobs=source.blobs, pickle_protocol=pickle_protocol)
         notes = self._notes
@@ -118,6 +122,7 @@ class PrimarySession:
         if self.finished:
             return
         self._silent = False
+        self._allowance.refill()
         try:
             self._connection.receive_data(data)
             for message in self._connection.messages():
@@ -127,6 +132,9 @@ class PrimarySession:
                         self._info(event("start"), "start %s", describe_tid(start))
                         self._start = start
                     case KeepAlive():
+                        if not self._allowance.take():
+                            self._refuse(_FLOODS)
+                            return
                         self._log.debug("keep-alive", extra=event("keep-alive"))
         except RemoteProtocolError as error:
             if data.startswith(_TLS_HANDSHAKE):

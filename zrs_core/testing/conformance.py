@@ -50,6 +50,7 @@ from ..messages import NO_TID, Commit, PrimaryMessage, Store, Transaction
 from ..options import ClientOptions, ServiceOptions
 from ..refusals import TOLD
 from ..sessions import BATCH_SIZE, ReplicationClient, ReplicationService, primary, secondary
+from ..sessions.allowance import AT_MOST
 from ..sessions.patience import Patience
 from .environments import DEADLINE, End, Environment, Server, SocketEnvironment
 from .fakes import WHOLE, Sink, Source, greeting, stream
@@ -298,6 +299,31 @@ class TransportConformance:
         getattr(peer, how)()
         env.wait_for(lambda: source.closed, "the reader to be closed")
         assert source.closed == 1
+
+    def test_a_peer_that_floods_is_closed_and_the_others_go_on(
+        self, env: Environment, listen: Listen, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        source = Source()
+        address = listen(source).address
+        flood, other = env.dial(address), env.dial(address)
+        for peer in (flood, other):
+            peer.send(_GREETING)
+        env.wait_for(lambda: len(source.waiting) == 2, "both sessions")
+
+        def send() -> None:
+            with contextlib.suppress(OSError):
+                for _ in range(16):
+                    flood.send(bytes(AT_MOST))
+
+        join = env.beside(send)
+        assert flood.receive(1) == b""
+        join()
+        assert "it sends more than 200 empty messages a second" in caplog.text
+        env.wait_for(lambda: source.closed == 1, "the end of the session")
+        source.batches.append(WHOLE)
+        for wake in source.waiting:
+            wake()
+        assert other.receive(len(_STREAM)) == _STREAM
 
     def test_a_peer_that_half_closes_is_closed(self, env: Environment, listen: Listen) -> None:
         peer = env.dial(listen(Source()).address)

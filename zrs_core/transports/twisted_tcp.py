@@ -259,6 +259,8 @@ class _PrimaryConnection(_Connection):
         # When, by the reactor's clock, the system last took some of what is to be sent.
         self._progress = 0.0
         self._stalled = False
+        # Bytes that came after the end of the session.
+        self._ignored = 0
 
     def connectionMade(self) -> None:
         super().connectionMade()
@@ -296,7 +298,13 @@ class _PrimaryConnection(_Connection):
         session = self.session
         if session is None:
             return
-        started = session.started
+        started, finished = session.started, session.finished
+        if finished:
+            # To read until the peer has taken what was sent would keep the reactor busy.
+            self._ignored += len(data)
+            if self._ignored > self.read_size:
+                self.abort()
+            return
         session.receive_data(data)
         if session.finished:
             self.close()
