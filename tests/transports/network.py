@@ -249,6 +249,25 @@ class OverTCP(TransportConformance):
         connect(Sink(), TCPAddress("primary.example", 8100))
         assert server.accept().receive(22) == GREETING
 
+    def test_a_clock_that_is_set_back_delays_nothing(self, env, connect, monkeypatch, caplog):
+        offset, real = [0.0], time.time
+
+        def now():
+            return real() + offset[0]
+
+        monkeypatch.setattr(time, "time", now)
+        # Twisted keeps the function.
+        monkeypatch.setattr("twisted.internet.base.ReactorBase.seconds", staticmethod(now))
+        address = env.unused_address()
+        connect(Sink(), address, reconnect_delay=0.2, keep_alive_delay=0.2)
+        env.wait_for(lambda: "cannot connect (" in caplog.text, "the first attempt")
+        offset[0] -= 3600
+        with contextlib.closing(env.listen(address)) as server:
+            peer = server.accept()
+            assert peer.receive(22) == GREETING
+            offset[0] -= 3600
+            assert peer.receive(4) == bytes(4)
+
     def test_it_can_be_stopped_while_nobody_answers(self, env, connect):
         with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
             waiting = []

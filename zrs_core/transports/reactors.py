@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -116,6 +117,13 @@ class _PoolThread(threading.Thread):
 _abandoned: list[Any] = []
 
 
+class _MonotonicReactor(_Reactor):  # type: ignore[misc]
+    """A reactor whose delayed calls do not depend on the system's clock, which may be set back."""
+
+    def seconds(self) -> float:
+        return time.monotonic()
+
+
 class _Background:
     """The background reactor and its thread, while anybody uses them."""
 
@@ -133,7 +141,7 @@ class _Background:
             return _BackgroundLoop(self._reactor, self._thread, self)
 
     def _start(self) -> None:
-        reactor: Any = _Reactor()
+        reactor: Any = _MonotonicReactor()
         # The application may run a reactor of its own, whose thread is *the* I/O thread.
         reactor._registerAsIOThread = False
         pool = reactor.getThreadPool()
