@@ -227,3 +227,12 @@ def test_a_storage_that_is_in_use(tmp_path):
         thread.join()
         assert len([*newest_first(storage)]) >= 20
         db.close()
+
+
+def test_a_file_whose_end_cannot_be_looked_at_is_closed(path, monkeypatch):
+    def fail(file):
+        raise DamagedFile("damaged")
+
+    monkeypatch.setattr(module, "_ends_with_transaction", fail)
+    with pytest.raises(DamagedFile):
+        open_latest(str(path))
