@@ -60,9 +60,10 @@ def _take(source: str, destination: str) -> None:
 def _receive(source: str, destination: str) -> None:
     options = ClientOptions(durability="none", reconnect_delay=0.05)
     with snapshot_workspace(destination, replace=True) as workspace:
-        with Receiver(source, "socket-thread", options, workspace.new) as receiver:
+        receiver = Receiver(source, "socket-thread", options, workspace.new)
+        with receiver, receiver.receiving():
             last = bytes.fromhex(os.environ["LAST_TID"])
-            wait_for(lambda: receiver.progress.tid == last, "the last transaction")
+            wait_for(lambda: receiver.received.tid == last, "the last transaction")
         finish(workspace, receiver.check(_report), source, now())
 
 

@@ -48,8 +48,10 @@ def test_they_begin_above_those_in_the_file(kind, objects, tmp_path, open_primar
     data = (tmp_path / "Data.fs").read_bytes()
     for _ in range(2):
         primary = open_primary(KINDS[kind](tmp_path))
-        assert u64(primary.new_oid()) == highest + 10_001
-        assert u64(primary.new_oid()) == highest + 10_002
+        first = u64(primary.new_oid())
+        assert first > highest + 10_000
+        assert (first - highest) % 10_000 == 1
+        assert u64(primary.new_oid()) == first + 1
         primary.close()
     # What is not used leaves no trace.
     assert (tmp_path / "Data.fs").read_bytes() == data
@@ -76,6 +78,16 @@ def test_a_client_keeps_what_it_has_fetched_in_advance(
     secondary.close()
     new = open_primary(open_file_storage(tmp_path / "secondary"), ("", 8001))
     assert not {new.new_oid() for _ in range(100)} & {*fetched}
+
+
+def test_two_servers_over_the_same_objects_begin_differently(tmp_path, open_primary):
+    grow(open_file_storage(tmp_path, blobs=False), 5)
+    begins = set()
+    for _ in range(20):
+        primary = open_primary(str(tmp_path / "Data.fs"))
+        begins.add(primary.new_oid())
+        primary.close()
+    assert len(begins) > 1
 
 
 def test_a_secondary_does_not_give_any(open_primary, open_secondary, tmp_path, network):

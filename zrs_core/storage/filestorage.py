@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
@@ -819,20 +820,23 @@ def check_last_tid(storage: Any) -> None:
         establish_last_tid(storage)
 
 
-# A ZEO client fetches 100 oids in advance: this is enough for 100 clients.
-_SKIPPED_OIDS = 10_000
+# A ZEO client fetches 100 oids in advance: one step is enough for 100 clients.
+_OID_STEP = 10_000
+_MAX_OID_STEPS = 1000
 
 
 def skip_oids(storage: Any) -> None:
     """Let a FileStorage that holds objects give out oids well above the highest one from now on.
 
     ZEO clients hold oids that they have fetched in advance from the server of the former primary.
-    They use them after a change of servers, so the new server must not give out the same ones.
-    Other storages are left alone: RelStorage keeps its last oid in the database.
+    They use them after a change of servers, so the new server must not give out the same ones. Both
+    may begin above the same oid, if no object was created since, so the distance is random. Other
+    storages are left alone: RelStorage keeps its last oid in the database.
     """
     file_storage = _file_storage(storage)
     if isinstance(file_storage, FileStorage) and len(file_storage):
-        oid = u64(file_storage._oid) + _SKIPPED_OIDS
+        steps = 1 + secrets.randbelow(_MAX_OID_STEPS)
+        oid = u64(file_storage._oid) + steps * _OID_STEP
         if oid < 1 << 64:
             file_storage.set_max_oid(p64(oid))
 
