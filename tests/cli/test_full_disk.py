@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -95,3 +97,18 @@ def test_a_command_ends_with_its_reader_if_it_is_to(monkeypatch):
     Forgiving("stdout", ends_with_reader=True).flush()
     monkeypatch.setattr("sys.stdout", None)
     Forgiving("stdout", ends_with_reader=True).write("text")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("command", ["log", "dump"])
+def test_streams_that_were_closed(command, closed, data):
+    """No file that the command opens gets the number of one of them."""
+    code = (
+        "import sys; from zrs_core.cli import main; from zrs_core.cli.streams import open_closed; "
+        "open_closed(); assert open(sys.argv[2]).fileno() > 2; main()"
+    )
+    script = f'exec "$@" {closed}'
+    arguments = ["sh", "-c", script, "sh", sys.executable, "-c", code, command, str(data)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0
+    assert not done.stderr

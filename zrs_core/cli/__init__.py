@@ -7,13 +7,14 @@ import io
 import signal
 import sys
 
-from .streams import give_up
+from .streams import give_up, open_closed
 
 _EXTRA = {"click", "rich"}
 
 
 def main() -> None:
     """Run the command with the arguments of the process, and exit."""
+    open_closed()
     ignore_log_signals()
     forgive_characters()
     try:

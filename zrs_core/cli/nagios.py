@@ -24,7 +24,7 @@ from ..status.health import failure_of, position_of, silence_of_primary, trouble
 from ..status.zeo import is_greeting, last_transactions
 from ..texts import in_one_line
 from . import forgive_characters
-from .streams import give_up
+from .streams import give_up, open_closed
 
 #: Seconds within which each address must have answered.
 TIMEOUT = 10.0
@@ -311,6 +311,7 @@ _seconds.__name__ = "number of seconds"
 
 def main() -> None:
     """Run `zrs-nagios` with the arguments of the process, and exit."""
+    open_closed()
     forgive_characters()
     status: int = Level.CRITICAL
     with contextlib.suppress(OSError):

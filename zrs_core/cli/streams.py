@@ -47,6 +47,23 @@ class Forgiving:
         return getattr(getattr(sys, self._name), name)
 
 
+def open_closed() -> None:
+    """Open the null device for each standard stream that was closed before the process started.
+
+    Otherwise, the next file that is opened, such as the database, gets the number of the standard
+    output.
+    """
+    for number, name, mode in (0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w"):
+        try:
+            os.fstat(number)
+        except OSError:
+            # A new descriptor gets the lowest free number.
+            os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(number, True)
+            stream = os.fdopen(number, mode, errors="backslashreplace", closefd=False)
+            setattr(sys, name, stream)
+
+
 def give_up() -> bool:
     """Flush the standard streams; return False if the standard output could not be.
 
