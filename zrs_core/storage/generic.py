@@ -70,7 +70,8 @@ _STRETCH = (500, 2000)
 
 #: How the names of temporary files of blobs begin and end: a killed process leaves such files.
 TEMPORARY_PREFIX = "zrs-"
-TEMPORARY_SUFFIX = ".blob"
+# Not `.blob`: a pack of FileStorage would take the file for a blob.
+TEMPORARY_SUFFIX = ".tmp"
 
 
 class IterationSource(StorageSource):
@@ -677,5 +678,6 @@ def remove_temporary_files(directory: str) -> None:
     """Remove what a killed process left of blobs that it was receiving."""
     for entry in os.scandir(directory):
         name = entry.name
-        if name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX):
+        # Earlier versions used `.blob`.
+        if name.startswith(TEMPORARY_PREFIX) and name.endswith((TEMPORARY_SUFFIX, ".blob")):
             os.remove(entry.path)
