@@ -23,6 +23,7 @@ from zrs_core.sessions import client as client_module
 from zrs_core.sessions.client import CHECK_DELAY
 from zrs_core.status import StatusServer
 from zrs_core.storage.in_place import FilesInPlace
+from zrs_core.storage.packer import _Packer
 
 from ..conditions import wait_for
 from ..databases import open_file_storage
@@ -37,6 +38,14 @@ def replace(path):
     remove(path)
     copy = shutil.copytree if os.path.isdir(path + ".aside") else shutil.copy
     copy(path + ".aside", path)
+
+
+def cut_off(path):
+    os.truncate(path, 100)
+
+
+def remove_new(path):
+    os.remove(path + ".pack")
 
 
 def put_back(path):
@@ -124,21 +133,36 @@ class TestPrimary:
         put_back(data(db.storage))
         assert db.storage.status().last_error is None
 
-    def test_commits_are_refused_once_it_has_noticed(self, pair, caplog):
-        """The first commit may be under way already, and is what notices."""
+    def test_commits_are_refused(self, pair, caplog):
+        """Also the first one: nothing was asked for the files since they were lost."""
         db, _ = pair
         remove(data(db.storage))
-        commit(db, "first")
+        for _ in range(2):
+            with pytest.raises(StorageError, match=r"was removed while it is open"):
+                commit(db, "lost")
         assert len(faults(caplog)) == 1
-        with pytest.raises(StorageError, match=r"was removed while it is open"):
-            commit(db, "second")
-        with db.transaction() as connection:
-            assert "first" in connection.root()
-            assert "second" not in connection.root()
         put_back(data(db.storage))
-        commit(db, "third")
+        commit(db, "kept")
         with db.transaction() as connection:
-            assert {"first", "third"} <= connection.root().keys()
+            assert "lost" not in connection.root()
+            assert "kept" in connection.root()
+
+    def test_a_blob_directory_that_is_made_again(self, pair, caplog):
+        """The new directory often has the inode of the one that was removed."""
+        db, _ = pair
+        shutil.rmtree(blobs(db.storage))
+        os.mkdir(blobs(db.storage))
+        assert blobs(db.storage) in db.storage.status().last_error.message
+
+    def test_a_blob_directory_that_is_emptied(self, pair, caplog):
+        db, secondary = pair
+        for storage in db.storage, secondary:
+            with os.scandir(blobs(storage)) as found:
+                for each in found:
+                    (shutil.rmtree if each.is_dir() else os.remove)(each.path)
+            assert ".layout is missing" in storage.files.check()
+            with pytest.raises(StorageError, match=r"was emptied or replaced"):
+                storage.pack(time.time(), referencesf)
 
     def test_a_lost_blob_directory_refuses_no_commit(self, pair, caplog):
         db, _ = pair
@@ -196,6 +220,35 @@ class TestPacks:
         assert len(found) >= 4
         assert set(found) == {None}
         assert not faults(caplog)
+
+    @pytest.mark.parametrize("harm", [remove, replace, cut_off, remove_new])
+    def test_a_file_that_is_lost_during_a_pack(self, pair, network, harm, monkeypatch, caplog):
+        """The storage keeps its open file, from which the data can be saved."""
+        db, secondary = pair
+        copy = _Packer.copyToPacktime
+        for _ in range(2):
+            commit(db)
+        network.run()
+        for storage in db.storage, secondary:
+            path = data(storage)
+
+            def harmed(self, path=path):
+                try:
+                    return copy(self)
+                finally:
+                    harm(path)
+
+            monkeypatch.setattr(_Packer, "copyToPacktime", harmed)
+            opened = storage.files._file.stat()
+            with pytest.raises((StorageError, FileNotFoundError)):
+                storage.pack(time.time(), referencesf)
+            assert os.path.samestat(storage.files._file.stat(), opened)
+            assert not os.path.exists(path + ".old")
+        monkeypatch.undo()
+        if harm is remove_new:
+            db.storage.pack(time.time(), referencesf)
+            # The lock for commits is free.
+            commit(db)
 
     def test_a_file_that_is_lost_is_not_packed(self, pair):
         """Packing would put a file together from another one."""

@@ -13,6 +13,7 @@ from persistent.mapping import PersistentMapping
 from ZODB.blob import Blob
 from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage import FileStorage
+from ZODB.FileStorage.FileStorage import FileStorageError
 from ZODB.serialize import referencesf
 from ZODB.utils import z64
 
@@ -320,3 +321,15 @@ def test_a_primary_establishes_its_last_transaction(
     primary.close()
     tids = [each.tid for each in stored(tmp_path / "primary")]
     assert tids == sorted(tids)
+
+
+def test_a_second_pack_meanwhile_changes_nothing(open_primary, database, monkeypatch, caplog):
+    """It is refused while the first one may be replacing the file."""
+    primary = open_primary()
+    database(primary)
+    commit_garbage(primary)
+    storage = filestorage._file_storage(primary)
+    monkeypatch.setattr(storage, "_pack_is_in_progress", True)
+    monkeypatch.setattr(filestorage, "_note_last", lambda *args: pytest.fail("was looked at"))
+    with pytest.raises(FileStorageError, match="Already packing"):
+        pack(primary)

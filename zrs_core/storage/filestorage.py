@@ -19,6 +19,7 @@ from typing import Any
 from persistent.TimeStamp import TimeStamp
 from ZODB.blob import LAYOUT_MARKER, BlobStorage
 from ZODB.FileStorage import FileStorage
+from ZODB.FileStorage.FileStorage import FileStorageError
 from ZODB.interfaces import IBlobStorageRestoreable
 from ZODB.utils import p64, u64
 from zope.interface import implementer
@@ -34,6 +35,7 @@ from . import disk
 from .appending import AppendingSink
 from .batches import unfinished
 from .committed import FIRST, CommittedFile, DamagedFile, Header, Record
+from .data_file import require_data_file
 from .finding import RisingTids, find, find_in_order
 from .generic import RestoringSink, Unfinished
 from .held import held_in_file
@@ -733,7 +735,8 @@ def use_packer(storage: Any, limit: Callable[[], bytes] | None = None) -> None:
     """Let a FileStorage pack as `packer` does, unless it was given a packer of its own."""
     file_storage = _file_storage(storage)
     if file_storage.packer is FileStorage.packer:
-        file_storage.packer = packer(limit)
+        check = partial(require_data_file, FileInUse(file_storage))
+        file_storage.packer = packer(check, limit)
 
 
 def mend_iterators(storage: Any) -> None:
@@ -890,6 +893,10 @@ def keeping_last_tid(storage: Any) -> Iterator[None]:
     header = _last_in_file(storage) if is_file_storage(storage) else None
     try:
         yield
+    except FileStorageError:
+        # Another pack is running, which keeps its own.
+        header = None
+        raise
     finally:
         # Also after a failure: a pack has much to do with blobs when the file is replaced already.
         if header is not None and not _missing(storage):

@@ -12,17 +12,14 @@ import threading
 import time
 from typing import Any
 
+from ZODB.blob import LAYOUT_MARKER
 from ZODB.POSException import StorageError
 
 from ..logs import event
-from .filestorage import FileInUse, file_in_use
+from .data_file import data_fault
+from .filestorage import file_in_use
 
 log = logging.getLogger("zrs_core.storage")
-
-_REMEDY = (
-    "Move the file that is open back to its path, or save it from there, stop this process and "
-    "restore the file"
-)
 
 
 class FilesInPlace:
@@ -43,6 +40,11 @@ class FilesInPlace:
         self._file = file_in_use(storage)
         self._blobs = None if self._file is None else self._file.blob_dir
         self._blobs_inode = None if self._blobs is None else _inode(self._blobs)
+        # File systems give the inode of a removed directory to the next one.
+        self._marker: str | None = None
+        if self._blobs is not None:
+            marker = os.path.join(self._blobs, LAYOUT_MARKER)
+            self._marker = marker if os.path.exists(marker) else None
 
     def check(self, *, wait: bool = False) -> str | None:
         """Return why the files are not the ones at their paths; None if they are.
@@ -52,7 +54,7 @@ class FilesInPlace:
         """
         if self._file is None:
             return None
-        data = self._data_fault(self._file, wait=wait)
+        data = data_fault(self._file, wait=wait)
         if data is None:
             # A pack, or a commit, is using the storage.
             return self.fault
@@ -85,57 +87,20 @@ class FilesInPlace:
             fields = event("files-lost", storage=self._name, reason=fault)
             log.error("%s: %s", self._name, fault, extra=fields)
 
-    def _data_fault(self, file: FileInUse, *, wait: bool) -> str | None:
-        """Return the fault of the data file, an empty text for none, None if unknown."""
-        if not _compare(file):
-            return ""
-        # A pack replaces the file while it holds this lock.
-        if not file.lock.acquire(blocking=wait):
-            return None
-        try:
-            return _compare(file)
-        finally:
-            file.lock.release()
-
     def _blobs_fault(self) -> str | None:
         if self._blobs is None or self._blobs_inode is None:
             return None
         # Not the device: a file system that is mounted again may have another number.
         inode = _inode(self._blobs)
-        if inode == self._blobs_inode:
+        if inode is None:
+            what = "was removed"
+        elif inode != self._blobs_inode:
+            what = "was replaced by another directory"
+        elif self._marker is not None and not os.path.exists(self._marker):
+            what = f"was emptied or replaced: {self._marker} is missing"
+        else:
             return None
-        what = "was removed" if inode is None else "was replaced by another directory"
         return f"the blob directory {self._blobs} {what} while it is in use. Put it back"
-
-
-def _compare(file: FileInUse) -> str:
-    """Return the fault of a data file, an empty text for none."""
-    try:
-        opened = file.stat()
-    except ValueError:
-        # The storage is closed.
-        return ""
-    except OSError:
-        # A pack has closed the file meanwhile, or the file system has failed.
-        return f"{file.path} cannot be examined any more"
-    try:
-        named = os.stat(file.path)
-    except OSError:
-        return (
-            f"{file.path} was removed while it is open: what is written to it is lost when this "
-            f"process ends. {_REMEDY}"
-        )
-    if (named.st_dev, named.st_ino) != (opened.st_dev, opened.st_ino):
-        return (
-            f"{file.path} was replaced by another file while it is open: what is written to the "
-            f"one that is open is lost when this process ends. {_REMEDY}"
-        )
-    if opened.st_size < file.committed_size:
-        return (
-            f"{file.path} was cut off or overwritten while it is open: it is shorter than what "
-            "was committed. Stop this process and restore the file"
-        )
-    return ""
 
 
 def _inode(path: str) -> int | None:

@@ -16,19 +16,25 @@ all.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 from ZODB.FileStorage.format import FileStorageFormatter
 from ZODB.FileStorage.fspack import GC, FileStoragePacker
+from ZODB.POSException import StorageError
 
 from ..held import PACKED
 from .committed import NUMBER
 
 
-def packer(limit: Callable[[], bytes] | None = None) -> Callable[[Any, Any, bytes, bool], Any]:
+def packer(
+    check: Callable[[], object], limit: Callable[[], bytes] | None = None
+) -> Callable[[Any, Any, bytes, bool], Any]:
     """Return a `packer` for a FileStorage.
 
+    :param check: called when the new file is complete, before it gets its name; raises an error if
+        the storage's file is not the one at its path.
     :param limit: called when a pack begins; returns the last transaction that it may go over.
     """
 
@@ -38,11 +44,30 @@ def packer(limit: Callable[[], bytes] | None = None) -> Callable[[Any, Any, byte
         packing = _Packer(storage, references, stop, gc)
         try:
             end = packing.pack()
-            return None if end is None else (end, packing.index)
+            if end is None:
+                return None
+            try:
+                # ZODB opens the file again by its path for the last part of a pack, and closes the
+                # open file before it gives the new one its name.
+                check()
+                _check_new(packing)
+            except BaseException:
+                # `pack` holds this lock when it returns a position. The caller releases it if it
+                # gets one. The new file stays: it may be all that is left.
+                storage._commit_lock.release()
+                raise
+            return end, packing.index
         finally:
             packing.close()
 
     return pack
+
+
+def _check_new(packing: Any) -> None:
+    """:raises StorageError: the new file was removed."""
+    path = packing._name + ".pack"
+    if not os.path.exists(path):
+        raise StorageError(f"{path} was removed before the pack was complete: pack again")
 
 
 class _AllObjects(GC):  # type: ignore[misc]
