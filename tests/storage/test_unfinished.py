@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import tracemalloc
 
 import pytest
 import zc.lockfile
@@ -109,6 +110,20 @@ def test_every_state_of_a_batch_is_cut_off(path, tmp_path, monkeypatch, durabili
         assert end >= size
         assert again.read_bytes() == left[:end]
         assert not [each for each in beside(again) if ".tr" in each]
+
+
+@pytest.mark.parametrize("length", [1 << 62, 1 << 31])
+def test_a_length_in_a_damaged_index_takes_no_memory(path, length):
+    before = begin(path)
+    path.write_bytes(before + guard(NEXT) + bytes(1000))
+    path.with_suffix(".fs.index").write_bytes(b"\x8e" + struct.pack("<Q", length))
+    tracemalloc.start()
+    try:
+        prepare_files(str(path), None)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
+    assert path.read_bytes() == before
 
 
 def test_it_is_on_disk_then_and_logged(path, monkeypatch, caplog):

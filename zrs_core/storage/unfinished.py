@@ -25,6 +25,9 @@ log = logging.getLogger("zrs_core.storage")
 # The opcodes of a pickled whole number.
 _NUMBERS: Final = ("BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "LONG4")
 
+# Bytes in which a pickled position lies, with what stands before it.
+_NUMBER_SIZE: Final = 64
+
 
 def cut_off_unfinished_batch(path: str) -> None:
     """Cut off the unfinished batch at the end of a FileStorage's file, if there is one.
@@ -108,11 +111,13 @@ def _first_number(path: str) -> int:
     """
     number = None
     with open(path, "rb") as file:
-        for opcode, argument, _ in pickletools.genops(file):
-            if opcode.name in _NUMBERS and isinstance(argument, int):
-                number = argument
-            elif opcode.name not in ("PROTO", "FRAME"):
-                break
+        # A length in a damaged file must not take memory.
+        begin = file.read(_NUMBER_SIZE)
+    for opcode, argument, _ in pickletools.genops(begin):
+        if opcode.name in _NUMBERS and isinstance(argument, int):
+            number = argument
+        elif opcode.name not in ("PROTO", "FRAME"):
+            break
     if number is None or number < FIRST:
         raise ValueError(f"{path} does not begin with a position")
     return number
