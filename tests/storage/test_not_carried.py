@@ -155,6 +155,19 @@ class TestCommits:
             primary.copyTransactionsFrom(source)
         assert primary.lastTransaction() == tid_at(50)
 
+    def test_what_is_copied_from_an_iterable(self, open_primary, tmp_path):
+        class Source:
+            def iterator(self):
+                return self
+
+            def __iter__(self):
+                return source.iterator()
+
+        primary = open_primary()
+        with contextlib.closing(file_with(tmp_path / "source", (1, 2))) as source:
+            primary.copyTransactionsFrom(Source())
+        assert tids_of(primary) == [tid_at(1), tid_at(2)]
+
     def test_protocol_1_has_less_room(self, open_primary):
         extension = pickle.dumps({"a": b"\xff" * 40_000}, 3)
         with pytest.raises(StorageTransactionError, match="protocol 1"):

@@ -68,6 +68,8 @@ class Iterated:
 
     def __init__(self, found: Any, change: Callable[[Any], Any]) -> None:
         self._found = found
+        # A storage may return an iterable, such as a list.
+        self._next = iter(found)
         self._change = change
 
     def __iter__(self) -> Iterator[Any]:
@@ -75,7 +77,7 @@ class Iterated:
 
     def __next__(self) -> Any:
         try:
-            found = next(self._found)
+            found = next(self._next)
         except StopIteration:
             # ZODB's iterators raise a class of their own, which is an IndexError too.
             raise StopIteration from None
