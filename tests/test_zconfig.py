@@ -690,3 +690,24 @@ class TestStatus:
             with pytest.raises(zconfig.SettingError, match="cannot serve the status at"):
                 opener.open()
         FileStorage("Data.fs").close()
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        BLOBS,
+        "<blobstorage>\nblob-dir b\n<filestorage>\npath Data.fs\n</filestorage>\n</blobstorage>",
+    ],
+)
+@pytest.mark.parametrize("broken", ["layout", "link"])
+def test_a_blob_directory_that_zodb_cannot_use_is_refused(in_a_directory, base, broken):
+    if broken == "layout":
+        FileStorage("Data.fs").close()
+        (in_a_directory / "b" / "0x00").mkdir(parents=True)
+        (in_a_directory / "b" / ".layout").write_text("unheard-of")
+        match = "its layout 'unheard-of' is not known"
+    else:
+        (in_a_directory / "b").symlink_to("not mounted")
+        match = "b is not a directory: it cannot be a blob_dir"
+    with pytest.raises(UnsuitableStorage, match=match):
+        parse(section("replicate-to 127.0.0.1:0", base)).open()

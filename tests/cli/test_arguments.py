@@ -97,7 +97,7 @@ def test_blobs_that_are_not_there(invoke, tmp_path, command):
 def test_blobs_that_are_no_directory(invoke, tmp_path):
     (tmp_path / "file").touch()
     line = invoke("secondary", "localhost:1", "Data.fs", "--blobs", tmp_path / "file")
-    assert line == f"zrs: {tmp_path / 'file'} is no directory, so no blob_dir either"
+    assert line == f"zrs: {tmp_path / 'file'} is not a directory: it cannot be a blob_dir"
 
 
 @pytest.mark.parametrize("command", ["primary {} --listen :0", "secondary localhost:1 {}"])

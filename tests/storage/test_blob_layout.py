@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -14,11 +15,16 @@ from zrs_core.errors import UnsuitableStorage
 from zrs_core.snapshots.copying import Damaged
 from zrs_core.storage.blob_layout import MisplacedBlobs, check_layout
 from zrs_core.storage.opening import open_storage
+from zrs_core.storage.preparing import prepare_files
 from zrs_core.storage.snapshot import BlobFiles
 from zrs_core.verify.files import VerifiedFile
 
 from ..databases import open_file_storage, traffic
 from ..snapshots.helpers import take
+
+
+def begin(path: Path) -> None:
+    FileStorage(str(path)).close()
 
 
 def put(directory: Path, layout: str, number: int = 1) -> None:
@@ -79,6 +85,44 @@ def test_a_directory_without_blobs_may_have_either(blobs, mark):
         (blobs / ".layout").write_text(mark)
     check_layout(str(blobs))
     check_layout(str(blobs / "nowhere"))
+
+
+@pytest.mark.parametrize("mark", ["unheard-of", "", "Bushy"])
+def test_an_unknown_layout_is_refused_without_blobs_too(blobs, mark):
+    (blobs / ".layout").write_text(mark)
+    (blobs / "0x00").mkdir()
+    with pytest.raises(UnsuitableStorage) as caught:
+        open_storage(blobs.parent / "new.fs", blobs)
+    assert "the blob directory" in str(caught.value)
+    begin(blobs.parent / "old.fs")
+    for use in (
+        lambda: open_storage(blobs.parent / "old.fs", blobs),
+        lambda: BlobFiles(blobs),
+    ):
+        with pytest.raises(UnsuitableStorage) as caught:
+            use()
+        assert str(caught.value) == (
+            f"{blobs} is no directory of blobs: its layout {mark!r} is not known: if it is one, "
+            f"write the layout of its blobs, bushy or lawn, into {blobs / '.layout'}"
+        )
+
+
+@pytest.mark.parametrize("what", ["a link to nothing", "a file"])
+def test_what_is_not_a_directory_is_refused(blobs, what):
+    blobs.rmdir()
+    if what == "a file":
+        blobs.touch()
+    else:
+        blobs.symlink_to("not mounted")
+    path = str(blobs.parent / "Data.fs")
+    for use in (
+        lambda: open_storage(path, blobs),
+        lambda: prepare_files(path, str(blobs)),
+    ):
+        with pytest.raises(UnsuitableStorage) as caught:
+            use()
+        assert str(caught.value) == f"{blobs} is not a directory: it cannot be a blob_dir"
+    assert os.listdir(blobs.parent) == ["blobs"]
 
 
 def test_the_cache_of_a_zeo_client_is_no_blob_directory(blobs):

@@ -131,7 +131,7 @@ def test_a_blob_dir_of_which_nothing_can_be_made_is_refused(tmp_path):
     blobs.mkdir()
     (blobs / ".layout").write_text("unheard-of")
     given = open_file_storage(tmp_path / "db", blobs=False)
-    assert "cannot be a blob_dir: 'unheard-of'" in refused(tmp_path, given, blobs)
+    assert "its layout 'unheard-of' is not known" in refused(tmp_path, given, blobs)
     (blobs / ".layout").write_text("")
     storage, _ = open_storage(given, blobs)
     storage.close()
@@ -145,7 +145,7 @@ def test_a_blob_dir_for_a_storage_that_has_one_is_refused(tmp_path):
 
 def test_a_blob_dir_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "blobs").write_text("")
-    assert "is no directory" in refused(tmp_path, tmp_path / "Data.fs", tmp_path / "blobs")
+    assert "is not a directory" in refused(tmp_path, tmp_path / "Data.fs", tmp_path / "blobs")
 
 
 def test_a_path_of_something_else_is_refused(tmp_path):
@@ -219,7 +219,7 @@ def test_a_blob_dir_that_is_the_data_is_refused(is_there, tmp_path, monkeypatch)
     if is_there:
         (tmp_path / "Data.fs").write_bytes(b"FS30")
     why = refused(tmp_path, "Data.fs", tmp_path / "Data.fs")
-    assert "is no directory" in why if is_there else "the data and the blob_dir at once" in why
+    assert "is not a directory" in why if is_there else "the data and the blob_dir at once" in why
 
 
 @pytest.mark.parametrize("begin", GARBAGE)

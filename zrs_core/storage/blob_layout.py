@@ -38,7 +38,8 @@ def check_layout(directory: str) -> None:
     """Check that ZODB would find the blobs in a directory, if that exists.
 
     :raises MisplacedBlobs: it would not; the text says what to do.
-    :raises UnsuitableStorage: it is the cache of a ZEO client, or cannot be read.
+    :raises UnsuitableStorage: it is the cache of a ZEO client, has a layout that is not known, or
+        cannot be read.
     """
     if not os.path.isdir(directory):
         return
@@ -68,6 +69,12 @@ def _check_layout(directory: str) -> None:
         return
     others = [each for each in _CHECKED if each != used and _holds(directory, each)]
     if not others:
+        if used not in LAYOUTS:
+            # ZODB raises a KeyError.
+            raise UnsuitableStorage(
+                f"{wrong}: if it is one, write the layout of its blobs, bushy or lawn, into "
+                f"{marker}"
+            )
         return
     held = [used, *others] if used in _CHECKED and _holds(directory, used) else others
     if len(held) > 1:

@@ -200,8 +200,8 @@ def _check_blob_dir(blob_dir: object) -> str:
         raise UnsuitableStorage(f"blob_dir must be the path of a directory, not {blob_dir!r}")
     path: str = path_of(os.fspath(blob_dir))
     absolute = os.path.abspath(path)
-    if os.path.exists(absolute) and not os.path.isdir(absolute):
-        raise UnsuitableStorage(f"{path} is no directory, so no blob_dir either")
+    if os.path.lexists(absolute) and not os.path.isdir(absolute):
+        raise UnsuitableStorage(f"{path} is not a directory: it cannot be a blob_dir")
     parent = os.path.dirname(absolute)
     while not os.path.exists(parent):
         parent = os.path.dirname(parent)

@@ -44,6 +44,8 @@ def prepare_files(path: str, blob_dir: str | None, *, create: bool = False) -> b
                 raise UnsuitableStorage(f"{path} cannot be the data and the blob_dir at once")
             if os.path.isdir(blob_dir):
                 _check_new(path, blob_dir, create=create)
+            elif os.path.lexists(blob_dir):
+                raise UnsuitableStorage(f"{blob_dir} is not a directory: it cannot be a blob_dir")
         _begin_anew(path)
         check_path(path)
         cut_off_unfinished_batch(path)
