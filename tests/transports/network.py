@@ -35,6 +35,7 @@ from zrs_core.testing.conformance import (
     open_files,
 )
 from zrs_core.testing.environments import DEADLINE, SocketEnd, SocketEnvironment
+from zrs_core.transports import lookups
 
 from ..certificates import both_ends
 
@@ -78,6 +79,10 @@ def settings_of(copy):
     found = {n: copy.getsockopt(socket.IPPROTO_TCP, getattr(socket, n)) for n in names}
     found["SO_KEEPALIVE"] = copy.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     return found
+
+
+def looking_up():
+    return [each for each in threading.enumerate() if each.name == "zrs_core look-up"]
 
 
 class OverTCP(TransportConformance):
@@ -248,6 +253,73 @@ class OverTCP(TransportConformance):
         monkeypatch.setattr(socket, "getaddrinfo", look_up)
         connect(Sink(), TCPAddress("primary.example", 8100))
         assert server.accept().receive(22) == GREETING
+
+    def test_look_ups_keep_nothing_else_waiting(self, env, connect, listen, monkeypatch):
+        gate, asked, real = threading.Event(), set(), socket.getaddrinfo
+
+        def look_up(host, *args, **kwargs):
+            if host.endswith(".example"):
+                asked.add(host)
+                assert gate.wait(DEADLINE)
+                raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+            return real(host, *args, **kwargs)
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        try:
+            waiting = [connect(Sink(), TCPAddress(f"{n}.example", 1)) for n in range(20)]
+            env.wait_for(lambda: len(asked) == lookups.THREADS, "the look-ups")
+            source, copy = Source(WHOLE), Copy()
+            connect(copy, listen(source).address)
+            env.wait_for(lambda: copy.finished == WHOLE, "what was sent to be applied")
+            for each in waiting:
+                each.connector.stop()
+        finally:
+            gate.set()
+        assert not [each for each in waiting if each.client.progress.last_error]
+        env.wait_for(lambda: not looking_up(), "the end of the look-ups")
+        # Those that had to wait were given up.
+        assert len(asked) == lookups.THREADS
+
+    @pytest.mark.parametrize("how", ["stop", "reconnect"])
+    def test_a_look_up_can_be_given_up(self, how, env, connect, server, monkeypatch):
+        gate, asked, real = threading.Event(), [], socket.getaddrinfo
+
+        def look_up(host, *args, **kwargs):
+            if host == "slow.example":
+                asked.append(host)
+                assert gate.wait(DEADLINE)
+            return real("127.0.0.1", *args, **kwargs)
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        started = connect(Sink(), TCPAddress("slow.example", server.address.port))
+        try:
+            env.wait_for(lambda: asked, "the look-up")
+            if how == "stop":
+                started.connector.stop()
+            else:
+                started.client.address = server.address
+                started.connector.reconnect()
+                assert server.accept().receive(22) == GREETING
+        finally:
+            gate.set()
+        env.wait_for(lambda: not looking_up(), "the end of the look-up")
+        assert not server.has_waiting()
+
+    def test_without_threads_to_look_up_it_is_a_failed_attempt(
+        self, env, connect, server, monkeypatch, caplog
+    ):
+        start, failures = threading.Thread.start, [1, 2]
+
+        def start_thread(thread):
+            if thread.name == "zrs_core look-up" and failures:
+                failures.pop()
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", start_thread)
+        connect(Sink(), TCPAddress("localhost", server.address.port))
+        assert server.accept().receive(22) == GREETING
+        assert "cannot connect (no thread to look it up: can't start new thread)" in caplog.text
 
     def test_a_clock_that_is_set_back_delays_nothing(self, env, connect, monkeypatch, caplog):
         offset, real = [0.0], time.time

@@ -65,11 +65,11 @@ def test_while_its_end_waits_for_a_thread_another_one_serves():
     ending = acquire(None)
     started, gate = threading.Event(), threading.Event()
 
-    def look_up():
+    def wait(tell):
         started.set()
         assert gate.wait(60)
 
-    ending.call(lambda: ending.in_thread(look_up) and None)
+    ending.start(wait)
     assert started.wait(60)
     reactor, closing = ending.reactor, threading.Thread(target=ending.close)
     closing.start()
@@ -104,7 +104,7 @@ def test_its_threads_end_with_it():
     loop = acquire(None)
     threads = set(threading.enumerate())
     done = threading.Event()
-    loop.call(lambda: loop.in_thread(done.wait) and None)
+    loop.start(lambda tell: done.wait())
     worker = set(threading.enumerate()) - threads
     assert all(each.daemon for each in worker)
     done.set()
@@ -154,9 +154,6 @@ def test_a_given_reactor_need_not_run_yet():
     loop = acquire(reactor)
     assert loop.call(lambda: succeed(1)) == 1
     assert loop.call(Deferred) is None
-    results = []
-    loop.in_thread(threading.current_thread).addCallback(results.append)
-    assert results == [threading.current_thread()]
     reactor.waker.connectionLost(None)
 
 

@@ -22,7 +22,6 @@ from zrs_core.transports.reactors import Loop, acquire
 from zrs_core.transports.twisted_tcp import (
     Connector,
     Listener,
-    _ClientEndpoint,
     _PrimaryConnection,
     _SecondaryConnection,
 )
@@ -185,18 +184,6 @@ def test_a_reactor_serves_who_reconnects_while_the_last_other_user_leaves(monkey
     gate.set()
     thread.join()
     assert errors == []
-
-
-def test_a_failure_to_look_up_a_name_is_told_when_there_is_no_thread_for_it():
-    def in_thread(function, *args):
-        raise RuntimeError("can't start new thread")
-
-    told, failures = [], []
-    client = SimpleNamespace(address=LOOPBACK, connection_failed=told.append)
-    connecting = _ClientEndpoint(SimpleNamespace(in_thread=in_thread), client).connect(None)
-    connecting.addErrback(failures.append)
-    assert told == ["can't start new thread"]
-    assert len(failures) == 1
 
 
 def test_a_wake_begins_nothing_while_a_batch_is_produced_or_when_the_connection_is_lost():

@@ -11,10 +11,9 @@ import functools
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.defer import maybeDeferred
 from twisted.python.failure import Failure
 from twisted.python.threadable import isInIOThread
 
@@ -26,8 +25,6 @@ try:
     from twisted.internet.epollreactor import EPollReactor as _Reactor
 except ImportError:
     from twisted.internet.pollreactor import PollReactor as _Reactor
-
-Result = TypeVar("Result")
 
 #: Threads that read and apply for all storages on the background reactor. Each is busy for a
 #: batch at a time; the number only bounds how many disks are waited for at once.
@@ -80,21 +77,15 @@ class Loop:
         else:
             function(*args)
 
-    def in_thread(self, function: Callable[..., Result], *args: Any) -> Deferred[Result]:
-        """Call in a thread that may wait for the disk. To be called in the reactor's thread."""
-        if not self.reactor.running:
-            # It is shutting down, and its threads with it: what is left must be done here.
-            return maybeDeferred(function, *args)
-        return deferToThreadPool(self.reactor, self.reactor.getThreadPool(), function, *args)
-
     def start(self, function: Callable[[Callable[..., object]], object]) -> None:
-        """Call `function` as `in_thread` does, from any thread, with nothing to wait for.
+        """Call `function` in a thread that may wait for the disk. From any thread.
 
         It is given what it may call, with a function and its arguments, to have these called in the
         reactor's thread.
         """
         reactor = self.reactor
         if not reactor.running:
+            # It is shutting down, and its threads with it: what is left must be done here.
             function(lambda tell, *args: tell(*args))
             return
         try:
@@ -186,7 +177,7 @@ class _Background:
             if self._users or thread is None or thread is threading.current_thread():
                 return
             self._reactor = self._thread = None
-        # The end may have to wait for a name that is looked up; another one can begin meanwhile.
+        # The end may have to wait for a disk; another reactor can begin meanwhile.
         reactor.callFromThread(reactor.stop)
         thread.join()
         _close(reactor)

@@ -38,6 +38,7 @@ from ..logs import event
 from ..refusals import RepeatLog
 from ..tls import PeerRefused, TLSOptions, certificate_names, common_name, describe_error
 from .limits import does_not_take, too_late, too_many
+from .lookups import LookUp, Places, needs_look_up
 from .sockets import (
     BACKLOG,
     CONNECT_TIMEOUT,
@@ -694,7 +695,7 @@ class Connector:
 
     def _connect(self, address: Address) -> socket.socket:
         failure: OSError = OSError(f"{address} has no address that can be used")
-        for family, place in look_up(address):
+        for family, place in self._look_up(address):
             connection = self._socket = socket.socket(family)
             try:
                 self._finish_connecting(connection, connect_argument(family, place))
@@ -707,6 +708,19 @@ class Connector:
                 connection.close()
                 raise
         raise failure
+
+    def _look_up(self, address: Address) -> Places:
+        if not needs_look_up(address):
+            return look_up(address)
+        found = LookUp(address, self._waiter.wake)
+        try:
+            while not found.over:
+                if self._interrupted():
+                    raise _Woken
+                self._waiter.wait(None, 0, None)
+        finally:
+            found.cancel()
+        return found.result()
 
     def _finish_connecting(self, connection: socket.socket, where: Any) -> None:
         connection.setblocking(False)

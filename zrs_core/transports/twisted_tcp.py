@@ -29,9 +29,7 @@ from twisted.internet.defer import (
 )
 from twisted.internet.endpoints import (
     TCP4ClientEndpoint,
-    TCP4ServerEndpoint,
     TCP6ClientEndpoint,
-    TCP6ServerEndpoint,
     UNIXClientEndpoint,
     UNIXServerEndpoint,
 )
@@ -55,6 +53,7 @@ from ..interfaces import (
 from ..logs import event
 from ..tls import PeerRefused, TLSOptions, describe_error
 from .limits import does_not_take, too_late, too_many
+from .lookups import LookUp, Places, needs_look_up
 from .reactors import Loop, acquire
 from .sockets import (
     BACKLOG,
@@ -442,38 +441,39 @@ class Listener:
             remove_stale_socket(self.address)
             # When Twisted itself finds that it cannot bind a socket, it leaves it open.
             try_binding(self.address)
-        self._loop = acquire(self._service.reactor)
         try:
-            self._loop.call(self._listen)
-        except BaseException as error:
-            self._loop.close()
-            if not isinstance(error, (CannotListenError, OSError)):
-                raise
+            if isinstance(self.address, UnixAddress):
+                self._run(self._listen_at_path, self.address.path)
+            else:
+                with open_tcp_listener(_place_of(self.address)) as opened:
+                    opened.listen(BACKLOG)
+                    opened.setblocking(False)
+                    self._run(self._adopt, opened)
+        except (CannotListenError, OSError) as error:
             cause = getattr(error, "socketError", error)
             raise ListenError(f"cannot listen on {self.address}: {cause}") from error
 
-    def _listen(self) -> Deferred[None]:
-        factory = _Factory(self._accept)
-        if isinstance(self.address, TCPAddress) and is_wildcard(self.address):
-            # An endpoint of Twisted's is for one family, or for what the system makes of "::".
-            with open_tcp_listener(self.address) as opened:
-                opened.listen(BACKLOG)
-                opened.setblocking(False)
-                # It duplicates the descriptor.
-                port = self._loop.reactor.adoptStreamPort(opened.fileno(), opened.family, factory)
-            listening: Deferred[Any] = succeed(port)
-        else:
-            listening = self._endpoint().listen(factory)
+    def _run(self, listen: Callable[[Any], Deferred[None]], where: Any) -> None:
+        self._loop = acquire(self._service.reactor)
+        try:
+            self._loop.call(listen, where)
+        except BaseException:
+            self._loop.close()
+            raise
+
+    def _listen_at_path(self, path: str) -> Deferred[None]:
+        unix: Any = UNIXServerEndpoint
+        mode = self._service.socket_mode
+        endpoint = unix(self._loop.reactor, path, backlog=BACKLOG, mode=mode)
+        listening: Deferred[Any] = endpoint.listen(_Factory(self._accept))
         return listening.addCallback(self._listening)
 
-    def _endpoint(self) -> Any:
-        reactor, address = self._loop.reactor, self.address
-        if isinstance(address, UnixAddress):
-            unix: Any = UNIXServerEndpoint
-            return unix(reactor, address.path, backlog=BACKLOG, mode=self._service.socket_mode)
-        host, port = address
-        tcp: Any = TCP6ServerEndpoint if ":" in host else TCP4ServerEndpoint
-        return tcp(reactor, port, backlog=BACKLOG, interface=host)
+    def _adopt(self, opened: socket.socket) -> Deferred[None]:
+        factory = _Factory(self._accept)
+        # It duplicates the descriptor.
+        port = self._loop.reactor.adoptStreamPort(opened.fileno(), opened.family, factory)
+        self._listening(port)
+        return succeed(None)
 
     def _listening(self, port: Any) -> None:
         self._port = port
@@ -546,6 +546,20 @@ class Listener:
     def _abort(self) -> None:
         for connection in list(self._connections):
             connection.abort()
+
+
+def _place_of(address: TCPAddress) -> TCPAddress:
+    """Return an address with the IP address of its host, an IPv4 address if it has one.
+
+    To be called outside the reactor's thread, which would wait for the look-up.
+
+    :raises OSError: the host has no address.
+    """
+    if is_wildcard(address) or not needs_look_up(address):
+        return address
+    places = look_up(address)
+    _, place = next((each for each in places if each[0] == socket.AF_INET), places[0])
+    return TCPAddress(place[0], address.port)
 
 
 class _SecondaryConnection(_Connection):
@@ -759,7 +773,7 @@ class _ClientEndpoint:
         address = self._client.address
         failure: Exception = OSError(f"{address} has no address that can be used")
         try:
-            for endpoint in (yield self._loop.in_thread(self._endpoints, address)):
+            for endpoint in self._endpoints((yield self._look_up(address))):
                 try:
                     return (yield self._with_tls(endpoint, address, factory))
                 except ConnectError as error:
@@ -767,8 +781,7 @@ class _ClientEndpoint:
             raise failure
         except (CancelledError, ConnectingCancelledError):
             raise
-        # RuntimeError is no thread to look the name up in.
-        except (ConnectError, OSError, ConfigurationError, RuntimeError) as error:
+        except (ConnectError, OSError, ConfigurationError) as error:
             self._client.connection_failed(str(error))
             raise
         except Exception as error:
@@ -777,7 +790,21 @@ class _ClientEndpoint:
             self._client.connection_failed(repr(error))
             raise
 
-    def _endpoints(self, address: Address) -> list[Any]:
+    def _look_up(self, address: Address) -> Deferred[Places]:
+        if not needs_look_up(address):
+            return maybeDeferred(look_up, address)
+        reactor = self._loop.reactor
+        result: Deferred[Places] = Deferred(lambda _: found.cancel())
+
+        def end() -> None:
+            # It may have been cancelled meanwhile.
+            if not result.called:
+                maybeDeferred(found.result).chainDeferred(result)
+
+        found = LookUp(address, lambda: reactor.callFromThread(end))
+        return result
+
+    def _endpoints(self, places: Places) -> list[Any]:
         reactor = self._loop.reactor
         kinds: dict[int, Any] = {
             socket.AF_UNIX: UNIXClientEndpoint,
@@ -786,7 +813,7 @@ class _ClientEndpoint:
         }
         return [
             kinds[family](reactor, *where[:2], timeout=CONNECT_TIMEOUT)
-            for family, where in look_up(address)
+            for family, where in places
             if family in kinds
         ]
 
