@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from pathlib import Path
 
 import pytest
 import transaction
@@ -16,16 +17,20 @@ from ZODB.serialize import referencesf
 from ZODB.utils import p64, u64
 
 from zrs_core import Primary, Secondary
+from zrs_core.errors import ReplicationError
 from zrs_core.messages import NO_TID
 from zrs_core.sessions import client
 from zrs_core.sessions import secondary as session
+from zrs_core.snapshots import taking
 from zrs_core.status.node import Node
 from zrs_core.storage import filestorage
 from zrs_core.storage.run_note import RunNote
+from zrs_core.storage.snapshot import open_snapshot
 from zrs_core.visibility import Visibility
 
 from ..conditions import wait_for
 from ..databases import contents, open_file_storage
+from ..snapshots.helpers import take
 
 ACCOUNTS = "abcd"
 
@@ -337,6 +342,64 @@ def test_over_a_network(transport, database, tmp_path, monkeypatch):
     bank.connection.close()
 
 
+class TestSnapshots:
+    def test_it_holds_what_readers_see(self, behind, bank, database, network, tmp_path):
+        before = behind.lastTransaction()
+        behind.setReplicationAddress(":8000")
+        step_into_run(network, behind)
+        take(Path(behind.getName()).parent, tmp_path / "within")
+        bank.move("c", "d")
+        network.run()
+        assert not behind.progress.incomplete
+        take(Path(behind.getName()).parent, tmp_path / "after")
+        for name, last in (("within", before), ("after", bank.db.storage.lastTransaction())):
+            copy = database(open_file_storage(tmp_path / name))
+            assert copy.lastTransaction() == last
+            assert total(copy) == WHOLE
+
+    def test_a_run_that_ends_while_the_file_is_read(
+        self, behind, bank, database, network, tmp_path, monkeypatch
+    ):
+        behind.setReplicationAddress(":8000")
+        step_into_run(network, behind)
+
+        def open_and_go_on(path):
+            file = open_snapshot(path)
+            bank.move("c", "d")
+            network.run()
+            assert not behind.progress.incomplete
+            return file
+
+        monkeypatch.setattr(taking, "open_snapshot", open_and_go_on)
+        take(Path(behind.getName()).parent, tmp_path / "snapshot")
+        copy = database(open_file_storage(tmp_path / "snapshot"))
+        assert copy.lastTransaction() == bank.db.storage.lastTransaction()
+        assert total(copy) == WHOLE
+
+    def test_a_pack_replaces_the_file_too(
+        self, behind, bank, database, network, tmp_path, monkeypatch
+    ):
+        behind.setReplicationAddress(":8000")
+        # While a batch is under way, a pack waits for its end.
+        progress = behind.progress
+        for _ in steps(network, lambda: within_run(behind) and not progress.unfinished):
+            pass
+        opened = []
+
+        def open_and_go_on(path):
+            opened.append(open_snapshot(path))
+            if len(opened) == 1:
+                behind.pack(time.time(), referencesf)
+                bank.move("c", "d")
+                network.run()
+            return opened[-1]
+
+        monkeypatch.setattr(taking, "open_snapshot", open_and_go_on)
+        take(Path(behind.getName()).parent, tmp_path / "snapshot")
+        assert len(opened) == 2
+        assert total(database(open_file_storage(tmp_path / "snapshot"))) == WHOLE
+
+
 class TestFresh:
     """A storage that was empty has no state before."""
 
@@ -358,6 +421,11 @@ class TestFresh:
             assert "what a pack of its primary has left" in readiness(fresh)[1]
         assert readiness(fresh)[0]
         assert total(database(fresh)) == WHOLE
+
+    def test_no_snapshot_is_taken_of_it(self, fresh, tmp_path):
+        with pytest.raises(ReplicationError, match="has received only a part of what a pack"):
+            take(Path(fresh.getName()).parent, tmp_path / "snapshot")
+        assert not (tmp_path / "snapshot").exists()
 
     def test_nor_after_a_restart(self, fresh, bank, open_secondary, network, caplog, open_primary):
         path, blobs = fresh.getName(), fresh.fshelper.base_dir

@@ -9,10 +9,18 @@ from datetime import datetime, timezone
 from typing import Final
 
 from .. import __version__
-from ..errors import ConfigurationError, UnsuitableStorage
+from ..errors import ConfigurationError, ReplicationError, UnsuitableStorage
+from ..held import PACKED
 from ..messages import NO_TID
-from ..storage.committed import CommittedFile
-from ..storage.snapshot import check_existing, check_existing_blobs, open_snapshot
+from ..storage.committed import FIRST, CommittedFile
+from ..storage.finding import find
+from ..storage.run_note import RunNote, incomplete_run
+from ..storage.snapshot import (
+    check_existing,
+    check_existing_blobs,
+    new_transactions,
+    open_snapshot,
+)
 from ..tids import time_of
 from .checking import Contents, check
 from .copying import BlobsRemoved, Damaged, Report, copy_all
@@ -31,14 +39,16 @@ def take_snapshot(
 ) -> Manifest:
     """Take a snapshot of the FileStorage at `path`, as far as it is committed now.
 
-    It may be in use: it is read, and nothing else. Blobs are linked where that can be done.
+    It may be in use: it is read, and nothing else. Blobs are linked where that can be done. Of a
+    secondary that has received a part of what a pack of its primary left, the snapshot holds what
+    its readers see, the state before that part.
 
     :param blobs: the directory of its blobs. None: `blobs` beside it, if that is there.
     :param destination: the directory that the snapshot will be.
     :param replace: whether a snapshot that is there may be replaced.
     :raises ConfigurationError: what is asked for cannot be done.
     :raises NoRoom: the disk has no room for it; nothing was copied.
-    :raises ReplicationError: the file is damaged, or the disk is.
+    :raises ReplicationError: the file or the disk is damaged, or the file has no complete state.
     """
     taken = now()
     # A file that is none is told before anything is made.
@@ -53,6 +63,7 @@ def take_snapshot(
         for _ in range(_ATTEMPTS):
             with contextlib.closing(_open(path)) as file:
                 try:
+                    end_at_complete_state(file, RunNote(path))
                     missing = copy_all(file, blobs, workspace.new, report)
                     tid = file.last_tid()
                     break
@@ -132,6 +143,30 @@ def _wait_for_pack(path: str) -> None:
         if time.monotonic() > deadline:
             break
         time.sleep(0.001)
+
+
+def end_at_complete_state(file: CommittedFile, note: RunNote) -> None:
+    """Let a file end with a state that its database was in.
+
+    :param file: the file of a FileStorage that may be in use.
+    :param note: the note beside it (`zrs_core.visibility`).
+    :raises ReplicationError: the file has no such state.
+    :raises BlobsRemoved: a pack has replaced the file, so the note may say nothing about it.
+    """
+    while (run := incomplete_run(file, note)) is None:
+        if file.end == FIRST or file.status_at(file.before(file.end)) != PACKED:
+            return
+        # The file may end within a run that was completed before the note was looked for.
+        if not list(new_transactions(file)):
+            if file.was_replaced():
+                raise BlobsRemoved
+            return
+    if run.before == NO_TID:
+        raise ReplicationError(
+            f"{file.path} is incomplete: its secondary has received only a part of what a pack of "
+            "its primary left. Take the snapshot when the secondary has received the rest"
+        )
+    file.end = find(file, run.before)
 
 
 def _open(path: str) -> CommittedFile:
