@@ -310,14 +310,10 @@ class TransportConformance:
             peer.send(_GREETING)
         env.wait_for(lambda: len(source.waiting) == 2, "both sessions")
 
-        def send() -> None:
-            with contextlib.suppress(OSError):
-                for _ in range(16):
-                    flood.send(bytes(AT_MOST))
-
-        join = env.beside(send)
+        with contextlib.suppress(OSError):
+            for _ in range(16):
+                flood.send(bytes(AT_MOST))
         assert flood.receive(1) == b""
-        join()
         assert "it sends more than 200 empty messages a second" in caplog.text
         env.wait_for(lambda: source.closed == 1, "the end of the session")
         source.batches.append(WHOLE)

@@ -73,7 +73,13 @@ class Connector:
 
     async def _follow(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._leave = writer.transport.abort
-        session = self._client.session(str(self._client.address))
+        try:
+            session = self._client.session(str(self._client.address))
+        except Exception as error:  # noqa: BLE001
+            # The connector must go on whatever is raised.
+            writer.transport.abort()
+            self._client.connection_failed(repr(error))
+            return
         reason = "closed here"
         try:
             tune(writer.get_extra_info("socket"), self._client.peer_timeout)
