@@ -240,7 +240,17 @@ class TestBehind:
         assert contents(again)[-5:] == contents(bank.db.storage)[-5:]
         assert not os.path.exists(path + ".incomplete")
 
-    def test_a_pack_in_it_leaves_the_state_that_readers_see(self, behind, bank, database, network):
+    @pytest.mark.parametrize("own_packer", [False, True])
+    def test_a_pack_in_it_leaves_the_state_that_readers_see(
+        self, own_packer, behind, bank, open_secondary, database, network
+    ):
+        if own_packer:
+            path, blobs = behind.getName(), behind.fshelper.base_dir
+            behind.close()
+            storage = FileStorage(
+                path, blob_dir=blobs, packer=lambda *args: FileStorage.packer(*args)
+            )
+            behind = open_secondary(storage, ("", 8999))
         copy = database(behind)
         bank.move("c", "d")
         behind.setReplicationAddress(":8000")

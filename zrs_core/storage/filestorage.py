@@ -732,11 +732,19 @@ def open_file_storage(path: str, blob_dir: str | None) -> FileStorage:
 
 
 def use_packer(storage: Any, limit: Callable[[], bytes] | None = None) -> None:
-    """Let a FileStorage pack as `packer` does, unless it was given a packer of its own."""
+    """Let a FileStorage pack as `packer` does, unless it was given a packer of its own.
+
+    A packer of its own observes `limit` too.
+    """
     file_storage = _file_storage(storage)
-    if file_storage.packer is FileStorage.packer:
+    own = file_storage.packer
+    if own is FileStorage.packer:
         check = partial(require_data_file, FileInUse(file_storage))
         file_storage.packer = packer(check, limit)
+    elif limit is not None:
+        file_storage.packer = lambda storage, references, stop, gc: own(
+            storage, references, min(stop, limit()), gc
+        )
 
 
 def mend_iterators(storage: Any) -> None:
