@@ -224,7 +224,7 @@ class Workshop:
     def run(self, setup: Setup, recording: Recording, secondary: Secondary) -> tuple[int, int]:
         """Replicate until nothing more comes; what the pack, if there is one, did."""
         network = self.history(setup.shape).network
-        secondary.on_commit(lambda: recording.applied(secondary.progress.tid))
+        secondary.on_commit(lambda: recording.applied(_last(secondary)))
         pack = (0, 0)
         while network.step():
             progress = secondary.progress
@@ -312,11 +312,11 @@ class Workshop:
                     history.network.run()
                 if (directory / "Data.fs").exists():
                     held = _visible(secondary, directory)
-                    self._check_beginning(setup, held, secondary.progress.tid)
+                    self._check_beginning(setup, held, _last(secondary))
                 stopped = secondary.progress.stopped is not None
                 last = history.transactions[-1].tid
                 if not hopeless and not stopped and setup.sink != "generic":
-                    _demand(secondary.progress.tid == last, "it does not go on after the fault")
+                    _demand(_last(secondary) == last, "it does not go on after the fault")
             finally:
                 recording.heal()
 
@@ -325,7 +325,7 @@ class Workshop:
         with self.directory(tree) as directory:
             with self.replicating(setup, directory) as secondary:
                 held = contents(secondary)
-                self._check_beginning(setup, held, secondary.progress.tid)
+                self._check_beginning(setup, held, _last(secondary))
                 self._check_promise(setup, held, promised)
                 history = self.history(setup.shape)
                 history.network.run()
@@ -432,6 +432,12 @@ def _left(
 def _last_applied(operations: list[Operation], *, survives: bool) -> bytes:
     applied = [each.tid for each in operations if isinstance(each, Applied)]
     return applied[-1] if applied and survives else bytes(8)
+
+
+def _last(secondary: Secondary) -> bytes:
+    """Return the last transaction that the storage holds, also where readers do not see it yet."""
+    tid: bytes = secondary._stored.lastTransaction()
+    return tid
 
 
 def _demand(condition: bool, otherwise: str) -> None:

@@ -7,6 +7,7 @@ out of it, but marks what a secondary that comes later need not get any more.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 import time
@@ -29,7 +30,7 @@ from persistent.TimeStamp import TimeStamp
 from ZODB.Connection import TransactionMetaData
 from ZODB.utils import p64, z64
 
-from zrs_core import Primary, Secondary
+from zrs_core import Primary, Secondary, progress
 from zrs_core.progress import State
 from zrs_core.sessions import ANSWER_TIME
 from zrs_core.sessions import secondary as secondary_sessions
@@ -106,9 +107,10 @@ class Histories(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="zrs-histories-"))
         self.network = MemoryNetwork()
         # Nothing may depend on how long a step really takes.
-        clock = SimpleNamespace(monotonic=lambda: self.network.now)
-        self.clock = mock.patch.object(secondary_sessions, "time", clock)
-        self.clock.start()
+        clock = SimpleNamespace(monotonic=lambda: self.network.now, time=time.time)
+        self.clock = contextlib.ExitStack()
+        for module in secondary_sessions, progress:
+            self.clock.enter_context(mock.patch.object(module, "time", clock))
         self.history: list[Committed] = []
         self.packed = z64
         self.primary: Any = self.open_primary()
@@ -337,7 +339,7 @@ class Histories(RuleBasedStateMachine):
         finally:
             for storage in (*self.secondaries, self.primary):
                 storage.close()
-            self.clock.stop()
+            self.clock.close()
             shutil.rmtree(self.folder)
 
 
