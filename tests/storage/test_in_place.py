@@ -133,19 +133,21 @@ class TestPrimary:
         put_back(data(db.storage))
         assert db.storage.status().last_error is None
 
-    def test_commits_are_refused(self, pair, caplog):
-        """Also the first one: nothing was asked for the files since they were lost."""
+    def test_commits_are_refused_once_it_has_noticed(self, pair, caplog):
+        """The first commit may be under way already, and is what notices."""
         db, _ = pair
         remove(data(db.storage))
-        for _ in range(2):
-            with pytest.raises(StorageError, match=r"was removed while it is open"):
-                commit(db, "lost")
+        commit(db, "first")
         assert len(faults(caplog)) == 1
-        put_back(data(db.storage))
-        commit(db, "kept")
+        with pytest.raises(StorageError, match=r"was removed while it is open"):
+            commit(db, "second")
         with db.transaction() as connection:
-            assert "lost" not in connection.root()
-            assert "kept" in connection.root()
+            assert "first" in connection.root()
+            assert "second" not in connection.root()
+        put_back(data(db.storage))
+        commit(db, "third")
+        with db.transaction() as connection:
+            assert {"first", "third"} <= connection.root().keys()
 
     def test_a_blob_directory_that_is_made_again(self, pair, caplog):
         """The new directory often has the inode of the one that was removed."""

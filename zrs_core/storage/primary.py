@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from persistent.timestamp import TimeStamp
@@ -222,8 +223,14 @@ class Primary(CommittingProxy):
 
         :raises StorageError: the data file was removed or replaced; a commit would be lost.
         """
-        self.files.require(data_only=True)
+        if self.files.data_lost:
+            self.files.require(data_only=True)
         return self._storage.tpc_vote(transaction)
+
+    def tpc_finish(self, transaction: Any, f: Callable[[bytes], object] | None = None) -> Any:
+        tid = super().tpc_finish(transaction, f)
+        self.files.check()
+        return tid
 
     def copyTransactionsFrom(self, other: Any, *args: Any, **kwargs: Any) -> None:
         self.files.require()
