@@ -31,7 +31,8 @@ def test_what_is_sent_can_be_encoded(text, expected):
 
 
 def test_status_and_log_lines_have_no_lone_surrogates():
-    assert as_json([Error(UNDECODED, 1.0)]) == [{"message": "däta", "time": 1.0}]
+    [error] = as_json([Error(UNDECODED, 1.0)])
+    assert error["message"] == "däta"
     record = logging.makeLogRecord(
         {"msg": "%s is there", "args": (UNDECODED,), **event("opening", storage=UNDECODED)}
     )

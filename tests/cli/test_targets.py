@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
@@ -336,3 +337,15 @@ def test_a_primary_gets_back_the_file_that_a_killed_pack_has_renamed(write, tmp_
     assert result.exit_code == 2
     assert "write lawn into" in result.stderr
     assert (tmp_path / "Data.fs").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", ["log a", "verify a a", "snapshot a b", "primary a --listen :0", "secondary :1 a"]
+)
+def test_a_named_pipe_is_no_database(arguments, tmp_path, monkeypatch):
+    """To open it would wait for a process that writes to it."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("a")
+    result = CliRunner().invoke(command, arguments.split())
+    assert result.exit_code == 2
+    assert result.stderr == "zrs: a is not a regular file: a FileStorage needs one\n"

@@ -82,7 +82,10 @@ class ScriptedPrimary:
 
     def _start(self, connection: socket.socket, codec: PrimaryConnection) -> bytes:
         while True:
-            codec.receive_data(connection.recv(100))
+            data = connection.recv(100)
+            if not data:
+                raise ConnectionError("the other end has closed before it has greeted")
+            codec.receive_data(data)
             for message in codec.messages():
                 if isinstance(message, Start):
                     return message.tid

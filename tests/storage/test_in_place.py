@@ -223,7 +223,16 @@ class TestPacks:
         assert set(found) == {None}
         assert not faults(caplog)
 
-    @pytest.mark.parametrize("harm", [remove, replace, cut_off, remove_new])
+    @pytest.mark.parametrize(
+        "harm",
+        # A reader waits for some seconds for a file that a pack may be about to put there.
+        [
+            pytest.param(remove, marks=pytest.mark.long),
+            replace,
+            pytest.param(cut_off, marks=pytest.mark.long),
+            remove_new,
+        ],
+    )
     def test_a_file_that_is_lost_during_a_pack(self, pair, network, harm, monkeypatch, caplog):
         """The storage keeps its open file, from which the data can be saved."""
         db, secondary = pair

@@ -152,6 +152,9 @@ def _is_file_storage(section: Any) -> bool:
 
 
 def _begins_like_configuration(path: str) -> bool:
+    # Opening a named pipe would wait for a process that writes to it.
+    if not os.path.isfile(path):
+        return False
     try:
         with open(path, "rb") as file:
             return file.read(256).lstrip().startswith(_CONFIGURATION_STARTS)

@@ -27,6 +27,8 @@ def check_magic(path: str) -> bool:
         raise UnsuitableStorage("an empty path names no FileStorage")
     if os.path.isdir(path):
         raise UnsuitableStorage(f"{path} is a directory: the path of a FileStorage is needed")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UnsuitableStorage(f"{path} is not a regular file: a FileStorage needs one")
     directory = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(directory):
         raise UnsuitableStorage(f"{path} cannot be made: there is no directory {directory}")
