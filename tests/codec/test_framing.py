@@ -178,3 +178,18 @@ def test_the_size_of_the_next_payload_is_known_between_two():
     while reader.take(10) is not None:
         sizes.append(reader.announced())
     assert sizes == [4, 0, None]
+
+
+def test_what_has_come_of_a_payload_that_is_not_complete():
+    stream = framed(b"whole", b"0123456789")
+    for cut in range(len(framed(b"whole")) + 4, len(stream)):
+        for first in range(1, cut):
+            reader = FrameReader()
+            reader.feed(stream[:first])
+            while reader.take(10) is not None:
+                pass
+            reader.feed(stream[first:cut])
+            while reader.take(10) is not None:
+                pass
+            assert reader.partial(4) == stream[13:cut][:4]
+            assert reader.partial(100) == stream[13:cut]

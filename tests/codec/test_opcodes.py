@@ -2,13 +2,23 @@ import collections
 import contextlib
 import datetime
 import decimal
+import os
 import pickle
 import pickletools
 import tracemalloc
 
 import pytest
+import zodbpickle.pickle
 
-from zrs_core.codec.opcodes import MAX_DEPTH, MAX_OPCODES, OPAQUE, PickleError, read
+from zrs_core.codec.opcodes import (
+    MAX_DEPTH,
+    MAX_OPCODES,
+    OPAQUE,
+    PickleError,
+    end_of,
+    plain_items,
+    read,
+)
 
 from .helpers import fast_pickle, python2_pickle
 
@@ -450,3 +460,80 @@ def test_the_largest_key_whose_hash_is_not_its_owner_s_choice():
 
 def test_an_empty_string_of_python_2():
     assert read(b"T\0\0\0\0.").root.value == b""
+
+
+PLAIN_ITEMS = {
+    "text": "ü",
+    b"bytes": b"\xff",
+    "number": 2**40,
+    "float": 1.5,
+    "nothing": None,
+    "flags": [True, False],
+    "pair": ("a", {"b": [1]}),
+    7: "seven",
+}
+
+
+class Called:
+    def __reduce__(self):
+        return os.getcwd, ()
+
+
+class TestPlainItems:
+    @pytest.mark.parametrize("protocol", range(6))
+    def test_plain_values(self, protocol):
+        assert plain_items(pickle.dumps(PLAIN_ITEMS, protocol)) == PLAIN_ITEMS
+
+    @pytest.mark.parametrize("protocol", range(6))
+    def test_what_is_not_plain_is_left_out(self, protocol):
+        values = {"a": 1, "set": {1}, "call": Called(), "in": [Called()], "z": "z"}
+        assert plain_items(pickle.dumps(values, protocol)) == {"a": 1, "z": "z"}
+
+    def test_a_key_that_is_set_again(self):
+        stored = b"}(X\x01\0\0\0aK\x01X\x01\0\0\0acos\ngetcwd\nu."
+        assert plain_items(stored) == {}
+
+    def test_values_that_several_keys_share(self):
+        shared = [1, ("a", "b")]
+        values = {"a": shared, "b": shared, "c": shared[1]}
+        found = plain_items(pickle.dumps(values, 3))
+        assert found["a"] == found["b"] == shared
+        assert found["a"] is found["b"]
+
+    def test_a_dict_that_holds_itself(self):
+        values = {"a": 1}
+        values["self"] = values
+        assert plain_items(pickle.dumps(values, 3)) == {"a": 1}
+
+    def test_the_texts_of_python_2(self):
+        stored = b"}(U\x01aU\x01bU\x01cU\x01\xffu."
+        assert plain_items(stored) == {"a": "b", "c": b"\xff"}
+        assert plain_items(stored) == zodbpickle.pickle.loads(
+            stored, encoding="ASCII", errors="bytes"
+        )
+
+    @pytest.mark.parametrize(
+        "stored", [b"", b"garbage", pickle.dumps([1]), pickle.dumps({"a": 1})[:-1], b"}."]
+    )
+    def test_nothing(self, stored):
+        assert plain_items(stored) == {}
+
+    def test_pairs_that_are_made_a_dict(self):
+        """As `dict` may be called with pairs in a pickle."""
+        values = pickle.dumps((("a", 1), ("b", Called()), "c", ("d", 1, 2), ("e", (5,))), 2)
+        pairs = values.removeprefix(b"\x80\x02").removesuffix(b".")
+        for module in b"__builtin__", b"builtins":
+            stored = b"\x80\x02c" + module + b"\ndict\n" + pairs + b"\x85R."
+            assert plain_items(stored) == {"a": 1, "e": (5,)}
+        assert plain_items(b"\x80\x02c__builtin__\ndict\n" + b"K\x01\x85R.") == {}
+
+
+class TestEndOf:
+    def test_a_pickle_that_something_follows(self):
+        data = pickle.dumps({"key": b"value"}, 2)
+        assert end_of(data) == len(data)
+        assert end_of(data + b"what follows") == len(data)
+
+    @pytest.mark.parametrize("data", [b"", b"(", b"garbage", pickle.dumps((1, "text"), 3)[:-1]])
+    def test_its_end_is_not_there(self, data):
+        assert end_of(data) is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
 import sys
 import time
@@ -25,7 +24,6 @@ from ZODB.utils import p64, z64
 from zope.interface.verify import verifyObject
 
 from zrs_core import Primary
-from zrs_core.codec.opcodes import plain_items
 
 from ..databases import open_file_storage
 from .relstorages import open_on_sqlite
@@ -257,43 +255,3 @@ class TestTheSameAsTheStorage:
         assert [each.extension for each in primary.iterator()] == [{}]
         assert len(primary.history(OID)) == 1
         primary.close()
-
-
-class TestPlainItems:
-    @pytest.mark.parametrize("protocol", range(6))
-    def test_plain_values(self, protocol):
-        assert plain_items(pickle.dumps(PLAIN, protocol)) == PLAIN
-
-    @pytest.mark.parametrize("protocol", range(6))
-    def test_what_is_not_plain_is_left_out(self, protocol):
-        values = {"a": 1, "set": {1}, "call": Call(os.getcwd), "in": [Call(os.getcwd)], "z": "z"}
-        assert plain_items(pickle.dumps(values, protocol)) == {"a": 1, "z": "z"}
-
-    def test_a_key_that_is_set_again(self):
-        stored = b"}(X\x01\0\0\0aK\x01X\x01\0\0\0acos\ngetcwd\nu."
-        assert plain_items(stored) == {}
-
-    def test_values_that_several_keys_share(self):
-        shared = [1, ("a", "b")]
-        values = {"a": shared, "b": shared, "c": shared[1]}
-        found = plain_items(pickle.dumps(values, 3))
-        assert found["a"] == found["b"] == shared
-        assert found["a"] is found["b"]
-
-    def test_a_dict_that_holds_itself(self):
-        values = {"a": 1}
-        values["self"] = values
-        assert plain_items(pickle.dumps(values, 3)) == {"a": 1}
-
-    def test_the_texts_of_python_2(self):
-        stored = b"}(U\x01aU\x01bU\x01cU\x01\xffu."
-        assert plain_items(stored) == {"a": "b", "c": b"\xff"}
-        assert plain_items(stored) == zodbpickle.pickle.loads(
-            stored, encoding="ASCII", errors="bytes"
-        )
-
-    @pytest.mark.parametrize(
-        "stored", [b"", b"garbage", pickle.dumps([1]), pickle.dumps({"a": 1})[:-1], b"}."]
-    )
-    def test_nothing(self, stored):
-        assert plain_items(stored) == {}
