@@ -61,7 +61,8 @@ def commit(primary):
 
 
 def now():
-    return TimeStamp(*time.gmtime()[:5], time.time() % 60).raw()
+    moment = time.time()
+    return TimeStamp(*time.gmtime(moment)[:5], moment % 60).raw()
 
 
 @pytest.mark.parametrize(
