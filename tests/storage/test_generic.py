@@ -346,6 +346,24 @@ class TestPolling:
         source.changed()
         assert not first.is_set()
 
+    def test_an_error_without_a_text_is_logged_by_its_name(
+        self, mapping, source, caplog, monkeypatch
+    ):
+        source.poll_interval = 0.02
+
+        def fail():
+            raise KeyError
+
+        woken = threading.Event()
+        with closing(source.open(NO_TID)) as reader:
+            with monkeypatch.context() as patch:
+                patch.setattr(mapping, "lastTransaction", fail)
+                reader.wait(woken.set)
+                assert woken.wait(DEADLINE)
+        assert [each.message for each in caplog.records][:1] == [
+            "mapping: cannot be polled: KeyError"
+        ]
+
     def test_a_failure_is_the_readers_and_told_once(self, mapping, source, caplog, monkeypatch):
         source.poll_interval = 0.02
         asked = []

@@ -142,8 +142,10 @@ class IterationSource(StorageSource):
                 except Exception as error:  # noqa: BLE001
                     if not failed:
                         name = self.storage.getName()
-                        fields = event("cannot-poll", storage=name, reason=error, tid=known)
-                        log.warning("%s: cannot be polled: %s", name, error, extra=fields)
+                        # Some errors of databases have no text.
+                        reason = str(error) or type(error).__name__
+                        fields = event("cannot-poll", storage=name, reason=reason, tid=known)
+                        log.warning("%s: cannot be polled: %s", name, reason, extra=fields)
                     failed = True
                 # A reader that is woken after a failure fails itself, which ends its connection.
                 if failed or last != known:
