@@ -356,6 +356,7 @@ class TestPolling:
 
         woken = threading.Event()
         with closing(source.open(NO_TID)) as reader:
+            assert reader.read(1) == []
             with monkeypatch.context() as patch:
                 patch.setattr(mapping, "lastTransaction", fail)
                 reader.wait(woken.set)
