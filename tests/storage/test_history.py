@@ -25,21 +25,12 @@ from zope.interface.verify import verifyObject
 
 from zrs_core import Primary
 
+from ..codec.test_opcodes import PLAIN_ITEMS as PLAIN
 from ..databases import open_file_storage
 from .relstorages import open_on_sqlite
 from .test_hostile_data import HOSTILE, Call
 
 OID = p64(1000)
-PLAIN = {
-    "text": "ü",
-    b"bytes": b"\xff",
-    "number": 2**40,
-    "float": 1.5,
-    "nothing": None,
-    "flags": [True, False],
-    "pair": ("a", {"b": [1]}),
-    7: "seven",
-}
 
 
 def commit(storage, data=b"record", extension=b"", serial=z64, oid=OID):
