@@ -15,7 +15,7 @@ from tests.storage.files import GARBAGE
 from zrs_core import __version__
 from zrs_core.cli.command import zrs
 from zrs_core.errors import ConfigurationError
-from zrs_core.storage.committed import FIRST
+from zrs_core.storage.fs_format import FIRST_OFFSET
 from zrs_core.storage.snapshot import open_snapshot
 
 
@@ -248,7 +248,7 @@ def test_a_primary_that_speaks_tls_without_a_certificate(invoke, database, optio
 def test_other_failures_have_another_status(invoke, database):
     path = database / "Data.fs"
     file = open_snapshot(path)
-    second = file.header(FIRST).next
+    second = file.header(FIRST_OFFSET).next
     file.close()
     with path.open("r+b") as data:
         data.seek(second + 16)

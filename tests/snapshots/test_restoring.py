@@ -18,7 +18,7 @@ from zrs_core.errors import ConfigurationError
 from zrs_core.snapshots import restoring
 from zrs_core.snapshots.copying import Damaged
 from zrs_core.snapshots.restoring import parse_until, restore
-from zrs_core.storage.committed import FIRST
+from zrs_core.storage.fs_format import FIRST_OFFSET
 from zrs_core.storage.snapshot import open_snapshot
 from zrs_core.tids import describe_tid, time_of
 
@@ -316,7 +316,7 @@ def test_what_cannot_be_read(tmp_path, place):
 def test_the_file_may_end_where_it_was_cut(snapshot, place):
     """What is restored is the beginning of the file, byte by byte."""
     with contextlib.closing(open_snapshot(snapshot / "Data.fs")) as file:
-        end = file.header(file.header(FIRST).next).next
-        second = file.tid_at(file.header(FIRST).next)
+        end = file.header(file.header(FIRST_OFFSET).next).next
+        second = file.tid_at(file.header(FIRST_OFFSET).next)
     run(snapshot, place, as_tid(second))
     assert (place / "Data.fs").read_bytes() == (snapshot / "Data.fs").read_bytes()[:end]

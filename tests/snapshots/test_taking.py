@@ -23,7 +23,8 @@ from zrs_core.messages import NO_TID
 from zrs_core.snapshots import copying
 from zrs_core.snapshots.checking import check
 from zrs_core.snapshots.copying import Damaged, NoRoom
-from zrs_core.storage.committed import RECORD, TRANSACTION, DamagedFile
+from zrs_core.storage.committed import DamagedFile
+from zrs_core.storage.fs_format import RECORD_HEADER, TRANSACTION_HEADER
 from zrs_core.storage.snapshot import open_snapshot
 
 from .helpers import names, report, take
@@ -294,11 +295,11 @@ def test_a_pack_that_was_killed_in_between(database, snapshot, monkeypatch):
 
 def huge(path, size):
     """A sparse file with a transaction of so many bytes."""
-    length = size + RECORD.size + TRANSACTION.size
+    length = size + RECORD_HEADER.size + TRANSACTION_HEADER.size
     with open(path, "wb") as file:
         file.write(b"FS30")
-        file.write(TRANSACTION.pack(b"\x03" + bytes(7), length, b" ", 0, 0, 0))
-        file.write(RECORD.pack(bytes(8), b"\x03" + bytes(7), 0, 4, 0, size))
+        file.write(TRANSACTION_HEADER.pack(b"\x03" + bytes(7), length, b" ", 0, 0, 0))
+        file.write(RECORD_HEADER.pack(bytes(8), b"\x03" + bytes(7), 0, 4, 0, size))
         file.seek(4 + length)
         file.write(length.to_bytes(8, "big"))
 

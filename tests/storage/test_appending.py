@@ -29,13 +29,13 @@ from zrs_core.messages import (
 )
 from zrs_core.options import DURABILITIES
 from zrs_core.storage import appending, batches, disk, filestorage, generic
-from zrs_core.storage.committed import FIRST
 from zrs_core.storage.filestorage import (
     FileStorageSink,
     FileStorageSource,
     establish_last_tid,
     file_storage_sink,
 )
+from zrs_core.storage.fs_format import FIRST_OFFSET
 
 from ..databases import blob_files, contents, open_file_storage, temporary_files, traffic
 
@@ -684,7 +684,7 @@ def test_whatever_is_on_disk_a_file_storage_opens(begin, data, block, block_size
         sink.flush()
 
     # So that the next one begins at that place in a block.
-    overhead = FIRST + 23 + 42 + 8 + 23 + 42 + 8 + 8
+    overhead = FIRST_OFFSET + 23 + 42 + 8 + 23 + 42 + 8 + 8
     apply(1, b"x" * ((begin - overhead) % 4096 + 4096))
     # What that one has left to be done is done.
     apply(2, b"")

@@ -9,7 +9,8 @@ from ZODB.FileStorage import FileStorage
 from ZODB.utils import p64
 
 from zrs_core.messages import NO_TID
-from zrs_core.storage.committed import FIRST, CommittedFile, DamagedFile
+from zrs_core.storage.committed import CommittedFile, DamagedFile
+from zrs_core.storage.fs_format import FIRST_OFFSET
 
 from ..databases import Traffic, open_file_storage
 
@@ -148,7 +149,7 @@ def test_a_damaged_record_is_noticed(offset, path, open_committed):
 
 def back_pointer_file(tmp_path, back, there_oid, there_back):
     """A file of one transaction whose second record points back to its first one."""
-    pos = FIRST
+    pos = FIRST_OFFSET
     records = pos + 23
     first = struct.pack(">8s8sQQHQQ", there_oid, p64(9), 0, pos, 0, 0, there_back)
     second = struct.pack(">8s8sQQHQQ", p64(1), p64(9), 0, pos, 0, 0, back or records)
@@ -162,18 +163,18 @@ def back_pointer_file(tmp_path, back, there_oid, there_back):
 def test_a_back_pointer_to_another_object_is_damage(tmp_path, open_committed):
     file = open_committed(back_pointer_file(tmp_path, 0, p64(2), 0))
     with pytest.raises(DamagedFile, match="is not one of object"):
-        list(file.records(file.header(FIRST)))
+        list(file.records(file.header(FIRST_OFFSET)))
 
 
 def test_a_back_pointer_that_goes_forward_is_damage(tmp_path, open_committed):
-    file = open_committed(back_pointer_file(tmp_path, 0, p64(1), FIRST + 23))
+    file = open_committed(back_pointer_file(tmp_path, 0, p64(1), FIRST_OFFSET + 23))
     with pytest.raises(DamagedFile, match="points forward"):
-        list(file.records(file.header(FIRST)))
+        list(file.records(file.header(FIRST_OFFSET)))
 
 
 def test_a_chain_of_back_pointers_may_end_without_data(tmp_path, open_committed):
     file = open_committed(back_pointer_file(tmp_path, 0, p64(1), 0))
-    first, second = file.records(file.header(FIRST))
+    first, second = file.records(file.header(FIRST_OFFSET))
     assert (first.data, first.data_txn) == (b"", None)
     assert (second.data, second.data_txn) == (b"", p64(9))
 
@@ -181,9 +182,9 @@ def test_a_chain_of_back_pointers_may_end_without_data(tmp_path, open_committed)
 @pytest.mark.long
 def test_the_end_moves_only_to_where_a_transaction_ends(path, open_committed):
     file = open_committed(path)
-    ends = {FIRST, *(pos for _, pos in positions(path)), file.end}
+    ends = {FIRST_OFFSET, *(pos for _, pos in positions(path)), file.end}
     whole = file.end
-    assert {end for end in range(FIRST, whole) if file.advance(end)} == ends - {whole}
+    assert {end for end in range(FIRST_OFFSET, whole) if file.advance(end)} == ends - {whole}
     assert not file.advance(whole + 1)
     assert file.advance(whole)
     assert file.end == whole

@@ -24,9 +24,10 @@ from tests.databases import blob_files, open_file_storage, stored, traffic
 from zrs_core.errors import UnsuitableStorage
 from zrs_core.messages import NO_TID
 from zrs_core.storage import generic
-from zrs_core.storage.committed import FIRST, CommittedFile, DamagedFile
+from zrs_core.storage.committed import CommittedFile, DamagedFile
 from zrs_core.storage.compare import compare, side_of
 from zrs_core.storage.comparison import Comparison, Kind
+from zrs_core.storage.fs_format import FIRST_OFFSET
 from zrs_core.storage.snapshot import open_snapshot
 
 
@@ -65,7 +66,7 @@ def differences(pair, **options):
 def header(path, number):
     """The header of a transaction: a negative number counts from the end."""
     file = open_snapshot(path / "Data.fs")
-    headers, pos = [], FIRST
+    headers, pos = [], FIRST_OFFSET
     while pos < file.end:
         headers.append(file.header(pos))
         pos = headers[-1].next

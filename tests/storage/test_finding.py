@@ -8,9 +8,10 @@ from ZODB.utils import p64, u64, z64
 
 from zrs_core.messages import NO_TID, Commit, Store, Transaction
 from zrs_core.storage import finding
-from zrs_core.storage.committed import FIRST, CommittedFile
+from zrs_core.storage.committed import CommittedFile
 from zrs_core.storage.filestorage import file_storage_sink
 from zrs_core.storage.finding import find
+from zrs_core.storage.fs_format import FIRST_OFFSET
 
 from ..databases import open_file_storage, traffic
 
@@ -53,7 +54,7 @@ def _steps(request, monkeypatch):
 
 
 def every_place(file):
-    pos = FIRST
+    pos = FIRST_OFFSET
     while pos < file.end:
         header = file.header(pos)
         yield header.tid, pos, header.next
@@ -65,7 +66,7 @@ def check(file, chance=None):
     for tid, pos, end in chance.sample(places, min(len(places), 12)) if chance else places:
         assert find(file, tid) == end
         assert find(file, p64(u64(tid) - 1)) == pos
-    assert find(file, NO_TID) == FIRST
+    assert find(file, NO_TID) == FIRST_OFFSET
     assert find(file, b"\xff" * 8) == file.end
 
 
@@ -100,7 +101,7 @@ def test_an_empty_file_has_nothing_to_find(tmp_path, open_committed):
     path = tmp_path / "Data.fs"
     path.write_bytes(b"")
     file = open_committed(path)
-    assert find(file, z64) == find(file, p64(5)) == FIRST
+    assert find(file, z64) == find(file, p64(5)) == FIRST_OFFSET
 
 
 def test_transactions_without_records_are_gone_through(tmp_path, open_committed):

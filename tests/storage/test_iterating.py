@@ -13,7 +13,7 @@ from ZODB.interfaces import IStorageIteration
 from zope.interface.verify import verifyObject
 
 from zrs_core.cli.command import zrs
-from zrs_core.storage.committed import FIRST, TRANSACTION
+from zrs_core.storage.fs_format import FIRST_OFFSET, TRANSACTION_HEADER
 from zrs_core.storage.opening import open_path
 
 from ..databases import open_file_storage
@@ -30,10 +30,10 @@ def fill(path, statuses):
         name = storage.getName()
     # As old versions did: the status is changed in place.
     with open(name, "r+b") as file:
-        pos = FIRST
+        pos = FIRST_OFFSET
         for status in statuses:
             file.seek(pos)
-            _, length, *_ = TRANSACTION.unpack(file.read(TRANSACTION.size))
+            _, length, *_ = TRANSACTION_HEADER.unpack(file.read(TRANSACTION_HEADER.size))
             file.seek(pos + 16)
             file.write(status.encode())
             pos += length + 8

@@ -10,8 +10,9 @@ from ZODB.FileStorage import FileStorage
 
 from zrs_core.messages import NO_TID, Commit, Store, Transaction
 from zrs_core.storage import filestorage
-from zrs_core.storage.committed import FIRST, CommittedFile
+from zrs_core.storage.committed import CommittedFile
 from zrs_core.storage.filestorage import FileStorageSource
+from zrs_core.storage.fs_format import FIRST_OFFSET
 from zrs_core.storage.runs import Run, read_run
 
 from ..databases import Traffic, open_file_storage
@@ -88,39 +89,39 @@ def test_most_transactions_are_read_in_runs(history, monkeypatch):
 
 def test_a_run_ends_where_the_bytes_do(tmp_path):
     data = transactions(tmp_path / "Data.fs", 8)
-    everything = read_run(data, 0, FIRST, MOST)
+    everything = read_run(data, 0, FIRST_OFFSET, MOST)
     assert (everything.next, everything.incomplete) == (len(data), True)
     assert sum(isinstance(each, Transaction) for each in everything.messages) == 8
     for end in range(len(data)):
-        part = read_run(data[:end], 0, FIRST, MOST)
+        part = read_run(data[:end], 0, FIRST_OFFSET, MOST)
         assert part.incomplete
-        assert part.next <= max(end, FIRST)
+        assert part.next <= max(end, FIRST_OFFSET)
         assert part.messages == everything.messages[: len(part.messages)]
         rest = read_run(data[part.next :], part.next, part.next, MOST)
         assert part.messages + rest.messages == everything.messages
 
 
-@pytest.mark.parametrize("begin", [FIRST - 1, 10_000])
+@pytest.mark.parametrize("begin", [FIRST_OFFSET - 1, 10_000])
 def test_what_begins_outside_of_the_bytes_is_incomplete(tmp_path, begin):
     data = transactions(tmp_path / "Data.fs", 3)
-    assert read_run(data[FIRST:], FIRST, begin, MOST) == ([], 0, begin, None, True)
+    assert read_run(data[FIRST_OFFSET:], FIRST_OFFSET, begin, MOST) == ([], 0, begin, None, True)
 
 
 def test_a_run_stops_when_it_has_enough(tmp_path):
     data = transactions(tmp_path / "Data.fs", 8)
-    run = read_run(data, 0, FIRST, 1)
+    run = read_run(data, 0, FIRST_OFFSET, 1)
     assert sum(isinstance(each, Transaction) for each in run.messages) == 1
     assert not run.incomplete
-    assert read_run(data, 0, FIRST, 0) == ([], 0, FIRST, None, False)
+    assert read_run(data, 0, FIRST_OFFSET, 0) == ([], 0, FIRST_OFFSET, None, False)
 
 
 def test_what_is_damaged_is_left_or_in_a_field(tmp_path):
     data = transactions(tmp_path / "Data.fs", 2)
-    second = read_run(data, 0, FIRST, 1).next
-    sound = read_run(data, 0, FIRST, MOST)
-    for place in range(FIRST, len(data)):
+    second = read_run(data, 0, FIRST_OFFSET, 1).next
+    sound = read_run(data, 0, FIRST_OFFSET, MOST)
+    for place in range(FIRST_OFFSET, len(data)):
         for byte in (0x00, 0x3F, 0xFF):
-            run = read_run(data[:place] + bytes([byte]) + data[place + 1 :], 0, FIRST, MOST)
+            run = read_run(data[:place] + bytes([byte]) + data[place + 1 :], 0, FIRST_OFFSET, MOST)
             if run.next == sound.next:
                 kinds = [type(each) for each in run.messages]
                 assert kinds == [Transaction, Store, Commit] * 2
@@ -129,7 +130,7 @@ def test_what_is_damaged_is_left_or_in_a_field(tmp_path):
                     for each, store in zip(run.messages[::3], run.messages[1::3], strict=True)
                 )
             else:
-                assert run.next in (FIRST, second)
+                assert run.next in (FIRST_OFFSET, second)
 
 
 TID, OID = b"\x03abcdefg", b"\0\0\0\0\0\0\0\1"
@@ -141,7 +142,7 @@ def transaction(status=b" ", extension=b"", tid=TID, **changed):
         "oid": OID,
         "serial": tid,
         "before": 0,
-        "transaction": FIRST,
+        "transaction": FIRST_OFFSET,
         "version": 0,
         "size": len(PICKLE),
         "data": PICKLE,
@@ -151,7 +152,7 @@ def transaction(status=b" ", extension=b"", tid=TID, **changed):
     records = struct.pack(">8s8sQQHQ", *numbers) + body
     length = 23 + len(extension) + len(records)
     return (
-        bytes(FIRST)
+        bytes(FIRST_OFFSET)
         + struct.pack(">8sQcHHH", tid, length, status, 0, 0, len(extension))
         + extension
         + records
@@ -161,7 +162,7 @@ def transaction(status=b" ", extension=b"", tid=TID, **changed):
 
 @pytest.mark.parametrize("status", [b" ", b"p"])
 def test_an_ordinary_transaction_is_read(status):
-    run = read_run(transaction(status), 0, FIRST, MOST)
+    run = read_run(transaction(status), 0, FIRST_OFFSET, MOST)
     assert run.messages == [
         Transaction(TID, status.decode("ascii")),
         Store(OID, TID, PICKLE),
@@ -188,4 +189,4 @@ def test_an_ordinary_transaction_is_read(status):
     ],
 )
 def test_what_is_not_ordinary_is_left(data):
-    assert read_run(data, 0, FIRST, MOST) == ([], 0, FIRST, None, False)
+    assert read_run(data, 0, FIRST_OFFSET, MOST) == ([], 0, FIRST_OFFSET, None, False)

@@ -11,7 +11,8 @@ from ZODB.FileStorage import FileStorage
 from tests.databases import open_file_storage, stored, traffic
 from zrs_core.errors import UnsuitableStorage
 from zrs_core.messages import NO_TID
-from zrs_core.storage.committed import FIRST, CommittedFile, DamagedFile
+from zrs_core.storage.committed import CommittedFile, DamagedFile
+from zrs_core.storage.fs_format import FIRST_OFFSET
 from zrs_core.storage.snapshot import (
     check_existing_blobs,
     copy_database,
@@ -53,7 +54,7 @@ def test_a_file_without_transactions(tmp_path, content):
     path = tmp_path / "Data.fs"
     path.write_bytes(content)
     file = open_snapshot(path)
-    assert (file.end, file.last_tid()) == (FIRST, NO_TID)
+    assert (file.end, file.last_tid()) == (FIRST_OFFSET, NO_TID)
     file.close()
 
 
@@ -112,7 +113,7 @@ def test_an_end_that_is_cut_off_meanwhile(data):
 )
 def test_damage_is_told_from_an_unfinished_end(data, offset, value):
     file = open_snapshot(data)
-    pos = file.header(file.header(FIRST).next).pos
+    pos = file.header(file.header(FIRST_OFFSET).next).pos
     file.close()
     with data.open("r+b") as file:
         file.seek(pos + offset)

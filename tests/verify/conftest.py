@@ -11,7 +11,8 @@ from persistent.mapping import PersistentMapping
 from ZODB.serialize import referencesf
 
 from tests.databases import open_file_storage, traffic
-from zrs_core.storage.committed import FIRST, CommittedFile, Header
+from zrs_core.storage.committed import CommittedFile, Header
+from zrs_core.storage.fs_format import FIRST_OFFSET
 from zrs_core.verify.report import Report
 from zrs_core.verify.run import Options, Verification
 from zrs_core.verify.sources import Source
@@ -33,7 +34,7 @@ class Database:
     def headers(self) -> list[Header]:
         file = CommittedFile(str(self.path))
         file.end = file.stat().st_size
-        found, pos = [], FIRST
+        found, pos = [], FIRST_OFFSET
         while pos < file.end:
             found.append(file.header(pos))
             pos = found[-1].next

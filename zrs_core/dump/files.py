@@ -22,7 +22,8 @@ from ..messages import (
     Transaction,
 )
 from ..storage.blobs import is_ordinary_record
-from ..storage.committed import FIRST, MAGIC, CommittedFile, Header, Record
+from ..storage.committed import CommittedFile, Header, Record
+from ..storage.fs_format import FIRST_OFFSET, MAGIC
 from ..storage.snapshot import BlobFiles, new_transactions
 
 #: Bytes by which the two are told apart.
@@ -110,7 +111,7 @@ def stream_of(
 
 
 def _after(file: CommittedFile, start: bytes) -> Iterator[Header]:
-    pos, found = FIRST, start == NO_TID
+    pos, found = FIRST_OFFSET, start == NO_TID
     # The nearest ones, of which there may be several where tids fall.
     before, after = NO_TID, None
     for tid in new_transactions(file):

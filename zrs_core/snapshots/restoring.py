@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable
 
 from ..errors import ConfigurationError
-from ..storage.committed import FIRST, CommittedFile
+from ..storage.committed import CommittedFile
 from ..storage.finding import RisingTids, find
+from ..storage.fs_format import FIRST_OFFSET
 from ..storage.snapshot import open_snapshot, transactions_of
 from ..tids import describe_tid, parse_span
 from .checking import Contents, check, sha256_of
@@ -83,7 +84,7 @@ def _boundary(file: CommittedFile, last: bytes, manifest: Manifest) -> int:
     """
     if manifest.tid is None:
         raise ConfigurationError("the snapshot holds nothing of then: it is empty")
-    first = file.tid_at(FIRST)
+    first = file.tid_at(FIRST_OFFSET)
     if last < first:
         raise ConfigurationError(
             f"the snapshot holds nothing of then: its first transaction is {describe_tid(first)}"

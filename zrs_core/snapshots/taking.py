@@ -12,8 +12,9 @@ from .. import __version__
 from ..errors import ConfigurationError, ReplicationError, UnsuitableStorage
 from ..held import PACKED
 from ..messages import NO_TID
-from ..storage.committed import FIRST, CommittedFile
+from ..storage.committed import CommittedFile
 from ..storage.finding import find
+from ..storage.fs_format import FIRST_OFFSET
 from ..storage.run_note import RunNote, incomplete_run
 from ..storage.snapshot import (
     check_existing,
@@ -154,7 +155,7 @@ def end_at_complete_state(file: CommittedFile, note: RunNote) -> None:
     :raises BlobsRemoved: a pack has replaced the file, so the note may say nothing about it.
     """
     while (run := incomplete_run(file, note)) is None:
-        if file.end == FIRST or file.status_at(file.before(file.end)) != PACKED:
+        if file.end == FIRST_OFFSET or file.status_at(file.before(file.end)) != PACKED:
             return
         # The file may end within a run that was completed before the note was looked for.
         if not list(new_transactions(file)):

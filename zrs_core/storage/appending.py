@@ -28,8 +28,8 @@ from ..messages import BlobBlock, Commit, PrimaryMessage, Store, StoreBlob, Tran
 from ..tids import describe_tid
 from .batches import AppendableFile, Batch, BatchWriter, header
 from .blobs import lacks_blob, temporary_directory
-from .committed import NUMBER, RECORD
 from .disk import Directories
+from .fs_format import RECORD_HEADER, U64
 from .generic import IncomingBlob, place_blob, remove_temporary_files
 from .packs import Packs
 
@@ -172,11 +172,11 @@ class AppendingSink:
         size = 0 if back else len(data)
         begin = self._batch.end
         self._records += (
-            RECORD.pack(oid, message.serial, before, begin, 0, size),
-            data if size else NUMBER.pack(back),
+            RECORD_HEADER.pack(oid, message.serial, before, begin, 0, size),
+            data if size else U64.pack(back),
         )
         self._newest[oid] = self._next
-        self._next += RECORD.size + (size or NUMBER.size)
+        self._next += RECORD_HEADER.size + (size or U64.size)
         if self._next - (self._written or begin) > BATCH_SIZE:
             self._spill()
 
@@ -195,11 +195,13 @@ class AppendingSink:
         self._publish()
         pos = self._file.find(oid)
         while pos:
-            _, serial, before, _, _, size = RECORD.unpack(self._file.read(pos, RECORD.size))
+            _, serial, before, _, _, size = RECORD_HEADER.unpack(
+                self._file.read(pos, RECORD_HEADER.size)
+            )
             if serial == tid:
                 # One without data of its own points to them, or there are none: trust it, as
                 # FileStorage does.
-                same = not size or self._file.read(pos + RECORD.size, size) == data
+                same = not size or self._file.read(pos + RECORD_HEADER.size, size) == data
                 return pos if same else 0
             pos = before if serial > tid else 0
         return 0

@@ -21,7 +21,7 @@ looked through for such bytes at the end of a sector.
 Behind the first step the order does not matter: so a large batch is written, and on its way to the
 disk, while the rest of it comes, and the last two steps are taken while the next one comes.
 
-The layout is described in `committed`.
+The layout is described in `fs_format`.
 """
 
 from __future__ import annotations
@@ -34,13 +34,8 @@ from typing import Final, Protocol
 
 from ..held import HeldTransaction
 from ..messages import Transaction
-from .committed import FINISHED, NUMBER, TRANSACTION
 from .disk import SECTOR, Beside
-
-# Where a transaction has its length, which is followed by its status, and that of one that is
-# unfinished.
-_LENGTH: Final = 8
-_UNFINISHED: Final = b"c"
+from .fs_format import FINISHED, LENGTH_OFFSET, TRANSACTION_HEADER, U64, UNFINISHED
 
 # No part of it, with zeros behind, is a length that a transaction could have.
 _NO_LENGTH: Final = 0xFFFF_FFFF_FFFF_FFFF
@@ -142,8 +137,8 @@ class Batch:
         :param newest: where the record of each object in it begins.
         """
         self.chunks += records
-        self.chunks.append(NUMBER.pack(end - self.end))
-        self.end = end + NUMBER.size
+        self.chunks.append(U64.pack(end - self.end))
+        self.end = end + U64.size
         self.done.append((transaction.tid, [*newest]))
         self.index.update(newest)
 
@@ -152,7 +147,7 @@ class Batch:
         length = end - self.end
         if self.done:
             return header(transaction, length)
-        self.finishing = NUMBER.pack(length) + transaction.status.encode("ascii")
+        self.finishing = U64.pack(length) + transaction.status.encode("ascii")
         return header(transaction, None)
 
 
@@ -244,8 +239,8 @@ class BatchWriter:
             # would take along what it finds of this.
             self._sync_file()
         begun = batch.chunks[0]
-        finished = _LENGTH + len(batch.finishing)
-        batch.chunks[0] = begun[:_LENGTH] + batch.finishing + begun[finished:]
+        finished = LENGTH_OFFSET + len(batch.finishing)
+        batch.chunks[0] = begun[:LENGTH_OFFSET] + batch.finishing + begun[finished:]
         self._write(batch.begin, *batch.chunks)
         self._sync_file()
         self.dirty, self._guarded = False, None
@@ -269,7 +264,7 @@ class BatchWriter:
             before.wait()
         if self._sync:
             self._file.sync()
-        self._file.write(batch.begin + _LENGTH, batch.finishing)
+        self._file.write(batch.begin + LENGTH_OFFSET, batch.finishing)
         if self._sync:
             self._file.sync()
 
@@ -301,9 +296,9 @@ def _could_mislead(begin: int, chunks: list[bytes]) -> bool:
     first = SECTOR - begin % SECTOR
     for end in (*range(first, len(batch), SECTOR), len(batch)):
         # Of a file that ends before there could be a header, FileStorage cuts off the rest.
-        if end >= TRANSACTION.size:
-            (length,) = NUMBER.unpack_from(batch, end - NUMBER.size)
-            if TRANSACTION.size <= length <= end:
+        if end >= TRANSACTION_HEADER.size:
+            (length,) = U64.unpack_from(batch, end - U64.size)
+            if TRANSACTION_HEADER.size <= length <= end:
                 return True
     return False
 
@@ -320,16 +315,16 @@ def header(transaction: Transaction, length: int | None) -> bytes:
     )
     sizes = len(user), len(description), len(extension)
     if length is None:
-        begin = TRANSACTION.pack(transaction.tid, _NO_LENGTH, _UNFINISHED, *sizes)
+        begin = TRANSACTION_HEADER.pack(transaction.tid, _NO_LENGTH, UNFINISHED, *sizes)
     else:
         status = transaction.status.encode("ascii")
-        begin = TRANSACTION.pack(transaction.tid, length, status, *sizes)
+        begin = TRANSACTION_HEADER.pack(transaction.tid, length, status, *sizes)
     return b"".join((begin, user, description, extension))
 
 
 def unfinished(tid: bytes) -> bytes:
     """The header of a transaction of which nothing is known."""
-    return TRANSACTION.pack(tid, _NO_LENGTH, _UNFINISHED, 0, 0, 0)
+    return TRANSACTION_HEADER.pack(tid, _NO_LENGTH, UNFINISHED, 0, 0, 0)
 
 
 def is_unfinished_batch(found: bytes, last: bytes | None) -> bool:
@@ -339,6 +334,6 @@ def is_unfinished_batch(found: bytes, last: bytes | None) -> bool:
 
     :param last: the tid of the transaction before it.
     """
-    tid, length, status, *_ = TRANSACTION.unpack(found)
-    known: bool = status in (_UNFINISHED, *FINISHED)
+    tid, length, status, *_ = TRANSACTION_HEADER.unpack(found)
+    known: bool = status in (UNFINISHED, *FINISHED)
     return length == _NO_LENGTH and known and (last is None or tid >= last)

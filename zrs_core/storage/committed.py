@@ -1,23 +1,5 @@
 """Reads the transactions of a FileStorage's file, and of it only what is committed.
 
-The file (`ZODB.FileStorage.format`), numbers big-endian::
-
-    4 bytes  magic, FS30
-    then transactions:
-        8  tid
-        8  length of the transaction without its trailing length
-        1  status: ' ', 'p' packed, 'u' undone, 'c' voted and not finished
-        2  length of user     2  length of description     2  length of extension
-           user, description, extension
-        data records:
-            8  oid      8  tid      8  position of the object's previous record
-            8  position of the transaction
-            2  zero (once the length of a version)
-            8  length of the data
-               the data; or, where the length is 0, the 8-byte position of the record that has
-               the data, which is 0 for a record without data
-        8  length of the transaction again
-
 What lies beyond the committed end may be half-written at any moment, so it is not even read ahead:
 it would be stale when its turn comes.
 """
@@ -25,23 +7,21 @@ it would be stale when its turn comes.
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from ..errors import ReplicationError
 from ..messages import NO_TID
+from .fs_format import (
+    FINISHED,
+    FIRST_OFFSET,
+    RECORD_HEADER,
+    STATUS_OFFSET,
+    TRANSACTION_HEADER,
+    U64,
+    UNFINISHED,
+)
 
-MAGIC: Final = b"FS30"
-FIRST: Final = len(MAGIC)
-
-#: A transaction's header, a data record's, and a length or position.
-TRANSACTION: Final = struct.Struct(">8sQcHHH")
-RECORD: Final = struct.Struct(">8s8sQQHQ")
-NUMBER: Final = struct.Struct(">Q")
-FINISHED: Final = (b" ", b"p", b"u")
-# Where the status stands in a transaction.
-_STATUS: Final = 16
 _WINDOW_SIZE: Final = 256 * 1024
 
 # Bytes from which on a piece is read by itself: moving the window for it would read most of what is
@@ -59,24 +39,24 @@ def begins_with_transaction(path: str) -> bool:
     """
     size = os.path.getsize(path)
     with open(path, "rb") as file:
-        file.seek(FIRST)
-        begin = file.read(TRANSACTION.size)
+        file.seek(FIRST_OFFSET)
+        begin = file.read(TRANSACTION_HEADER.size)
         if not begin.strip(b"\0"):
             return True
         # What a power loss has left of one: no tid begins otherwise before the year 2400.
         partial = begin[:1] < b"\x10"
-        if len(begin) < TRANSACTION.size:
+        if len(begin) < TRANSACTION_HEADER.size:
             return partial
-        _, length, status, *sizes = TRANSACTION.unpack(begin)
-        if status == b"c":
+        _, length, status, *sizes = TRANSACTION_HEADER.unpack(begin)
+        if status == UNFINISHED:
             return True
         if status == b"\0" and partial:
             return not file.read(_TORN_SIZE).strip(b"\0") and file.read(1) == b""
-        end = FIRST + length
-        if status not in FINISHED or length < TRANSACTION.size + sum(sizes) or end > size:
+        end = FIRST_OFFSET + length
+        if status not in FINISHED or length < TRANSACTION_HEADER.size + sum(sizes) or end > size:
             return False
         file.seek(end)
-        return file.read(NUMBER.size) == NUMBER.pack(length)
+        return file.read(U64.size) == U64.pack(length)
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
@@ -102,7 +82,7 @@ class Header(NamedTuple):
     @property
     def next(self) -> int:
         """Where the next transaction begins."""
-        return self.end + NUMBER.size
+        return self.end + U64.size
 
 
 class Record(NamedTuple):
@@ -126,7 +106,7 @@ class CommittedFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.end = FIRST
+        self.end = FIRST_OFFSET
         self._fd = os.open(path, os.O_RDONLY)
         self._identity = _identity(self.stat())
         #: What was read ahead: bytes from `window_pos` on.
@@ -156,9 +136,9 @@ class CommittedFile:
 
         What is short enough and new is read ahead by that.
         """
-        if end > FIRST and end != self.end:
+        if end > FIRST_OFFSET and end != self.end:
             new = end - self.end
-            if TRANSACTION.size + NUMBER.size <= new <= _WINDOW_SIZE:
+            if TRANSACTION_HEADER.size + U64.size <= new <= _WINDOW_SIZE:
                 self.window = os.pread(self._fd, new, self.end)
                 self.window_pos = self.end
             if not self.is_end(end):
@@ -169,19 +149,21 @@ class CommittedFile:
 
     def is_end(self, end: int) -> bool:
         """Whether a transaction ends at `end`."""
-        if end < FIRST + NUMBER.size:
+        if end < FIRST_OFFSET + U64.size:
             return False
-        trailing = self._there(end - NUMBER.size, NUMBER.size)
-        if len(trailing) < NUMBER.size:
+        trailing = self._there(end - U64.size, U64.size)
+        if len(trailing) < U64.size:
             return False
-        (length,) = NUMBER.unpack(trailing)
-        begin = end - NUMBER.size - length
-        if length < TRANSACTION.size or begin < FIRST:
+        (length,) = U64.unpack(trailing)
+        begin = end - U64.size - length
+        if length < TRANSACTION_HEADER.size or begin < FIRST_OFFSET:
             return False
-        _, again, status, *sizes = TRANSACTION.unpack(self._there(begin, TRANSACTION.size))
+        _, again, status, *sizes = TRANSACTION_HEADER.unpack(
+            self._there(begin, TRANSACTION_HEADER.size)
+        )
         if again != length or status not in FINISHED:
             return False
-        whole: bool = TRANSACTION.size + sum(sizes) <= length
+        whole: bool = TRANSACTION_HEADER.size + sum(sizes) <= length
         return whole
 
     def _there(self, pos: int, size: int) -> bytes:
@@ -239,11 +221,13 @@ class CommittedFile:
 
     def header(self, pos: int) -> Header:
         """The header of the transaction that begins at `pos`."""
-        tid, length, status, *sizes = TRANSACTION.unpack(self.read(pos, TRANSACTION.size))
-        texts = pos + TRANSACTION.size
+        tid, length, status, *sizes = TRANSACTION_HEADER.unpack(
+            self.read(pos, TRANSACTION_HEADER.size)
+        )
+        texts = pos + TRANSACTION_HEADER.size
         records = texts + sum(sizes)
         end = pos + length
-        if status not in FINISHED or records > end or end + NUMBER.size > self.end:
+        if status not in FINISHED or records > end or end + U64.size > self.end:
             raise self._damaged(f"there is no transaction at {pos}")
         if self._number_at(end) != length:
             raise self._damaged(f"the transaction at {pos} has two different lengths")
@@ -262,9 +246,9 @@ class CommittedFile:
 
     def confirms_tid(self, header: Header) -> bool:
         """Return True if the first record of a transaction has its tid and its position."""
-        if header.records + RECORD.size > header.end:
+        if header.records + RECORD_HEADER.size > header.end:
             return False
-        _, tid, _, pos, *_ = RECORD.unpack(self.peek(header.records, RECORD.size))
+        _, tid, _, pos, *_ = RECORD_HEADER.unpack(self.peek(header.records, RECORD_HEADER.size))
         confirmed: bool = (tid, pos) == (header.tid, header.pos)
         return confirmed
 
@@ -274,27 +258,27 @@ class CommittedFile:
 
     def status_at(self, pos: int) -> str:
         """The status of the transaction that begins at `pos`."""
-        return self.peek(pos + _STATUS, 1).decode("ascii", "replace")
+        return self.peek(pos + STATUS_OFFSET, 1).decode("ascii", "replace")
 
     def before(self, pos: int) -> int:
         """Where the transaction begins that ends at `pos`."""
-        (length,) = NUMBER.unpack(self.peek(pos - NUMBER.size, NUMBER.size))
-        begin: int = pos - NUMBER.size - length
-        if begin < FIRST or length < TRANSACTION.size:
+        (length,) = U64.unpack(self.peek(pos - U64.size, U64.size))
+        begin: int = pos - U64.size - length
+        if begin < FIRST_OFFSET or length < TRANSACTION_HEADER.size:
             raise self._damaged(f"no transaction ends at {pos}")
         return begin
 
     def last_tid(self) -> bytes:
         """The tid of the last transaction, `NO_TID` if there is none."""
-        return NO_TID if self.end <= FIRST else self.tid_at(self.before(self.end))
+        return NO_TID if self.end <= FIRST_OFFSET else self.tid_at(self.before(self.end))
 
     def _number_at(self, pos: int) -> int:
         # What lies far ahead must not move the window away from here.
         begin = pos - self.window_pos
-        if begin < 0 or begin + NUMBER.size > len(self.window):
-            number: int = NUMBER.unpack(self.peek(pos, NUMBER.size))[0]
+        if begin < 0 or begin + U64.size > len(self.window):
+            number: int = U64.unpack(self.peek(pos, U64.size))[0]
         else:
-            number = NUMBER.unpack_from(self.window, begin)[0]
+            number = U64.unpack_from(self.window, begin)[0]
         return number
 
     def records(self, header: Header) -> Iterator[Record]:
@@ -302,8 +286,8 @@ class CommittedFile:
         pos = header.records
         while pos < header.end:
             oid, tid, _, transaction, version, size = self._record_header(pos)
-            body = pos + RECORD.size
-            pos = body + (size or NUMBER.size)
+            body = pos + RECORD_HEADER.size
+            pos = body + (size or U64.size)
             if transaction != header.pos or version or pos > header.end:
                 raise self._damaged(f"there is no record of transaction {header.pos} at {body}")
             if size:
@@ -321,36 +305,36 @@ class CommittedFile:
             if transaction != header.pos or version:
                 raise self._damaged(f"there is no record of transaction {header.pos} at {pos}")
             yield oid, pos
-            pos += RECORD.size + (size or NUMBER.size)
+            pos += RECORD_HEADER.size + (size or U64.size)
 
     def data_size_at(self, pos: int) -> int:
         """Return the bytes of data in the record that begins at `pos`, 0 if it has none itself."""
-        if pos + RECORD.size > self.end:
+        if pos + RECORD_HEADER.size > self.end:
             raise self._damaged(f"there is no record at {pos}")
-        size: int = RECORD.unpack(self._there(pos, RECORD.size))[-1]
+        size: int = RECORD_HEADER.unpack(self._there(pos, RECORD_HEADER.size))[-1]
         return size
 
     def record_at(self, pos: int) -> Record:
         """The data record that begins at `pos`, its data wherever they are."""
-        oid, tid, *_, size = RECORD.unpack(self.peek(pos, RECORD.size))
-        body = pos + RECORD.size
+        oid, tid, *_, size = RECORD_HEADER.unpack(self.peek(pos, RECORD_HEADER.size))
+        body = pos + RECORD_HEADER.size
         if size:
             return Record(oid, tid, self.peek(body, size), None)
-        (back,) = NUMBER.unpack(self.peek(body, NUMBER.size))
+        (back,) = U64.unpack(self.peek(body, U64.size))
         data_txn = self._record_header(back)[1] if back else None
         return Record(oid, tid, self._follow(oid, back), data_txn)
 
     def _record_header(self, pos: int) -> tuple[bytes, bytes, int, int, int, int]:
         header: tuple[bytes, bytes, int, int, int, int]
         begin = pos - self.window_pos
-        if begin < 0 or begin + RECORD.size > len(self.window):
-            header = RECORD.unpack(self.read(pos, RECORD.size))
+        if begin < 0 or begin + RECORD_HEADER.size > len(self.window):
+            header = RECORD_HEADER.unpack(self.read(pos, RECORD_HEADER.size))
         else:
-            header = RECORD.unpack_from(self.window, begin)
+            header = RECORD_HEADER.unpack_from(self.window, begin)
         return header
 
     def _back_pointer(self, pos: int) -> int:
-        back: int = NUMBER.unpack(self.read(pos, NUMBER.size))[0]
+        back: int = U64.unpack(self.read(pos, U64.size))[0]
         return back
 
     def _follow(self, oid: bytes, back: int) -> bytes:
@@ -359,7 +343,7 @@ class CommittedFile:
             there, *_, size = self._record_header(back)
             if there != oid:
                 raise self._damaged(f"the record at {back} is not one of object 0x{oid.hex()}")
-            body = back + RECORD.size
+            body = back + RECORD_HEADER.size
             if size:
                 return self.read(body, size)
             earlier = self._back_pointer(body)

@@ -34,9 +34,10 @@ from ..visibility import Visibility
 from . import disk
 from .appending import AppendingSink
 from .batches import unfinished
-from .committed import FIRST, CommittedFile, DamagedFile, Header, Record
+from .committed import CommittedFile, DamagedFile, Header, Record
 from .data_file import require_data_file
 from .finding import RisingTids, find, find_in_order
+from .fs_format import FIRST_OFFSET
 from .generic import RestoringSink, Unfinished
 from .held import held_in_file
 from .iterating import skip_undone
@@ -248,7 +249,7 @@ class FileStorageSource(StorageSource):
 
 def _holds(file: CommittedFile, tid: bytes) -> bool:
     pos = find(file, tid)
-    return pos > FIRST and file.tid_at(file.before(pos)) == tid
+    return pos > FIRST_OFFSET and file.tid_at(file.before(pos)) == tid
 
 
 class FileStorageReader(StorageReader):
@@ -281,7 +282,7 @@ class FileStorageReader(StorageReader):
         """
         tid, file = self._tid, self._file
         pos = find(file, tid)
-        if tid == NO_TID or (pos > FIRST and file.tid_at(file.before(pos)) == tid):
+        if tid == NO_TID or (pos > FIRST_OFFSET and file.tid_at(file.before(pos)) == tid):
             return pos
         if self._may_be_packed(pos) or self._source.tids_rise(file):
             return pos
@@ -291,7 +292,7 @@ class FileStorageReader(StorageReader):
     def _may_be_packed(self, pos: int) -> bool:
         """Return True if a pack explains that `_tid` is not right before `pos`."""
         file = self._file
-        before = file.header(file.before(pos)) if pos > FIRST else None
+        before = file.header(file.before(pos)) if pos > FIRST_OFFSET else None
         packed = before is not None and before.status == "p"
         if pos >= file.end:
             return packed and self._tid <= self._source.last_tid()
@@ -304,7 +305,7 @@ class FileStorageReader(StorageReader):
         start, file, pos = self._tid, self._file, self._pos
         if start == NO_TID:
             return
-        before = file.header(file.before(pos)) if pos > FIRST else None
+        before = file.header(file.before(pos)) if pos > FIRST_OFFSET else None
         if before is not None and before.tid == start:
             return
         after = file.header(pos) if pos < file.end else None
@@ -380,7 +381,7 @@ class FileStorageReader(StorageReader):
             pos: int | None = find(file, record.tid)
             if not _holds(file, record.tid) and not self._source.tids_rise(file):
                 pos = find_in_order(file, record.tid)
-            if pos is None or pos == FIRST:
+            if pos is None or pos == FIRST_OFFSET:
                 return True
             header = file.header(file.before(pos))
             oids = (oid for oid, _ in file.record_places(header))
@@ -861,7 +862,7 @@ def last_tid_in_file(storage: Any) -> bytes:
 def _last_in_file(storage: Any) -> Header | None:
     file = FileStorageSource(storage).open_file()
     try:
-        return None if file.end <= FIRST else file.header(file.before(file.end))
+        return None if file.end <= FIRST_OFFSET else file.header(file.before(file.end))
     finally:
         file.close()
 
@@ -881,7 +882,7 @@ def _history(storage: Any, before: bytes | None, count: int) -> list[tuple[bytes
     try:
         pos = file.end if before is None else find(file, p64(u64(before) - 1))
         found: list[tuple[bytes, bool]] = []
-        while pos > FIRST and len(found) < count:
+        while pos > FIRST_OFFSET and len(found) < count:
             pos = file.before(pos)
             found.append((file.tid_at(pos), file.status_at(pos) == PACKED))
         return found

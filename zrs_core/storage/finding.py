@@ -11,17 +11,11 @@ name the positions that they had there.
 
 from __future__ import annotations
 
-import struct
 from typing import Final
 
 from ..messages import NO_TID
-from .committed import FIRST, CommittedFile
-
-_TRANSACTION: Final = struct.Struct(">8sQcHHH")
-_RECORD: Final = struct.Struct(">8s8sQQHQ")
-_LENGTH: Final = struct.Struct(">Q")
-_STATUS: Final = 16
-_STATUSES: Final = (b" ", b"p", b"u")
+from .committed import CommittedFile
+from .fs_format import FINISHED, FIRST_OFFSET, RECORD_HEADER, STATUS_OFFSET, TRANSACTION_HEADER, U64
 
 # Bytes within which it is faster to go from one transaction to the next.
 _NEAR: Final = 64 * 1024
@@ -35,14 +29,14 @@ def find(file: CommittedFile, tid: bytes) -> int:
 
     :raises DamagedFile: what it comes by is no FileStorage's file.
     """
-    if file.end <= FIRST or tid < file.tid_at(FIRST):
-        return FIRST
+    if file.end <= FIRST_OFFSET or tid < file.tid_at(FIRST_OFFSET):
+        return FIRST_OFFSET
     last = file.last_tid()
     if tid >= last:
         return file.end
     # A transaction that is not after `tid` begins at `low`; any that proves to begin from `high` on
     # is after it.
-    low, high = FIRST, file.end
+    low, high = FIRST_OFFSET, file.end
     while high - low > _NEAR:
         middle = (low + high) // 2
         found = next_beginning(file, middle, high, file.tid_at(low), last)
@@ -63,7 +57,7 @@ def find_in_order(file: CommittedFile, tid: bytes) -> int | None:
 
     :raises DamagedFile: the file is damaged.
     """
-    found, pos = None, FIRST
+    found, pos = None, FIRST_OFFSET
     while pos < file.end:
         header = file.header(pos)
         pos = header.next
@@ -78,7 +72,7 @@ class RisingTids:
     def __init__(self) -> None:
         # The file, up to where its tids rise, and the last tid before that.
         self._known: tuple[int, int] | None = None
-        self._pos, self._last = FIRST, NO_TID
+        self._pos, self._last = FIRST_OFFSET, NO_TID
         self._falls = False
 
     def check(self, file: CommittedFile) -> bool:
@@ -89,7 +83,7 @@ class RisingTids:
         status = file.stat()
         identity = status.st_dev, status.st_ino
         if identity != self._known:
-            self._known, self._pos, self._last, self._falls = identity, FIRST, NO_TID, False
+            self._known, self._pos, self._last, self._falls = identity, FIRST_OFFSET, NO_TID, False
         pos, last = self._pos, self._last
         while pos < file.end and not self._falls:
             header = file.header(pos)
@@ -125,8 +119,8 @@ def next_beginning(
         place = data.find(common)
         while 0 <= place < min(size, _STRETCH):
             # Most of what is found is told apart by this byte.
-            status = data[place + _STATUS : place + _STATUS + 1]
-            if (not status or status in _STATUSES) and _begins(file, stretch + place, low, high):
+            status = data[place + STATUS_OFFSET : place + STATUS_OFFSET + 1]
+            if (not status or status in FINISHED) and _begins(file, stretch + place, low, high):
                 return stretch + place
             place = data.find(common, place + 1)
     return None
@@ -134,15 +128,15 @@ def next_beginning(
 
 def _begins(file: CommittedFile, pos: int, low: bytes, high: bytes) -> bool:
     """Whether a transaction with records proves to begin at `pos`."""
-    if pos + _TRANSACTION.size > file.end:
+    if pos + TRANSACTION_HEADER.size > file.end:
         return False
-    tid, length, status, *texts = _TRANSACTION.unpack(file.peek(pos, _TRANSACTION.size))
+    tid, length, status, *texts = TRANSACTION_HEADER.unpack(file.peek(pos, TRANSACTION_HEADER.size))
     end = pos + length
-    record = pos + _TRANSACTION.size + sum(texts)
+    record = pos + TRANSACTION_HEADER.size + sum(texts)
     return (
         low <= tid <= high
-        and status in _STATUSES
-        and record + _RECORD.size <= end <= file.end - _LENGTH.size
-        and _LENGTH.unpack(file.peek(end, _LENGTH.size))[0] == length
-        and _RECORD.unpack(file.peek(record, _RECORD.size))[3] == pos
+        and status in FINISHED
+        and record + RECORD_HEADER.size <= end <= file.end - U64.size
+        and U64.unpack(file.peek(end, U64.size))[0] == length
+        and RECORD_HEADER.unpack(file.peek(record, RECORD_HEADER.size))[3] == pos
     )

@@ -10,7 +10,8 @@ from ..errors import InvalidMessage, NotComparable
 from ..held import PACKED, HeldTransaction, digest
 from ..messages import MAX_METADATA_SIZE, NO_TID, Transaction
 from .blobs import MISSING_BLOB, is_ordinary_record
-from .committed import FIRST, CommittedFile, Record
+from .committed import CommittedFile, Record
+from .fs_format import FIRST_OFFSET
 
 
 def held_in_file(
@@ -23,13 +24,13 @@ def held_in_file(
     :param limit: the most bytes of records and blobs.
     :raises NotComparable: as `IComparableSink.last_transaction`.
     """
-    if file.end <= FIRST or file.last_tid() != tid:
+    if file.end <= FIRST_OFFSET or file.last_tid() != tid:
         raise NotComparable("a pack has removed it here")
     pos = file.before(file.end)
     header = file.header(pos)
     if header.end - header.pos > limit:
         raise _too_large(header.end - header.pos, limit)
-    before = file.header(file.before(pos)) if pos > FIRST else None
+    before = file.header(file.before(pos)) if pos > FIRST_OFFSET else None
     return read_held(
         (header.tid, header.status, header.user, header.description, header.extension),
         () if header.status == "u" else file.records(header),

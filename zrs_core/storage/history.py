@@ -18,8 +18,8 @@ from ZODB.POSException import UndoError
 from ZODB.UndoLogCompatible import UndoLogCompatible
 
 from ..codec.opcodes import plain_items
-from .committed import FIRST
 from .filestorage import FileStorageSource, _file_storage, is_file_storage
+from .fs_format import FIRST_OFFSET
 from .proxy import StorageProxy
 from .wrapped import as_stored
 
@@ -130,7 +130,7 @@ class _FileStorageHistory:
         count = 0
         with contextlib.closing(self._source.open_file()) as file:
             pos = file.end
-            while count < last and pos > FIRST:
+            while count < last and pos > FIRST_OFFSET:
                 pos = file.before(pos)
                 header = file.header(pos)
                 if header.status == "p":

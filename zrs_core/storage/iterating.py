@@ -12,7 +12,7 @@ from typing import Any
 from ZODB.FileStorage.FileStorage import FileIterator
 from ZODB.FileStorage.format import CorruptedDataError
 
-from .committed import FIRST, NUMBER
+from .fs_format import FIRST_OFFSET, U64
 
 _UNDONE = "u"
 
@@ -37,12 +37,12 @@ class TransactionIterator(FileIterator):  # type: ignore[misc]
                 return
             end = self._pos + header.tlen
             undone = header.status == _UNDONE and header.tlen >= header.headerlen()
-            within = end + NUMBER.size <= self._file_size
+            within = end + U64.size <= self._file_size
             wanted = self._stop is None or header.tid <= self._stop
             if not (undone and within and wanted) or self._read_num(end) != header.tlen:
                 return
             self._ltid = header.tid
-            self._pos = end + NUMBER.size
+            self._pos = end + U64.size
 
 
 def skip_undone(storage: Any) -> None:
@@ -55,10 +55,10 @@ def skip_undone(storage: Any) -> None:
         with storage._lock:
             file = storage._file
             pos = storage._pos
-            while count > 0 and pos > FIRST:
+            while count > 0 and pos > FIRST_OFFSET:
                 count -= 1
-                file.seek(pos - NUMBER.size)
-                pos -= NUMBER.size + NUMBER.unpack(file.read(NUMBER.size))[0]
+                file.seek(pos - U64.size)
+                pos -= U64.size + U64.unpack(file.read(U64.size))[0]
             file.seek(0)
             found = TransactionIterator(storage._file_name, pos=pos)
             return [(each.tid, [record.oid for record in each]) for each in found]

@@ -12,7 +12,8 @@ from ZODB.utils import p64, u64
 
 from ..errors import UnsuitableStorage
 from ..messages import NO_TID
-from .committed import FIRST, RECORD, CommittedFile, Header
+from .committed import CommittedFile, Header
+from .fs_format import FIRST_OFFSET, RECORD_HEADER, U64
 from .generic import iterate, records_of, status_of
 from .snapshot import open_snapshot
 from .wrapped import as_stored, last_tid, own_instance, release
@@ -60,8 +61,8 @@ def open_latest(path: str) -> CommittedFile:
         except OSError as error:
             raise UnsuitableStorage(f"{path} cannot be read: {error.strerror}") from error
         try:
-            file.end = max(FIRST, file.stat().st_size)
-            if file.end == FIRST or _ends_with_transaction(file):
+            file.end = max(FIRST_OFFSET, file.stat().st_size)
+            if file.end == FIRST_OFFSET or _ends_with_transaction(file):
                 return file
         except BaseException:
             file.close()
@@ -80,7 +81,7 @@ def _ends_with_transaction(file: CommittedFile) -> bool:
     if header.records == header.end:
         return True
     # What a record holds may look like the end of a transaction, but belongs to another position.
-    transaction: int = RECORD.unpack(file.peek(header.records, RECORD.size))[3]
+    transaction: int = RECORD_HEADER.unpack(file.peek(header.records, RECORD_HEADER.size))[3]
     return transaction == begin
 
 
@@ -90,11 +91,11 @@ def newest_first_in_file(file: CommittedFile) -> Iterator[Summary]:
     :raises DamagedFile: the file is damaged.
     """
     pos = file.end
-    while pos > FIRST:
+    while pos > FIRST_OFFSET:
         begin = file.before(pos)
         if not file.window_pos <= begin < file.window_pos + len(file.window):
             # What comes next lies before it.
-            file.read_ahead(max(FIRST, pos - _WINDOW_SIZE))
+            file.read_ahead(max(FIRST_OFFSET, pos - _WINDOW_SIZE))
         header = file.header(begin)
         records, size = (0, 0) if header.status == "u" else _sizes(file, header)
         yield Summary(header.tid, header.status, header.user, header.description, records, size)
@@ -107,7 +108,7 @@ def _sizes(file: CommittedFile, header: Header) -> tuple[int, int]:
         length = file.data_size_at(pos)
         records += 1
         size += length
-        pos += RECORD.size + (length or 8)
+        pos += RECORD_HEADER.size + (length or U64.size)
     return records, size
 
 

@@ -25,7 +25,7 @@ from ZODB.FileStorage.fspack import GC, FileStoragePacker
 from ZODB.POSException import StorageError
 
 from ..held import PACKED
-from .committed import NUMBER
+from .fs_format import U64
 
 
 def packer(
@@ -107,10 +107,10 @@ def _header_before(file: Any, end: int) -> Any:
     """Return the header of the transaction that ends at `end`."""
     reader = FileStorageFormatter()
     reader._file = file
-    return reader._read_txn_header(end - NUMBER.size - reader._read_num(end - NUMBER.size))
+    return reader._read_txn_header(end - U64.size - reader._read_num(end - U64.size))
 
 
 def _without_records(header: Any) -> bytes:
     header.status = PACKED
     header.tlen = header.headerlen()
-    return bytes(header.asString()) + NUMBER.pack(header.tlen)
+    return bytes(header.asString()) + U64.pack(header.tlen)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from ..errors import UnsuitableStorage
-from .committed import FIRST, MAGIC, begins_with_transaction
+from .committed import begins_with_transaction
+from .fs_format import FIRST_OFFSET, MAGIC
 
 
 def check_path(path: str) -> None:
@@ -34,7 +35,7 @@ def check_magic(path: str) -> bool:
         raise UnsuitableStorage(f"{path} cannot be made: there is no directory {directory}")
     try:
         with open(path, "rb") as file:
-            begin = file.read(FIRST)
+            begin = file.read(FIRST_OFFSET)
     except FileNotFoundError:
         return False
     except OSError as error:

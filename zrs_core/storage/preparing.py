@@ -17,7 +17,7 @@ from ZODB.blob import LAYOUT_MARKER, LAYOUTS
 from ..errors import NotWritten, UnsuitableStorage
 from ..logs import event
 from .blob_layout import check_layout, is_unused
-from .committed import MAGIC
+from .fs_format import MAGIC
 from .paths import check_path
 from .unfinished import cut_off_unfinished_batch
 

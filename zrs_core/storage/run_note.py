@@ -17,8 +17,9 @@ from ..held import PACKED
 from ..messages import NO_TID
 from ..tids import describe_tid, parse_tid
 from . import disk
-from .committed import FIRST, CommittedFile
+from .committed import CommittedFile
 from .finding import find
+from .fs_format import FIRST_OFFSET
 
 _SUFFIX: Final = ".incomplete"
 
@@ -88,13 +89,13 @@ def incomplete_run(file: CommittedFile, note: RunNote) -> Run | None:
     :raises OSError: the note cannot be read.
     """
     before = note.read()
-    if before is None or file.end <= FIRST:
+    if before is None or file.end <= FIRST_OFFSET:
         return None
     last = file.header(file.before(file.end))
     if last.status != PACKED or last.tid <= before:
         return None
     if before != NO_TID:
         pos = find(file, before)
-        if pos == FIRST or file.tid_at(file.before(pos)) != before:
+        if pos == FIRST_OFFSET or file.tid_at(file.before(pos)) != before:
             return None
     return Run(file, before)

@@ -1,7 +1,7 @@
 """Whole runs of small transactions of a FileStorage's file, several times as fast as one by one.
 
 `read_run` takes transactions that are ordinary, whole in the bytes that it is given, and as the
-layout asks for (`committed`). It leaves the rest where it is, for the reader that knows all of
+layout asks for (`fs_format`). It leaves the rest where it is, for the reader that knows all of
 them and says what is wrong with one.
 """
 
@@ -20,7 +20,7 @@ from ..messages import (
     unchecked_transaction,
 )
 from .blobs import is_ordinary_record
-from .committed import NUMBER, RECORD, TRANSACTION
+from .fs_format import RECORD_HEADER, TRANSACTION_HEADER, U64
 
 # A primary's commit has no fields of its own: its checksum is the connection's.
 _COMMIT = Commit()
@@ -52,17 +52,19 @@ def read_run(window: bytes, window_pos: int, begin: int, most: int) -> Run:
     last_tid = None
     incomplete = False
     while size < most:
-        if not 0 <= pos <= available - TRANSACTION.size:
+        if not 0 <= pos <= available - TRANSACTION_HEADER.size:
             incomplete = True
             break
-        tid, length, status, user, description, extension = TRANSACTION.unpack_from(window, pos)
+        tid, length, status, user, description, extension = TRANSACTION_HEADER.unpack_from(
+            window, pos
+        )
         end = pos + length
-        if end + NUMBER.size > available:
+        if end + U64.size > available:
             incomplete = True
             break
-        texts = pos + TRANSACTION.size
+        texts = pos + TRANSACTION_HEADER.size
         records = texts + user + description
-        if extension or records > end or window[end : end + NUMBER.size] != NUMBER.pack(length):
+        if extension or records > end or window[end : end + U64.size] != U64.pack(length):
             break
         stores = _read_stores(window, window_pos, tid, pos, records, end)
         rises = (last_tid or NO_TID) < tid <= MAX_TID
@@ -79,7 +81,7 @@ def read_run(window: bytes, window_pos: int, begin: int, most: int) -> Run:
         messages += stores
         messages.append(_COMMIT)
         size += end - pos
-        pos = end + NUMBER.size
+        pos = end + U64.size
         last_tid = tid
     return Run(messages, size, pos + window_pos, last_tid, incomplete)
 
@@ -95,10 +97,10 @@ def _read_stores(
     stores = []
     place = begin + window_pos
     while pos < end:
-        if pos + RECORD.size > end:
+        if pos + RECORD_HEADER.size > end:
             return None
-        oid, serial, _, transaction, version, size = RECORD.unpack_from(window, pos)
-        body = pos + RECORD.size
+        oid, serial, _, transaction, version, size = RECORD_HEADER.unpack_from(window, pos)
+        body = pos + RECORD_HEADER.size
         pos = body + size
         if not size or pos > end or version or transaction != place or serial != tid:
             return None

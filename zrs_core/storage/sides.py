@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import IO, NamedTuple
 
 from .blobs import MISSING_BLOB
-from .committed import FIRST, CommittedFile, Header, Record
+from .committed import CommittedFile, Header, Record
+from .fs_format import FIRST_OFFSET
 
 _BLOCK_SIZE = 1024 * 1024
 
@@ -90,7 +91,7 @@ class FileSide(Side):
     ) -> None:
         super().__init__(open_blob)
         self.file = file
-        self.pos = FIRST
+        self.pos = FIRST_OFFSET
 
     def next_header(self) -> Header | None:
         if self.pos >= self.file.end:

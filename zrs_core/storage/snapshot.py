@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import struct
 from collections.abc import Iterator
 from typing import IO, Final
 
@@ -19,13 +18,10 @@ from ..errors import UnsuitableStorage
 from ..messages import NO_TID
 from .blob_layout import check_layout
 from .blobs import is_ordinary_record
-from .committed import FIRST, CommittedFile, DamagedFile, Header, Record
+from .committed import CommittedFile, DamagedFile, Header, Record
+from .fs_format import FINISHED, FIRST_OFFSET, TRANSACTION_HEADER, U64, UNFINISHED
 from .paths import check_path
 
-# A transaction's tid, length and status; its lengths of user, description and extension follow.
-_BEGIN: Final = struct.Struct(">8sQc")
-_HEADER_SIZE: Final = _BEGIN.size + 6
-_NUMBER: Final = struct.Struct(">Q")
 _COPY_SIZE: Final = 1024 * 1024
 
 
@@ -103,24 +99,24 @@ def complete_at(file: CommittedFile, pos: int, last: bytes) -> tuple[bytes, int]
         the transaction confirm it: the clock may have been set back.
     :raises DamagedFile: there is something else than a transaction, complete or not.
     """
-    if pos + _HEADER_SIZE > file.end:
+    if pos + TRANSACTION_HEADER.size > file.end:
         return None
-    tid, length, status = _BEGIN.unpack(file.peek(pos, _BEGIN.size))
+    tid, length, status, *_ = TRANSACTION_HEADER.unpack(file.peek(pos, TRANSACTION_HEADER.size))
     end = pos + length
     # Voted and not finished, or still being written.
-    if status == b"c" or end + _NUMBER.size > file.end:
+    if status == UNFINISHED or end + U64.size > file.end:
         return None
     # Space that was given out and never written, which is what a power loss can leave.
     if (tid, length, status) == (NO_TID, 0, b"\0"):
         return None
     if (
-        status not in (b" ", b"p", b"u")
-        or length < _HEADER_SIZE
-        or _NUMBER.unpack(file.peek(end, _NUMBER.size)) != (length,)
+        status not in FINISHED
+        or length < TRANSACTION_HEADER.size
+        or U64.unpack(file.peek(end, U64.size)) != (length,)
         or (tid <= last and not file.confirms_tid(file.header(pos)))
     ):
         raise DamagedFile(f"{file.path} is damaged: there is no transaction at {pos}")
-    return tid, end + _NUMBER.size
+    return tid, end + U64.size
 
 
 class BlobFiles:
@@ -208,7 +204,7 @@ def _copy_blobs(file: CommittedFile, source: BlobFiles, target: BlobFiles) -> No
 
 
 def transactions_of(
-    file: CommittedFile, pos: int = FIRST
+    file: CommittedFile, pos: int = FIRST_OFFSET
 ) -> Iterator[tuple[Header, Iterator[Record]]]:
     """The transactions of a file from one that begins at `pos` up to its `end`, with their records.
 

@@ -18,7 +18,8 @@ import zc.lockfile
 from ..logs import event
 from . import disk
 from .batches import is_unfinished_batch
-from .committed import FIRST, RECORD, TRANSACTION, CommittedFile, DamagedFile
+from .committed import CommittedFile, DamagedFile
+from .fs_format import FIRST_OFFSET, RECORD_HEADER, TRANSACTION_HEADER
 
 log = logging.getLogger("zrs_core.storage")
 
@@ -72,8 +73,8 @@ def _begin_of_batch(path: str) -> int | None:
             while pos < file.end:
                 pos = file.header(pos).next
         try:
-            header = file.peek(pos, TRANSACTION.size)
-            last = file.tid_at(file.before(pos)) if pos > FIRST else None
+            header = file.peek(pos, TRANSACTION_HEADER.size)
+            last = file.tid_at(file.before(pos)) if pos > FIRST_OFFSET else None
         except DamagedFile:
             return None
         return pos if is_unfinished_batch(header, last) else None
@@ -92,14 +93,14 @@ def _saved_end(path: str, file: CommittedFile) -> int:
             return end
     except (OSError, ValueError, DamagedFile):
         pass
-    return FIRST
+    return FIRST_OFFSET
 
 
 def _names_its_transaction(file: CommittedFile, records: int, end: int, begin: int) -> bool:
     """Return True if the first record of a transaction, if there is one, has its position."""
     if records == end:
         return True
-    _, _, _, position, _, _ = RECORD.unpack(file.peek(records, RECORD.size))
+    _, _, _, position, _, _ = RECORD_HEADER.unpack(file.peek(records, RECORD_HEADER.size))
     same: bool = position == begin
     return same
 
@@ -118,6 +119,6 @@ def _first_number(path: str) -> int:
             number = argument
         elif opcode.name not in ("PROTO", "FRAME"):
             break
-    if number is None or number < FIRST:
+    if number is None or number < FIRST_OFFSET:
         raise ValueError(f"{path} does not begin with a position")
     return number

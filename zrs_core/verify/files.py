@@ -10,8 +10,9 @@ from ZODB.utils import p64, u64
 
 from ..errors import UnsuitableStorage
 from ..messages import NO_TID
-from ..storage.committed import FIRST, RECORD, CommittedFile, DamagedFile, Header
+from ..storage.committed import CommittedFile, DamagedFile, Header
 from ..storage.finding import find, next_beginning
+from ..storage.fs_format import FIRST_OFFSET, RECORD_HEADER
 from ..storage.paths import check_magic
 from ..storage.sides import FileSide
 from ..storage.snapshot import BlobFiles, check_existing_blobs, complete_at
@@ -41,7 +42,7 @@ class VerifiedFile(FileSide):
             raise UnsuitableStorage(f"{path} cannot be read: {error.strerror}") from error
         super().__init__(file, None if files is None else files.open)
         self.blob_dir = blobs
-        self.end = file.end = max(FIRST, file.stat().st_size)
+        self.end = file.end = max(FIRST_OFFSET, file.stat().st_size)
         #: The last transaction before `pos`.
         self.tid = NO_TID
 
@@ -104,7 +105,7 @@ class VerifiedFile(FileSide):
         """
         file = CommittedFile(self.file.path)
         with contextlib.closing(file):
-            file.end = max(FIRST, file.stat().st_size)
+            file.end = max(FIRST_OFFSET, file.stat().st_size)
             if not file.is_end(file.end):
                 file.end = self._complete_end(file)
             pos = find(file, p64(u64(tid) - 1))
@@ -114,7 +115,7 @@ class VerifiedFile(FileSide):
 
     def _complete_end(self, file: CommittedFile) -> int:
         """Where the last complete transaction ends."""
-        last, pos = NO_TID, FIRST
+        last, pos = NO_TID, FIRST_OFFSET
         with contextlib.suppress(DamagedFile):
             while found := complete_at(file, pos, last):
                 last, pos = found
@@ -123,11 +124,11 @@ class VerifiedFile(FileSide):
     def move_to(self, pos: int) -> None:
         """Go on where a transaction begins."""
         self.pos = pos
-        self.tid = NO_TID if pos <= FIRST else self.file.tid_at(self.file.before(pos))
+        self.tid = NO_TID if pos <= FIRST_OFFSET else self.file.tid_at(self.file.before(pos))
 
     def next_good(self) -> int | None:
         """Where the next transaction begins that proves to be one; None for nowhere."""
-        low = self.tid if self.tid != NO_TID else self.file.tid_at(FIRST)
+        low = self.tid if self.tid != NO_TID else self.file.tid_at(FIRST_OFFSET)
         # Where the end is unfinished, the time bounds what may come before it.
         ends = self.file.is_end(self.file.end)
         high = (
@@ -139,7 +140,7 @@ class VerifiedFile(FileSide):
         """Whether a transaction's first record has its tid."""
         if header.records == header.end:
             return True
-        _, tid, *_ = RECORD.unpack(self.file.peek(header.records, RECORD.size))
+        _, tid, *_ = RECORD_HEADER.unpack(self.file.peek(header.records, RECORD_HEADER.size))
         same: bool = tid == header.tid
         return same
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-from ..storage.committed import RECORD, DamagedFile, Header
+from ..storage.committed import DamagedFile, Header
 from ..storage.comparison import Difference, Kind, Run
+from ..storage.fs_format import RECORD_HEADER, U64
 from ..storage.sides import Side
 from .files import VerifiedFile
 from .same_bytes import CHUNK_SIZE, SameBytes
@@ -167,12 +168,12 @@ class Pair(Run):
         ours, theirs = self._files[0].raw(our), self._files[1].raw(their)
         pos = our.records - our.pos
         while pos < our.end - our.pos:
-            oid, _, here, *_, size = RECORD.unpack_from(ours, pos)
-            _, _, there, *_ = RECORD.unpack_from(theirs, pos)
+            oid, _, here, *_, size = RECORD_HEADER.unpack_from(ours, pos)
+            _, _, there, *_ = RECORD_HEADER.unpack_from(theirs, pos)
             if here != there:
                 text = self._text("the position of the previous record", here, there)
                 yield Difference(Kind.RECORD, our.tid, oid, text)
-            pos += RECORD.size + (size or 8)
+            pos += RECORD_HEADER.size + (size or U64.size)
 
     # -- damage, and the ends
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from ..errors import ConfigurationError, Unverifiable
 from ..messages import NO_TID
-from ..storage.committed import FIRST, DamagedFile, Header
+from ..storage.committed import DamagedFile, Header
+from ..storage.fs_format import FIRST_OFFSET
 from ..storage.sides import Side
 from ..tids import describe_tid
 from ..tls import TLSOptions
@@ -174,7 +175,7 @@ class Verification:
         before = self.report
         for each in (a, b):
             if isinstance(each, VerifiedFile):
-                each.move_to(FIRST)
+                each.move_to(FIRST_OFFSET)
             else:
                 each.close()
         self._blob = None
@@ -259,7 +260,7 @@ class Verification:
             report.transactions = result.transactions
             # Of two files all that lies behind is what was compared, and not the records alone.
             report.size = (
-                a.pos - FIRST if isinstance(a, VerifiedFile) and by_files else result.bytes
+                a.pos - FIRST_OFFSET if isinstance(a, VerifiedFile) and by_files else result.bytes
             )
             report.blobs, report.last = result.blobs, pair.tid
             self._tell()
@@ -311,7 +312,7 @@ class Verification:
         return both
 
     def _current_of(self, file: VerifiedFile, until: bytes) -> FileObjects:
-        file.move_to(FIRST)
+        file.move_to(FIRST_OFFSET)
         found = FileObjects(
             file, self._options.wait, lambda: self._watch("Objects", file.pos, file.end)
         )

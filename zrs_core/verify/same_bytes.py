@@ -7,13 +7,13 @@ place, they agree in all transactions up to there, in what their back-pointers l
 from __future__ import annotations
 
 import os
-import struct
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
-from ..storage.committed import NUMBER, TRANSACTION, CommittedFile
+from ..storage.committed import CommittedFile
+from ..storage.fs_format import TRANSACTION_HEADER, TRANSACTION_LENGTH, U64
 from .buffers import TwoBuffers
 
 #: Bytes that one thread compares before it hands them on.
@@ -25,8 +25,8 @@ _STRIDE = 8
 # So many chunks may wait to be gone over, beside those that the threads read.
 _AHEAD = 2
 
-_length_at = struct.Struct(">8xQ").unpack_from
-_HEAD = 16
+_length_at = TRANSACTION_LENGTH.unpack_from
+_HEAD = TRANSACTION_LENGTH.size
 
 
 class Same(NamedTuple):
@@ -148,12 +148,12 @@ class _Walk:
         if offset < 0:
             # Its length lies across the border of two chunks.
             last = offset
-            offset += max(self._length(offset + start), TRANSACTION.size) + NUMBER.size
+            offset += max(self._length(offset + start), TRANSACTION_HEADER.size) + U64.size
             count += 1
-        full = size - _HEAD
+        full, trailer = size - _HEAD, U64.size
         while offset <= full:
             last = offset
-            offset += _length_at(buffer, offset)[0] + 8
+            offset += _length_at(buffer, offset)[0] + trailer
             count += 1
         self.pos, self.last, self.count = offset + start, last + start, count
 
