@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from zrs_core.verify.buffers import TwoBuffers
+from zrs_core.tools.verify.buffers import TwoBuffers
 
 from .contenders import BUILD
 from .histories import History, generate_blobs, generate_records
@@ -71,7 +71,14 @@ def _measure(history: History, directory: Path, rounds: int, *, cold: bool) -> l
     try:
         copy = directory / "Data.fs"
         shutil.copyfile(history.path, copy)
-        command = [sys.executable, "-m", "zrs_core.cli", "verify", str(history.path), str(copy)]
+        command = [
+            sys.executable,
+            "-m",
+            "zrs_core.tools.cli",
+            "verify",
+            str(history.path),
+            str(copy),
+        ]
         files = [history.path, copy]
         if history.blobs is not None:
             blobs = directory / "blobs"

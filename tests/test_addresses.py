@@ -7,7 +7,7 @@ import pytest
 from zrs_core import Primary, Secondary
 from zrs_core.addresses import LONGEST_PATH, TCPAddress, UnixAddress, parse_address
 from zrs_core.errors import InvalidAddress
-from zrs_core.status.options import StatusOptions
+from zrs_core.monitor.options import StatusOptions
 
 
 @pytest.mark.parametrize(

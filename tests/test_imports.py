@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -11,147 +10,92 @@ import pytest
 
 import zrs_core
 
-ROOT = Path(zrs_core.__file__).parent
+from .import_graph import between_parts, circle, imports_of, part_of, within
 
-# What a part of the package may import from the rest of it.
-BASIS = {
-    "errors",
-    "messages",
-    "addresses",
-    "tids",
-    "backoff",
-    "forks",
-    "texts",
-    "held",
-    "interfaces",
-    "logs",
-}
-ALLOWED = {
-    "errors": set(),
-    "messages": {"errors"},
-    "addresses": {"errors", "texts"},
-    "texts": set(),
-    "tids": {"messages"},
-    "backoff": set(),
-    "tls": {"addresses", "errors"},
-    "forks": set(),
-    "held": {"messages"},
-    "resent": {"codec", "errors", "held", "messages"},
-    "interfaces": {"addresses", "held", "messages", "tls"},
-    "codec": {"errors", "messages"},
-    "options": {"errors", "codec", "tls"},
-    "progress": {"tids"},
-    "logs": {"texts"},
-    "reasons": set(),
-    "refusals": {"logs", "reasons"},
-    "settings": {"addresses", "errors", "options", "status", "texts", "transports"},
-    "uri": {"errors", "settings", "status", "storage", "texts", "tls"},
-    "zconfig": {
-        *("addresses", "errors", "settings", "status", "storage", "tls", "transports"),
-        "zeo_ready",
-    },
-    "zope_replica": {"logs"},
-    "sessions": BASIS
-    | {"codec", "options", "progress", "reasons", "refusals", "resent", "status", "visibility"},
-    # What sessions and storages use of it knows neither of them.
-    "status": {"messages", "progress", "texts", "tids"},
-    "status.document": set(),
-    "status.fetch": {"addresses", "errors", "transports"},
-    "status.health": {"progress"},
-    "status.zeo": {"errors"},
-    "status.hosts": {"addresses", "errors", "transports"},
-    "status.node": {"errors", "progress", "storage"},
-    "status.nodes": {"addresses", "errors", "logs", "messages"},
-    "status.options": {"addresses", "errors", "options"},
-    "status.server": {"addresses", "errors", "forks", "logs", "refusals", "transports"},
-    "transports": {"errors", "addresses", "forks", "interfaces", "logs", "refusals", "tls"},
-    "storage": BASIS | {"visibility"},
-    "visibility": {"messages"},
-    "storage.history": BASIS | {"codec"},
-    "storage.committing": BASIS | {"codec", "status"},
-    "snapshots": BASIS
-    | {"__version__", "options", "progress", "sessions", "storage", "transports", "verify"},
-    "storage.primary": BASIS
-    | {"storage", "options", "progress", "sessions", "status", "tls", "transports"},
-    "verify": BASIS | {"codec", "sessions", "storage", "tls", "transports", "verify"},
-    "storage.secondary": BASIS
-    | {"storage", "options", "progress", "sessions", "status", "tls", "transports", "visibility"},
-}
+GRAPH = imports_of(Path(zrs_core.__file__).parent)
+PARTS = between_parts(GRAPH)
+
+# Modules for time, threads and networks.
+OUTSIDE_WORLD = {"asyncio", "select", "selectors", "socket", "ssl", "threading", "time", "twisted"}
+
+# The distributions that each part may import from, apart from Python's library and this package.
+# Parts that are not listed import none.
 THIRD_PARTIES = {
-    "codec": set(),
-    "messages": set(),
-    "errors": set(),
-    "addresses": set(),
-    "backoff": set(),
-    "forks": set(),
-    "texts": set(),
-    "held": set(),
-    "resent": set(),
-    "tids": {"persistent"},
+    "committing": {"ZODB"},
+    "config": {"ZConfig", "ZODB"},
     "interfaces": {"zope"},
-    "logs": set(),
-    "options": set(),
-    "progress": set(),
-    "reasons": set(),
-    "refusals": set(),
-    "settings": set(),
-    "uri": set(),
-    "zconfig": {"ZConfig", "ZODB"},
-    "zope_replica": {"ZODB", "transaction"},
+    "monitor": {"persistent", "prometheus_client", "zope"},
+    "primary": {"persistent"},
+    "secondary": {"ZODB"},
     "sessions": {"zope"},
-    "status": {"persistent", "prometheus_client"},
-    "status.document": set(),
-    "status.fetch": set(),
-    "storage": {"ZODB", "persistent", "zope", "zc"},
-    "snapshots": {"ZODB", "persistent", "zope"},
-    "tls": set(),
-    "verify": {"ZODB"},
+    "status": {"persistent"},
+    "storage": {"ZODB", "persistent", "zc", "zope"},
+    "testing": {"pytest", "zope"},
+    "tids": {"persistent"},
+    "tools": {"ZConfig", "ZODB", "click", "persistent", "rich", "transaction", "zodburi", "zope"},
+    "transports": {"OpenSSL", "cryptography", "service_identity", "twisted", "zope"},
     "visibility": {"ZODB"},
-    "transports": {"twisted", "zope", "OpenSSL", "cryptography", "service_identity"},
+    "zope_replica": {"ZODB", "transaction"},
 }
 
 
-def imports(path: Path) -> set[str]:
-    """The absolute names of the modules that a file imports."""
-    here = ("zrs_core", *path.relative_to(ROOT).with_suffix("").parts)
-    if here[-1] == "__init__":
-        here = (*here[:-1], "")
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = ".".join(here[: -node.level]) if node.level else ""
-            module = ".".join(filter(None, (base, node.module or "")))
-            if node.level and not node.module:
-                found |= {f"{module}.{alias.name}" for alias in node.names}
-            else:
-                found.add(module)
-    return found
+# Circles that are left.
+TO_BREAK = {
+    ("zrs_core.sessions.probe", "zrs_core.sessions.client"),
+    ("zrs_core.sessions.secondary", "zrs_core.sessions.client"),
+    ("zrs_core.storage.data_file", "zrs_core.storage.filestorage"),
+    ("zrs_core.tools.cli.watching", "zrs_core.tools.cli.status"),
+}
 
 
-def modules(part: str) -> list[Path]:
-    path = ROOT.joinpath(*part.split("."))
-    return sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+def modules_of(part: str) -> list[str]:
+    return [name for name in GRAPH if part_of(name) == part]
 
 
-@pytest.mark.parametrize("part", ALLOWED)
-def test_imports_go_one_way(part):
-    for path in modules(part):
-        own = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        allowed = ALLOWED.get(own, ALLOWED[part]) | {part.split(".")[0]}
-        for name in imports(path):
-            if name.startswith("zrs_core."):
-                assert name.split(".")[1] in allowed, f"{own} imports {name}"
+def top_level(names: set[str]) -> set[str]:
+    return {name.split(".")[0] for name in names}
 
 
-@pytest.mark.parametrize("part", THIRD_PARTIES)
-def test_each_part_knows_only_its_own_world(part):
-    for path in modules(part):
-        for name in imports(path):
-            top = name.split(".")[0]
-            if top not in sys.stdlib_module_names and top != "zrs_core":
-                assert top in THIRD_PARTIES[part], f"{path.name} imports {name}"
+def test_modules_import_each_other_in_no_circle():
+    graph = within(GRAPH)
+    for one, other in TO_BREAK:
+        graph[one].discard(other)
+    assert circle(graph) == []
+
+
+def test_packages_import_each_other_in_no_circle():
+    assert circle(PARTS) == []
+
+
+def test_the_codec_needs_messages_and_errors_alone():
+    assert PARTS["zrs_core.codec"] == {"zrs_core.errors", "zrs_core.messages"}
+
+
+@pytest.mark.parametrize(
+    ("part", "others"),
+    [
+        ("storage", {"monitor", "sessions", "transports"}),
+        ("transports", {"codec", "sessions", "storage"}),
+        ("sessions", {"monitor", "primary", "secondary", "storage", "transports"}),
+        ("status", {"codec", "sessions", "storage", "transports"}),
+    ],
+)
+def test_parts_do_not_import_what_others_do(part, others):
+    assert not PARTS[f"zrs_core.{part}"] & {f"zrs_core.{each}" for each in others}
+
+
+@pytest.mark.parametrize("part", ["codec"])
+def test_pure_parts_import_neither_time_nor_threads_nor_networks(part):
+    for name in modules_of(f"zrs_core.{part}"):
+        assert not top_level(GRAPH[name]) & OUTSIDE_WORLD, name
+
+
+@pytest.mark.parametrize("part", sorted(PARTS))
+def test_each_part_imports_only_its_own_third_parties(part):
+    allowed = THIRD_PARTIES.get(part.removeprefix("zrs_core."), set())
+    for name in modules_of(part):
+        others = top_level(GRAPH[name]) - sys.stdlib_module_names - {"zrs_core"}
+        assert others <= allowed, name
 
 
 REPLICATE = """
@@ -191,11 +135,11 @@ def test_replicating_over_socket_thread_needs_no_twisted():
         ("import zrs_core.transports.memory", ["twisted"]),
         ("import zrs_core.transports.socket_thread", ["twisted", "OpenSSL"]),
         ("import zrs_core.transports.twisted_tcp", ["twisted.internet.reactor"]),
-        ("import zrs_core.zconfig, zrs_core.uri", ["ZODB", "twisted", "zodburi"]),
-        ("import zrs_core.cli.nagios", ["ZODB", "twisted", "click", "rich"]),
-        ("import zrs_core.cli.command", ["BTrees", "twisted", "ssl", "zrs_core.sessions"]),
+        ("import zrs_core.config.zconfig, zrs_core.config.uri", ["ZODB", "twisted", "zodburi"]),
+        ("import zrs_core.tools.cli.nagios", ["ZODB", "twisted", "click", "rich"]),
+        ("import zrs_core.tools.cli.command", ["BTrees", "twisted", "ssl", "zrs_core.sessions"]),
         (
-            "import zrs_core.cli.command, zrs_core.cli.verify",
+            "import zrs_core.tools.cli.command, zrs_core.tools.cli.verify",
             ["BTrees", "twisted", "zrs_core.sessions", "zrs_core.transports"],
         ),
         ("import zrs_core.codec", ["ZODB", "persistent", "twisted", "socket", "asyncio"]),

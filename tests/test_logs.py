@@ -18,9 +18,9 @@ import pytest
 import ZConfig
 
 from tests.events import PACKAGE, documented, fault_of
-from zrs_core.cli.output import JSONLines, console_for, logging_to, say
 from zrs_core.logs import JSONFormatter, event
 from zrs_core.progress import State
+from zrs_core.tools.cli.output import JSONLines, console_for, logging_to, say
 
 _METHODS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 

@@ -14,8 +14,9 @@ import ZODB
 import zodburi
 from ZODB.FileStorage import FileStorage
 
-from zrs_core import Primary, Secondary, uri
+from zrs_core import Primary, Secondary
 from zrs_core.addresses import TCPAddress, UnixAddress
+from zrs_core.config import uri
 from zrs_core.errors import ConfigurationError, ListenError
 
 from .conditions import wait_for
@@ -31,7 +32,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def secondary(path: str, address: object, **options: Any) -> None:
         seen.update(path=path, address=address, **options)
 
-    monkeypatch.setattr("zrs_core.storage.secondary.Secondary", secondary)
+    monkeypatch.setattr("zrs_core.secondary.Secondary", secondary)
     return seen
 
 

@@ -19,10 +19,11 @@ import ZODB.config
 from ZODB.FileStorage import FileStorage
 
 import zrs_core
-from zrs_core import Primary, Secondary, zconfig
+from zrs_core import Primary, Secondary
 from zrs_core.addresses import TCPAddress, UnixAddress
+from zrs_core.config import zconfig
 from zrs_core.errors import UnsuitableStorage
-from zrs_core.status.fetch import StatusAddress
+from zrs_core.monitor.fetch import StatusAddress
 from zrs_core.storage.batches import unfinished
 
 from .conditions import wait_for
@@ -82,8 +83,8 @@ def test_every_key_arrives(monkeypatch):
     class SpiedSecondary(Spy):
         pass
 
-    monkeypatch.setattr("zrs_core.storage.primary.Primary", SpiedPrimary)
-    monkeypatch.setattr("zrs_core.storage.secondary.Secondary", SpiedSecondary)
+    monkeypatch.setattr("zrs_core.primary.Primary", SpiedPrimary)
+    monkeypatch.setattr("zrs_core.secondary.Secondary", SpiedSecondary)
     keys = """
         replicate-to ./ours.sock
         replicate-from [::1]:8100
@@ -641,7 +642,7 @@ class TestStatus:
             def close(self) -> None:
                 seen["closed"] = True
 
-        monkeypatch.setattr("zrs_core.status.server.StatusServer", Spy)
+        monkeypatch.setattr("zrs_core.monitor.server.StatusServer", Spy)
         keys = "replicate-from a:1\nreplicate-to 127.0.0.1:0\nstatus-address :9000"
         keys += "\nstatus-max-lag 5\nstatus-nodes b:9000\nstatus-hosts B.c d"
         parse(section(keys)).open().close()

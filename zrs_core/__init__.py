@@ -9,14 +9,14 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .storage.primary import Primary
-    from .storage.secondary import Secondary
+    from .primary import Primary
+    from .secondary import Secondary
 
     __version__: str
 
 __all__ = ["Primary", "Secondary", "__version__"]
 
-_HOMES = {"Primary": ".storage.primary", "Secondary": ".storage.secondary"}
+_HOMES = {"Primary": ".primary", "Secondary": ".secondary"}
 
 
 def __getattr__(name: str) -> Any:

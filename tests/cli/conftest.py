@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from tests.conditions import DEADLINE, wait_for
 from tests.databases import open_file_storage, traffic
-from zrs_core.cli.command import zrs as command
+from zrs_core.tools.cli.command import zrs as command
 
 #: For a secondary that is to have caught up really: a primary that is only slow looks the same.
 QUIETLY = ("--quiet", "5")
@@ -35,7 +35,7 @@ class Process:
         self._paths = [directory / name for name in ("stdout", "stderr")]
         with self._paths[0].open("wb") as out, self._paths[1].open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "zrs_core.cli", *map(str, arguments)],
+                [sys.executable, "-m", "zrs_core.tools.cli", *map(str, arguments)],
                 stdin=options.pop("stdin", subprocess.DEVNULL),
                 stdout=options.pop("stdout", out),
                 stderr=options.pop("stderr", err),

@@ -13,10 +13,10 @@ from tests.cli.conftest import make_database, snapshot_of
 from tests.databases import open_file_storage
 from tests.storage.files import GARBAGE
 from zrs_core import __version__
-from zrs_core.cli.command import zrs
 from zrs_core.errors import ConfigurationError
 from zrs_core.storage.fs_format import FIRST_OFFSET
 from zrs_core.storage.snapshot import open_snapshot
+from zrs_core.tools.cli.command import zrs
 
 
 @pytest.mark.parametrize("address", ["localhost", "localhost:http", "localhost:99999", "::1:80"])
@@ -212,7 +212,7 @@ def test_limits_arrive(invoke, database, monkeypatch, end, arguments, arrive):
         assert arrive.items() <= options.items()
         raise ConfigurationError("they did")
 
-    monkeypatch.setattr(f"zrs_core.cli.serving.{end}", opened)
+    monkeypatch.setattr(f"zrs_core.tools.cli.serving.{end}", opened)
     assert invoke(*arguments.format(data=database / "Data.fs").split()) == "zrs: they did"
 
 
@@ -271,7 +271,9 @@ def test_version():
 
 @pytest.mark.parametrize("missing", ["click", "rich"])
 def test_without_the_extra(missing):
-    code = f"import sys; sys.modules[{missing!r}] = None\nfrom zrs_core.cli import main\nmain()"
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None\nfrom zrs_core.tools.cli import main\nmain()"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stdout == ""
@@ -281,7 +283,7 @@ def test_without_the_extra(missing):
 
 
 def test_another_module_that_is_missing_is_a_mistake_of_its_own():
-    code = "import sys; sys.modules['ZODB'] = None\nfrom zrs_core.cli import main\nmain()"
+    code = "import sys; sys.modules['ZODB'] = None\nfrom zrs_core.tools.cli import main\nmain()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1
     assert "ModuleNotFoundError" in done.stderr

@@ -12,10 +12,10 @@ from rich.console import Console
 
 from tests.cli.test_nagios import as_zeo
 from tests.status.answers import peer, primary, secondary, serving
-from zrs_core.cli.command import zrs as command
-from zrs_core.cli.nagios import Finding, Level, Thresholds, in_a_line, in_lines, zrs_nagios
-from zrs_core.cli.output import Failed, complain, errors_in_a_line, logging_to, say
 from zrs_core.errors import ConfigurationError, Unverifiable
+from zrs_core.tools.cli.command import zrs as command
+from zrs_core.tools.cli.nagios import Finding, Level, Thresholds, in_a_line, in_lines, zrs_nagios
+from zrs_core.tools.cli.output import Failed, complain, errors_in_a_line, logging_to, say
 
 EVIL = "\x1b]0;owned\x07\x9b31m\r\nCRITICAL | 'lag'=0\u2028\u202e\x00"
 

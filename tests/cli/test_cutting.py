@@ -11,11 +11,11 @@ import pytest
 
 from tests.conditions import wait_for
 from tests.databases import open_file_storage, traffic
-from zrs_core.cli import cutting
-from zrs_core.cli.cutting import CuttingProxy
-from zrs_core.cli.following import FileFollower, SecondaryProcess, transactions_in
-from zrs_core.cli.output import Failed
 from zrs_core.messages import NO_TID
+from zrs_core.tools.cli import cutting
+from zrs_core.tools.cli.cutting import CuttingProxy
+from zrs_core.tools.cli.following import FileFollower, SecondaryProcess, transactions_in
+from zrs_core.tools.cli.output import Failed
 
 DATA = bytes(range(256)) * 4_000
 
@@ -151,7 +151,7 @@ def test_a_secondary_is_killed_in_the_end(tmp_path):
 
 
 def test_a_secondary_that_does_not_stop(tmp_path, monkeypatch):
-    monkeypatch.setattr("zrs_core.cli.following._STOP_TIMEOUT", 0.0)
+    monkeypatch.setattr("zrs_core.tools.cli.following._STOP_TIMEOUT", 0.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         host, port = server.getsockname()
         with SecondaryProcess(f"{host}:{port}", tmp_path) as secondary:

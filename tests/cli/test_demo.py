@@ -12,9 +12,9 @@ from rich.console import Console
 
 from tests.cli.conftest import snapshot_of
 from tests.databases import open_file_storage
-from zrs_core.cli import demo
-from zrs_core.cli.command import zrs as command
 from zrs_core.storage.comparison import Comparison, Difference, Kind
+from zrs_core.tools.cli import demo
+from zrs_core.tools.cli.command import zrs as command
 
 
 @pytest.fixture(autouse=True)

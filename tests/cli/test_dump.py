@@ -17,10 +17,10 @@ from tests.certificates import authority
 from tests.codec.vectors import FOLDER, VECTORS
 from tests.conditions import DEADLINE, wait_for
 from zrs_core import Primary
-from zrs_core.cli.command import zrs as command
-from zrs_core.cli.dump import _Output as Entries
-from zrs_core.dump.selection import Selection
 from zrs_core.tls import TLSOptions
+from zrs_core.tools.cli.command import zrs as command
+from zrs_core.tools.cli.dump import _Output as Entries
+from zrs_core.tools.dump.selection import Selection
 
 BLOBS = FOLDER / "py3-blobs"
 BASIC = FOLDER / "py3-basic"

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from tests.databases import contents, open_file_storage
 from tests.storage.test_not_carried import FALL, commit, file_with, tid_at
 from zrs_core import Primary
-from zrs_core.cli.command import zrs as command
+from zrs_core.tools.cli.command import zrs as command
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conditions import wait_for
 from tests.databases import open_file_storage, traffic
-from zrs_core.cli.streams import Forgiving
+from zrs_core.tools.cli.streams import Forgiving
 
 FULL = "/dev/full"
 
@@ -104,7 +104,8 @@ def test_a_command_ends_with_its_reader_if_it_is_to(monkeypatch):
 def test_streams_that_were_closed(command, closed, data):
     """No file that the command opens gets the number of one of them."""
     code = (
-        "import sys; from zrs_core.cli import main; from zrs_core.cli.streams import open_closed; "
+        "import sys; from zrs_core.tools.cli import main; "
+        "from zrs_core.tools.cli.streams import open_closed; "
         "open_closed(); assert open(sys.argv[2]).fileno() > 2; main()"
     )
     script = f'exec "$@" {closed}'

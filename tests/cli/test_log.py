@@ -18,9 +18,9 @@ from tests.conditions import DEADLINE
 from tests.databases import open_file_storage
 from tests.storage.relstorages import open_on_sqlite
 from tests.storage.test_newest_first import commit_headers
-from zrs_core.cli.command import zrs as command
 from zrs_core.storage.newest_first import open_latest
 from zrs_core.tids import time_of
+from zrs_core.tools.cli.command import zrs as command
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def test_a_damaged_file(database, tmp_path):
 def test_a_reader_that_has_seen_enough(tmp_path):
     commit_headers(tmp_path / "Data.fs", [(b"user", b"x" * 100)] * 5000)
     process = subprocess.Popen(
-        [sys.executable, "-m", "zrs_core.cli", "log", tmp_path / "Data.fs"],
+        [sys.executable, "-m", "zrs_core.tools.cli", "log", tmp_path / "Data.fs"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

@@ -18,8 +18,8 @@ from tests.conditions import wait_for
 from tests.status.answers import NOW, node, peer, position, primary, secondary, serving
 from tests.status.http import get
 from zrs_core.addresses import parse_address
-from zrs_core.cli.command import zrs as zrs_command
-from zrs_core.cli.nagios import zrs_nagios
+from zrs_core.tools.cli.command import zrs as zrs_command
+from zrs_core.tools.cli.nagios import zrs_nagios
 
 EMPTY = "0" * 16
 

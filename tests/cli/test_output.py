@@ -18,7 +18,9 @@ import pytest
 from rich.console import Console
 from ZODB.POSException import POSKeyError
 
-from zrs_core.cli.output import (
+from zrs_core.errors import ConfigurationError, Diverged, ListenError
+from zrs_core.messages import NO_TID
+from zrs_core.tools.cli.output import (
     Failed,
     Misconfigured,
     count,
@@ -28,9 +30,7 @@ from zrs_core.cli.output import (
     say,
     size,
 )
-from zrs_core.cli.signals import Interruption, StopSignals
-from zrs_core.errors import ConfigurationError, Diverged, ListenError
-from zrs_core.messages import NO_TID
+from zrs_core.tools.cli.signals import Interruption, StopSignals
 
 
 @pytest.fixture
@@ -238,7 +238,7 @@ def test_whose_reader_has_left_goes_on():
     script = """
 import logging, os, sys, threading
 from rich.console import Console
-from zrs_core.cli.output import logging_to, say
+from zrs_core.tools.cli.output import logging_to, say
 reading, writing = os.pipe()
 os.dup2(writing, 1)
 os.close(writing)

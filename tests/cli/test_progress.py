@@ -10,10 +10,10 @@ from persistent.timestamp import TimeStamp
 from rich.console import Console
 
 from tests.test_sessions import WHOLE, Sink, client, stream
-from zrs_core.cli import progress as module
-from zrs_core.cli.progress import CatchUp, Meter, Sample, view
 from zrs_core.messages import NO_TID
 from zrs_core.progress import Progress, State
+from zrs_core.tools.cli import progress as module
+from zrs_core.tools.cli.progress import CatchUp, Meter, Sample, view
 
 
 def tid_at(when: float) -> bytes:

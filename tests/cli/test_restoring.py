@@ -8,10 +8,10 @@ from click.testing import CliRunner
 from tests.cli.conftest import QUIETLY
 from tests.cli.test_serving import is_equal, last_tid, serve
 from tests.databases import open_file_storage, traffic
-from zrs_core.cli import restoring
-from zrs_core.cli.command import zrs as command
-from zrs_core.cli.output import Interrupted
 from zrs_core.tids import describe_tid
+from zrs_core.tools.cli import restoring
+from zrs_core.tools.cli.command import zrs as command
+from zrs_core.tools.cli.output import Interrupted
 
 
 @pytest.fixture

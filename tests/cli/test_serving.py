@@ -21,15 +21,15 @@ from tests.cli.conftest import QUIETLY, make_database, snapshot_of
 from tests.conditions import wait_for
 from tests.databases import blob_files, open_file_storage, stored, traffic
 from zrs_core import Primary
-from zrs_core.cli import serving
-from zrs_core.cli.output import Failed
-from zrs_core.cli.progress import CatchUp
-from zrs_core.cli.signals import StopSignals
 from zrs_core.messages import NO_TID
 from zrs_core.progress import Progress, State
 from zrs_core.storage.compare import compare
 from zrs_core.storage.snapshot import open_snapshot
 from zrs_core.tids import describe_tid
+from zrs_core.tools.cli import serving
+from zrs_core.tools.cli.output import Failed
+from zrs_core.tools.cli.progress import CatchUp
+from zrs_core.tools.cli.signals import StopSignals
 
 
 def serve(zrs, database, *arguments, listen="127.0.0.1:0"):

@@ -27,12 +27,12 @@ from tests.databases import blob_files, open_file_storage, stored, traffic
 from tests.snapshots.helpers import names, read
 from tests.snapshots.scripted import ScriptedPrimary, tid_of
 from zrs_core import Primary
-from zrs_core.cli import snapshot as module
-from zrs_core.cli.command import zrs as command
-from zrs_core.cli.cutting import CuttingProxy
-from zrs_core.snapshots import ending, receiving
 from zrs_core.tls import TLSOptions
-from zrs_core.verify import stream
+from zrs_core.tools.cli import snapshot as module
+from zrs_core.tools.cli.command import zrs as command
+from zrs_core.tools.cli.cutting import CuttingProxy
+from zrs_core.tools.snapshots import ending, receiving
+from zrs_core.tools.verify import stream
 
 # What decides is something else, however slow this machine is.
 PATIENTLY = ("--quiet", "30", "--transport", "socket-thread")
@@ -314,7 +314,7 @@ def test_a_bar_on_a_terminal(tmp_path, database):
     ours, theirs = pty.openpty()
     with open(ours, "rb", buffering=0) as screen:
         process = subprocess.Popen(
-            [sys.executable, "-m", "zrs_core.cli", "snapshot", database / "Data.fs", "it"],
+            [sys.executable, "-m", "zrs_core.tools.cli", "snapshot", database / "Data.fs", "it"],
             cwd=tmp_path,
             stdout=theirs,
             env={**os.environ, "TERM": "xterm", "COLUMNS": "200"},
@@ -441,7 +441,7 @@ def test_a_disk_that_is_full_before_it_is_read(run, database, monkeypatch):
     class Full:
         f_bavail, f_frsize = 1, 4096
 
-    monkeypatch.setattr("zrs_core.snapshots.copying.os.statvfs", lambda path: Full)
+    monkeypatch.setattr("zrs_core.tools.snapshots.copying.os.statvfs", lambda path: Full)
     line = run("snapshot", database / "Data.fs", "it", status=1)
     assert line.endswith(" bytes are needed, 4,096 are free")
 
@@ -452,8 +452,8 @@ def test_a_disk_that_gets_full(run, database, monkeypatch, call):
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
     if call == "shutil.copyfileobj":
-        monkeypatch.setattr("zrs_core.snapshots.copying.os.link", link)
-    monkeypatch.setattr(f"zrs_core.snapshots.copying.{call}", full)
+        monkeypatch.setattr("zrs_core.tools.snapshots.copying.os.link", link)
+    monkeypatch.setattr(f"zrs_core.tools.snapshots.copying.{call}", full)
     assert run("snapshot", database / "Data.fs", "it", status=1) == NO_ROOM
 
 
@@ -468,7 +468,7 @@ def test_a_disk_that_gets_full_in_the_midst_of_the_file(tmp_path, database):
         [
             *("strace", "-f", "-o", tmp_path / "strace", "-e", "trace=write"),
             *("-P", place / ".it.zrs" / "new" / "Data.fs", "-e", "inject=write:error=ENOSPC"),
-            *(sys.executable, "-m", "zrs_core.cli", "snapshot", database / "Data.fs", "it"),
+            *(sys.executable, "-m", "zrs_core.tools.cli", "snapshot", database / "Data.fs", "it"),
         ],
         cwd=place,
         capture_output=True,
@@ -518,7 +518,7 @@ def signals_of_a_terminal():
 @pytest.mark.usefixtures("signals_of_a_terminal")
 def test_interrupted_in_the_midst(run, database, monkeypatch, number):
     monkeypatch.setattr(
-        "zrs_core.snapshots.copying._compare_data",
+        "zrs_core.tools.snapshots.copying._compare_data",
         lambda *arguments: signal.raise_signal(number),
     )
     line = run("snapshot", database / "Data.fs", "it", status=1)
@@ -535,7 +535,7 @@ def test_interrupted_where_that_is_swallowed(run, monkeypatch):
             signal.raise_signal(signal.SIGINT)
         return FileStorage(*arguments, **options)
 
-    monkeypatch.setattr("zrs_core.snapshots.receiving.FileStorage", swallow)
+    monkeypatch.setattr("zrs_core.tools.snapshots.receiving.FileStorage", swallow)
     # Listens, and never answers.
     with answering(b"") as address:
         line = run("snapshot", address, "it", *PATIENTLY, status=1)

@@ -23,8 +23,8 @@ from tests.status.answers import (
     secondary_part,
     serving,
 )
-from zrs_core.cli.command import zrs
 from zrs_core.progress import State
+from zrs_core.tools.cli.command import zrs
 
 NO_PEERS = primary(peers=[])
 
@@ -212,7 +212,7 @@ def test_characters_that_the_encoding_lacks():
     with nodes(named) as addresses:
         for command in (["status"], ["status", "--json"], ["check-nagios"]):
             done = subprocess.run(
-                [sys.executable, "-m", "zrs_core.cli", *command, *addresses],
+                [sys.executable, "-m", "zrs_core.tools.cli", *command, *addresses],
                 env={**os.environ, "PYTHONIOENCODING": "ascii"},
                 capture_output=True,
             )

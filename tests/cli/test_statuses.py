@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from zrs_core.cli.output import Failed, Misconfigured
-from zrs_core.cli.statuses import STATUSES
+from zrs_core.tools.cli.output import Failed, Misconfigured
+from zrs_core.tools.cli.statuses import STATUSES
 
 _PAGE = Path(__file__).parents[2] / "docs" / "running.rst"
 

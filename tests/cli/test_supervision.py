@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from zrs_core.cli.supervision import notify
+from zrs_core.monitor.supervision import notify
 
 
 @pytest.fixture

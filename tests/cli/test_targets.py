@@ -13,9 +13,9 @@ from ZODB.FileStorage import FileStorage
 from tests.cli.conftest import QUIETLY
 from tests.cli.test_serving import is_equal, serve
 from tests.databases import open_file_storage, traffic
-from zrs_core.cli.command import zrs as command
-from zrs_core.cli.targets import Target
 from zrs_core.errors import ConfigurationError
+from zrs_core.tools.cli.command import zrs as command
+from zrs_core.tools.cli.targets import Target
 
 ONE = "<filestorage>\n  path Data.fs\n  blob-dir blobs\n</filestorage>\n"
 TWO = (

@@ -20,12 +20,12 @@ from tests.cli.test_serving import serve
 from tests.conditions import DEADLINE, wait_for
 from tests.databases import open_file_storage
 from tests.verify.conftest import Database, pack, verified
-from zrs_core.cli.command import zrs as command
-from zrs_core.cli.verify import _interrupted
 from zrs_core.storage.comparison import Difference, Kind
 from zrs_core.tids import describe_tid
-from zrs_core.verify.report import Report
-from zrs_core.verify.run import Verification
+from zrs_core.tools.cli.command import zrs as command
+from zrs_core.tools.cli.verify import _interrupted
+from zrs_core.tools.verify.report import Report
+from zrs_core.tools.verify.run import Verification
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from tests.conditions import DEADLINE, wait_for
 from tests.status.answers import primary, secondary, serving
-from zrs_core.cli.watching import LagPlot
+from zrs_core.tools.cli.watching import LagPlot
 
 ALTERNATE_SCREEN, NORMAL_SCREEN, SHOW_CURSOR = "\x1b[?1049h", "\x1b[?1049l", "\x1b[?25h"
 
@@ -134,7 +134,7 @@ def test_late_answers(zrs, two):
 
 @pytest.mark.long
 def test_a_reader_that_leaves(two):
-    command = [sys.executable, "-m", "zrs_core.cli", "status", two[0].text, "--watch"]
+    command = [sys.executable, "-m", "zrs_core.tools.cli", "status", two[0].text, "--watch"]
     with subprocess.Popen(
         [*command, "--interval", "0.1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -152,7 +152,7 @@ class Terminal:
         self.resize(columns, lines)
         environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "zrs_core.cli", *arguments],
+            [sys.executable, "-m", "zrs_core.tools.cli", *arguments],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

@@ -13,9 +13,9 @@ import pytest
 
 from tests.status.http import get
 from zrs_core import Primary, Secondary
+from zrs_core.monitor import StatusServer
+from zrs_core.monitor.metrics import NODE, PRIMARY, SECONDARY, Described
 from zrs_core.progress import State
-from zrs_core.status import StatusServer
-from zrs_core.status.metrics import NODE, PRIMARY, SECONDARY, Described
 from zrs_core.transports.memory import MemoryNetwork
 
 from . import DEPLOY, tool

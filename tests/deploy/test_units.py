@@ -19,9 +19,9 @@ from tests.conditions import DEADLINE, wait_for
 from tests.databases import blob_files, stored
 from tests.status.http import get
 from zrs_core.addresses import UnixAddress
-from zrs_core.cli.output import Misconfigured
-from zrs_core.cli.statuses import STATUSES
 from zrs_core.options import DEFAULT_CLOSE_TIMEOUT
+from zrs_core.tools.cli.output import Misconfigured
+from zrs_core.tools.cli.statuses import STATUSES
 
 from . import tool
 from .units import SERVERS, SYSTEMD, UNITS, Service, environment, settings
@@ -239,7 +239,18 @@ def traced(calls: Path, *arguments: object) -> Iterator[subprocess.Popen[bytes]]
     strace = tool("strace", ".ci/install-strace installs it")
     process = subprocess.Popen(
         # The command is our child, and strace its: signals reach it.
-        [strace, "-D", "-f", "-q", "-o", calls, sys.executable, "-m", "zrs_core.cli", *arguments],
+        [
+            strace,
+            "-D",
+            "-f",
+            "-q",
+            "-o",
+            calls,
+            sys.executable,
+            "-m",
+            "zrs_core.tools.cli",
+            *arguments,
+        ],
         stdout=subprocess.DEVNULL,
     )
     try:

@@ -11,7 +11,6 @@ from tests.codec.vectors import VECTORS
 from zrs_core.codec import PrimaryConnection, SecondaryConnection
 from zrs_core.codec.framing import prefix
 from zrs_core.codec.pickles import WRITERS
-from zrs_core.dump import Analyser, as_json, as_text
 from zrs_core.messages import (
     NO_TID,
     BlobBlock,
@@ -22,6 +21,7 @@ from zrs_core.messages import (
     StoreBlob,
     Transaction,
 )
+from zrs_core.tools.dump import Analyser, as_json, as_text
 
 TID = bytes.fromhex("036c6b90f3333333")
 LATER = bytes.fromhex("036c6b90f7777777")

@@ -9,7 +9,7 @@ import pytest
 from persistent.mapping import PersistentMapping
 from ZODB.blob import Blob
 
-from zrs_core.dump.classes import class_of
+from zrs_core.tools.dump.classes import class_of
 
 MAPPING = "persistent.mapping.PersistentMapping"
 

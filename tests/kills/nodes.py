@@ -19,7 +19,7 @@ from ZODB.Connection import TransactionMetaData
 from ZODB.utils import p64, u64, z64
 
 from zrs_core import Primary, Secondary
-from zrs_core.cli.signals import StopSignals
+from zrs_core.tools.cli.signals import StopSignals
 from zrs_core.transports import socket_thread, twisted_tcp  # noqa: F401
 
 from .status import CLOSED, QUIET, RUNNING, Status

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from typing import Any
 
-PAGE = files("zrs_core.status") / "page"
+PAGE = files("zrs_core.monitor") / "page"
 
 # As strict as can be: whatever is not from this server is neither loaded nor run.
 POLICY = (

@@ -19,7 +19,7 @@ from pathlib import Path
 from PIL import Image
 
 from zrs_core import Primary, Secondary
-from zrs_core.status import StatusServer
+from zrs_core.monitor import StatusServer
 
 from ..databases import Traffic, open_file_storage, traffic
 from .browser import running_browser

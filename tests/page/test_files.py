@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from zrs_core.status.files import Page
+from zrs_core.monitor.files import Page
 
 from .fake import PAGE
 
@@ -23,7 +23,7 @@ FILES = sorted(each.name for each in PAGE.iterdir())
 
 def test_all_files_are_in_the_package() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
-    patterns = project["tool"]["setuptools"]["package-data"]["zrs_core.status"]
+    patterns = project["tool"]["setuptools"]["package-data"]["zrs_core.monitor"]
     left = [
         each
         for each in FILES

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from zrs_core import Primary, Secondary
-from zrs_core.status import StatusServer
+from zrs_core.monitor import StatusServer
 
 from ..conditions import wait_for
 from ..databases import open_file_storage, traffic

@@ -19,7 +19,7 @@ from ZODB.DB import DB
 
 from zrs_core import Primary, Secondary
 from zrs_core.errors import UnsuitableStorage
-from zrs_core.status import StatusServer
+from zrs_core.monitor import StatusServer
 from zrs_core.storage import inherited
 
 DEADLINE = 60.0

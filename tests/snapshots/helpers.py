@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.databases import Stored, blob_files, stored
-from zrs_core.snapshots.taking import take_snapshot
+from zrs_core.tools.snapshots.taking import take_snapshot
 
 
 def report(stage: str, done: int, total: int) -> None:

@@ -14,10 +14,10 @@ from ZODB.FileStorage import FileStorage
 from tests.cli.conftest import make_database
 from tests.storage.test_newest_first import commit_headers
 from zrs_core.messages import BlobBlock, Commit, Store, StoreBlob, Transaction
-from zrs_core.snapshots import checking
-from zrs_core.snapshots.checking import ContentDigest, check
-from zrs_core.snapshots.copying import Damaged
-from zrs_core.snapshots.receiving import Received
+from zrs_core.tools.snapshots import checking
+from zrs_core.tools.snapshots.checking import ContentDigest, check
+from zrs_core.tools.snapshots.copying import Damaged
+from zrs_core.tools.snapshots.receiving import Received
 
 from .helpers import names, report
 

@@ -8,8 +8,8 @@ import pytest
 
 from zrs_core.errors import ReplicationError, Unverifiable
 from zrs_core.messages import MAX_TID, NO_TID, Commit, Transaction
-from zrs_core.snapshots import ending, receiving
-from zrs_core.snapshots.receiving import Received
+from zrs_core.tools.snapshots import ending, receiving
+from zrs_core.tools.snapshots.receiving import Received
 
 from .scripted import tid_of
 

@@ -16,9 +16,9 @@ from tests.cli.conftest import zrs  # noqa: F401
 from tests.conditions import wait_for
 from tests.databases import stored
 from tests.driven import driven
-from zrs_core.snapshots.restoring import restore
 from zrs_core.storage.compare import compare
 from zrs_core.storage.snapshot import BlobFiles
+from zrs_core.tools.snapshots.restoring import restore
 
 from .helpers import read, report
 

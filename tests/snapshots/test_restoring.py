@@ -15,12 +15,12 @@ import ZODB
 from tests.cli.conftest import make_database, snapshot_of
 from tests.databases import blob_files, open_file_storage, stored, traffic
 from zrs_core.errors import ConfigurationError
-from zrs_core.snapshots import restoring
-from zrs_core.snapshots.copying import Damaged
-from zrs_core.snapshots.restoring import parse_until, restore
 from zrs_core.storage.fs_format import FIRST_OFFSET
 from zrs_core.storage.snapshot import open_snapshot
 from zrs_core.tids import describe_tid, time_of
+from zrs_core.tools.snapshots import restoring
+from zrs_core.tools.snapshots.copying import Damaged
+from zrs_core.tools.snapshots.restoring import parse_until, restore
 
 from .helpers import names, read, report, take
 

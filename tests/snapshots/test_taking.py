@@ -20,12 +20,12 @@ from tests.cli.conftest import make_database, snapshot_of
 from tests.databases import blob_files, open_file_storage, stored, traffic
 from zrs_core.errors import ConfigurationError, UnsuitableStorage
 from zrs_core.messages import NO_TID
-from zrs_core.snapshots import copying
-from zrs_core.snapshots.checking import check
-from zrs_core.snapshots.copying import Damaged, NoRoom
 from zrs_core.storage.committed import DamagedFile
 from zrs_core.storage.fs_format import RECORD_HEADER, TRANSACTION_HEADER
 from zrs_core.storage.snapshot import open_snapshot
+from zrs_core.tools.snapshots import copying
+from zrs_core.tools.snapshots.checking import check
+from zrs_core.tools.snapshots.copying import Damaged, NoRoom
 
 from .helpers import names, report, take
 
@@ -76,7 +76,7 @@ def no_links(monkeypatch, error=errno.EXDEV):
     def link(source, target):
         raise OSError(error, os.strerror(error))
 
-    monkeypatch.setattr("zrs_core.snapshots.copying.os.link", link)
+    monkeypatch.setattr("zrs_core.tools.snapshots.copying.os.link", link)
 
 
 def test_a_database_in_use(tmp_path, snapshot):
@@ -282,7 +282,7 @@ def test_a_pack_that_has_just_taken_the_name(database, snapshot):
 
 
 def test_a_pack_that_was_killed_in_between(database, snapshot, monkeypatch):
-    monkeypatch.setattr("zrs_core.snapshots.taking._PACK_TIMEOUT", 0.01)
+    monkeypatch.setattr("zrs_core.tools.snapshots.taking._PACK_TIMEOUT", 0.01)
     path = database / "Data.fs"
     path.rename(path.with_suffix(".fs.old"))
     path.with_suffix(".fs.pack").touch()
@@ -321,7 +321,7 @@ def test_no_room_for_the_blobs_that_are_copied(database, snapshot, monkeypatch):
         f_frsize = 1
         f_bavail = size + sum(map(len, blob_files(database / "blobs").values()))
 
-    monkeypatch.setattr("zrs_core.snapshots.copying.os.statvfs", lambda path: Room)
+    monkeypatch.setattr("zrs_core.tools.snapshots.copying.os.statvfs", lambda path: Room)
     take(database, snapshot)
     Room.f_bavail -= 1
     with pytest.raises(NoRoom):
@@ -363,7 +363,7 @@ def test_what_was_written_is_read_again(database, snapshot, monkeypatch, stage, 
         acting("Compared", 0, 0)
         return check(directory, *arguments)
 
-    monkeypatch.setattr("zrs_core.snapshots.taking.check", compared)
+    monkeypatch.setattr("zrs_core.tools.snapshots.taking.check", compared)
     with pytest.raises((Damaged, DamagedFile), match=error):
         take(database, snapshot, report=acting)
 
@@ -390,7 +390,7 @@ def test_a_blob_that_is_not_copied_well(tmp_path, snapshot, monkeypatch):
         copyfileobj(source, target, length)
         target.truncate(1)
 
-    monkeypatch.setattr("zrs_core.snapshots.copying.shutil.copyfileobj", half)
+    monkeypatch.setattr("zrs_core.tools.snapshots.copying.shutil.copyfileobj", half)
     with pytest.raises(Damaged, match=r"the copy of .*blob differs from it"):
         take(tmp_path / "database", snapshot)
 

@@ -9,7 +9,7 @@ import os
 import pytest
 
 from zrs_core.errors import ConfigurationError
-from zrs_core.snapshots.workspace import Workspace
+from zrs_core.tools.snapshots.workspace import Workspace
 
 
 def always(directory: str) -> None:
@@ -143,7 +143,7 @@ def test_no_permission(place, monkeypatch):
     def mkdir(path):
         raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr("zrs_core.snapshots.workspace.os.mkdir", mkdir)
+    monkeypatch.setattr("zrs_core.tools.snapshots.workspace.os.mkdir", mkdir)
     with pytest.raises(ConfigurationError, match=r"it cannot be made: .*it.zrs: Permission denied"):
         build(place)
 
@@ -172,7 +172,7 @@ def test_one_that_finishes_before_the_lock_is_there(place, monkeypatch):
             os.rmdir(path)
         return listdir(path)
 
-    monkeypatch.setattr("zrs_core.snapshots.workspace.os.listdir", other_is_done)
+    monkeypatch.setattr("zrs_core.tools.snapshots.workspace.os.listdir", other_is_done)
     build(place)
     assert content(place) == "new"
 
@@ -184,7 +184,7 @@ def test_one_that_begins_while_this_one_leaves(place, monkeypatch):
         remove(path)
         (place.parent / ".it.zrs" / "lock").touch()
 
-    monkeypatch.setattr("zrs_core.snapshots.workspace.os.remove", other_begins)
+    monkeypatch.setattr("zrs_core.tools.snapshots.workspace.os.remove", other_begins)
     build(place)
     assert content(place) == "new"
     remove(place.parent / ".it.zrs" / "lock")
@@ -213,7 +213,7 @@ def test_what_cannot_be_put_in_place_leaves_what_was_there(place, monkeypatch):
             raise OSError(5, "Input/output error")
         rename(source, target)
 
-    monkeypatch.setattr("zrs_core.snapshots.workspace.os.rename", fail)
+    monkeypatch.setattr("zrs_core.tools.snapshots.workspace.os.rename", fail)
     with pytest.raises(OSError, match="Input/output error"):
         build(place, "new")
     assert content(place) == "old"

@@ -17,9 +17,9 @@ from types import FrameType
 from typing import Any
 
 from zrs_core.options import ClientOptions
-from zrs_core.snapshots.receiving import Receiver
-from zrs_core.snapshots.restoring import restore
-from zrs_core.snapshots.taking import finish, now, snapshot_workspace, take_snapshot
+from zrs_core.tools.snapshots.receiving import Receiver
+from zrs_core.tools.snapshots.restoring import restore
+from zrs_core.tools.snapshots.taking import finish, now, snapshot_workspace, take_snapshot
 from zrs_core.transports import socket_thread  # noqa: F401
 
 from ..conditions import wait_for

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from zrs_core import Primary, Secondary
-from zrs_core.status import StatusServer
+from zrs_core.monitor import StatusServer
 from zrs_core.transports.memory import MemoryNetwork
 
 ADDRESS = ("", 8000)

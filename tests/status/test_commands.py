@@ -11,8 +11,8 @@ from ZODB import DB
 
 from tests.conditions import wait_for
 from zrs_core import Primary, Secondary
-from zrs_core.cli.command import zrs
 from zrs_core.messages import NO_TID
+from zrs_core.tools.cli.command import zrs
 
 from .http import get
 from .line import DelayedLine

@@ -11,10 +11,10 @@ from ZODB import DB
 
 from tests.conditions import wait_for
 from zrs_core import Primary, Secondary
-from zrs_core.cli.command import zrs
+from zrs_core.monitor import StatusServer
 from zrs_core.progress import Divergence, State
-from zrs_core.status import StatusServer
 from zrs_core.tids import describe_tid
+from zrs_core.tools.cli.command import zrs
 
 
 def put(db, key):

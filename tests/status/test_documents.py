@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from zrs_core.status.metrics import NODE, PRIMARY, SECONDARY, render
+from zrs_core.monitor.metrics import NODE, PRIMARY, SECONDARY, render
 from zrs_core.status.state import (
     KnownPosition,
     NodeStatus,

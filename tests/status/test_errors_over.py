@@ -10,12 +10,12 @@ from click.testing import CliRunner
 from ZODB import DB
 
 from tests.status import answers
-from zrs_core.cli.command import zrs
 from zrs_core.messages import NO_TID
 from zrs_core.progress import Error
 from zrs_core.status.peers import Peers
 from zrs_core.status.state import as_json
 from zrs_core.tids import describe_tid
+from zrs_core.tools.cli.command import zrs
 
 
 @pytest.fixture

@@ -23,9 +23,9 @@ from tests.status.answers import (
 )
 from zrs_core.addresses import TCPAddress, UnixAddress
 from zrs_core.errors import InvalidAddress, NoStatus, NotAStatusServer
-from zrs_core.status import fetch
-from zrs_core.status.document import InvalidStatus, read_status
-from zrs_core.status.fetch import fetch_all, fetch_status, parse_status_address
+from zrs_core.monitor import fetch
+from zrs_core.monitor.document import InvalidStatus, read_status
+from zrs_core.monitor.fetch import fetch_all, fetch_status, parse_status_address
 
 ENOUGH = 60.0
 

@@ -12,7 +12,7 @@ from tests.status.answers import (
     secondary,
     secondary_part,
 )
-from zrs_core.status.health import pairs
+from zrs_core.monitor.health import pairs
 
 ELSEWHERE = peer(address="127.0.0.1:50000")
 

@@ -10,9 +10,9 @@ import pytest
 from tests.conditions import wait_for
 from zrs_core.addresses import TCPAddress
 from zrs_core.errors import ConfigurationError, NoStatus
-from zrs_core.status import StatusServer
-from zrs_core.status.fetch import fetch_status
-from zrs_core.status.hosts import Hosts, host_name
+from zrs_core.monitor import StatusServer
+from zrs_core.monitor.fetch import fetch_status
+from zrs_core.monitor.hosts import Hosts, host_name
 
 from .http import exchange, parse
 

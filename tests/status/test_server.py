@@ -20,9 +20,9 @@ from tests.leaks import belongings
 from zrs_core import Primary, Secondary
 from zrs_core.addresses import TCPAddress
 from zrs_core.errors import ConfigurationError, InvalidAddress, ListenError, UnsuitableStorage
+from zrs_core.monitor import StatusServer, nodes, server
 from zrs_core.progress import State
 from zrs_core.refusals import TOLD
-from zrs_core.status import StatusServer, nodes, server
 
 from .conftest import ADDRESS
 from .http import connect, exchange, get, parse, receive
@@ -54,7 +54,7 @@ class TestAnswers:
 
     def test_all_files_of_the_page_are_there(self, primary, serve):
         served = serve(primary)
-        for file in files("zrs_core.status").joinpath("page").iterdir():
+        for file in files("zrs_core.monitor").joinpath("page").iterdir():
             answer = get(served.address, f"/{file.name}?version=1")
             assert answer.body == file.read_bytes()
             assert answer.headers["Content-Type"] != "application/octet-stream"
@@ -81,7 +81,7 @@ class TestAnswers:
         assert "/status cannot be told: division by zero" in caplog.text
 
     def test_without_prometheus_it_says_what_to_install(self, primary, serve, monkeypatch):
-        monkeypatch.delitem(sys.modules, "zrs_core.status.metrics", raising=False)
+        monkeypatch.delitem(sys.modules, "zrs_core.monitor.metrics", raising=False)
         monkeypatch.setitem(sys.modules, "prometheus_client", None)
         answer = get(serve(primary).address, "/metrics")
         assert answer.status == 501

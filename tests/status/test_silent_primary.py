@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.conditions import wait_for
-from zrs_core.status import nodes
-from zrs_core.status.health import silence_of_primary, trouble_of
-from zrs_core.status.nodes import Nodes
-from zrs_core.status.options import node_address
+from zrs_core.monitor import nodes
+from zrs_core.monitor.health import silence_of_primary, trouble_of
+from zrs_core.monitor.nodes import Nodes
+from zrs_core.monitor.options import node_address
 from zrs_core.status.state import as_json
 
 from . import answers

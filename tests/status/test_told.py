@@ -9,8 +9,8 @@ import pytest
 
 from tests.test_sessions import client
 from zrs_core.messages import NO_TID
+from zrs_core.monitor.told import Told, with_told
 from zrs_core.status.state import KnownPosition, Position
-from zrs_core.status.told import Told, with_told
 from zrs_core.testing import Sink
 
 TID = b"\0" * 7 + b"\5"

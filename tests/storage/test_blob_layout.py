@@ -12,12 +12,12 @@ from ZODB.FileStorage import FileStorage
 from ZODB.utils import p64
 
 from zrs_core.errors import UnsuitableStorage
-from zrs_core.snapshots.copying import Damaged
 from zrs_core.storage.blob_layout import MisplacedBlobs, check_layout
 from zrs_core.storage.opening import open_storage
 from zrs_core.storage.preparing import prepare_files
 from zrs_core.storage.snapshot import BlobFiles
-from zrs_core.verify.files import VerifiedFile
+from zrs_core.tools.snapshots.copying import Damaged
+from zrs_core.tools.verify.files import VerifiedFile
 
 from ..databases import open_file_storage, traffic
 from ..snapshots.helpers import take

@@ -13,7 +13,7 @@ from ZODB.FileStorage import FileStorage
 from ZODB.utils import p64
 
 from zrs_core import Primary
-from zrs_core.cli.targets import Target
+from zrs_core.tools.cli.targets import Target
 
 from ..databases import traffic
 from .conftest import ADDRESS

@@ -18,10 +18,10 @@ from ZODB.POSException import StorageError
 from ZODB.serialize import referencesf
 
 from zrs_core import Primary, Secondary
+from zrs_core.monitor import StatusServer
 from zrs_core.progress import State
 from zrs_core.sessions import client as client_module
 from zrs_core.sessions.client import CHECK_DELAY
-from zrs_core.status import StatusServer
 from zrs_core.storage.in_place import FilesInPlace
 from zrs_core.storage.packer import _Packer
 

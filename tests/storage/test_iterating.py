@@ -12,9 +12,9 @@ from ZODB.DB import DB
 from ZODB.interfaces import IStorageIteration
 from zope.interface.verify import verifyObject
 
-from zrs_core.cli.command import zrs
 from zrs_core.storage.fs_format import FIRST_OFFSET, TRANSACTION_HEADER
 from zrs_core.storage.opening import open_path
+from zrs_core.tools.cli.command import zrs
 
 from ..databases import open_file_storage
 

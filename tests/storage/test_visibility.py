@@ -19,13 +19,13 @@ from ZODB.utils import p64, u64
 from zrs_core import Primary, Secondary
 from zrs_core.errors import ReplicationError
 from zrs_core.messages import NO_TID
+from zrs_core.monitor.node import Node
 from zrs_core.sessions import client
 from zrs_core.sessions import secondary as session
-from zrs_core.snapshots import taking
-from zrs_core.status.node import Node
 from zrs_core.storage import filestorage
 from zrs_core.storage.run_note import RunNote
 from zrs_core.storage.snapshot import open_snapshot
+from zrs_core.tools.snapshots import taking
 from zrs_core.visibility import Visibility
 
 from ..conditions import wait_for

@@ -12,8 +12,8 @@ from ZODB.DB import DB
 from ZODB.POSException import ReadOnlyError
 
 from zrs_core import Primary, Secondary
+from zrs_core.config.zconfig import SettingError
 from zrs_core.errors import NoData, NotWritten
-from zrs_core.zconfig import SettingError
 
 from ..databases import open_file_storage
 

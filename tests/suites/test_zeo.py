@@ -34,8 +34,8 @@ pytestmark = [
 #: Once for all of them: that takes longer than a test does.
 _IMPORTED_BY_SERVERS = (
     "ZEO.runzeo",
-    "zrs_core.zconfig",
-    "zrs_core.storage.primary",
+    "zrs_core.config.zconfig",
+    "zrs_core.primary",
     "zrs_core.transports.socket_thread",
     "zrs_core.transports.twisted_tcp",
 )

@@ -13,9 +13,9 @@ from ZODB.serialize import referencesf
 from tests.databases import open_file_storage, traffic
 from zrs_core.storage.committed import CommittedFile, Header
 from zrs_core.storage.fs_format import FIRST_OFFSET
-from zrs_core.verify.report import Report
-from zrs_core.verify.run import Options, Verification
-from zrs_core.verify.sources import Source
+from zrs_core.tools.verify.report import Report
+from zrs_core.tools.verify.run import Options, Verification
+from zrs_core.tools.verify.sources import Source
 
 
 class Database:

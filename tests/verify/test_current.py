@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from zrs_core.storage.sides import BlobDigest
-from zrs_core.verify.current import Current, CurrentPair
-from zrs_core.verify.references import BadRecord
+from zrs_core.tools.verify.current import Current, CurrentPair
+from zrs_core.tools.verify.references import BadRecord
 
 ROOT, OID, OTHER = (bytes(7) + bytes([number]) for number in range(3))
 TID, LATER = b"\3" + bytes(7), b"\4" + bytes(7)

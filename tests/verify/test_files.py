@@ -20,8 +20,8 @@ from tests.cli.conftest import snapshot_of
 from tests.databases import open_file_storage
 from tests.verify.conftest import Database, verified
 from zrs_core.errors import ConfigurationError, UnsuitableStorage, Unverifiable
-from zrs_core.verify import files, saved
-from zrs_core.verify.files import VerifiedFile
+from zrs_core.tools.verify import files, saved
+from zrs_core.tools.verify.files import VerifiedFile
 
 
 def append(database, data):
@@ -150,8 +150,8 @@ def always_due(monkeypatch):
 @pytest.mark.usefixtures("always_due")
 @pytest.mark.parametrize("phase", ["Transactions", "Blobs"])
 def test_going_on(pair, tmp_path, phase, monkeypatch):
-    monkeypatch.setattr("zrs_core.verify.same_bytes.CHUNK_SIZE", 5000)
-    monkeypatch.setattr("zrs_core.verify.pairs.CHUNK_SIZE", 5000)
+    monkeypatch.setattr("zrs_core.tools.verify.same_bytes.CHUNK_SIZE", 5000)
+    monkeypatch.setattr("zrs_core.tools.verify.pairs.CHUNK_SIZE", 5000)
     a, b = pair
     for number in (5, 30, 55):
         b.flip(a.headers[number].end - 1)

@@ -17,8 +17,8 @@ from tests.verify.conftest import Database, pack, verified
 from tests.verify.test_stream import primary_of
 from zrs_core.errors import Unverifiable
 from zrs_core.messages import NO_TID
-from zrs_core.verify import stream
-from zrs_core.verify.sources import Source
+from zrs_core.tools.verify import stream
+from zrs_core.tools.verify.sources import Source
 
 WAIT = 0.2
 

@@ -14,8 +14,8 @@ from tests.databases import blob_files, open_file_storage, traffic
 from tests.storage.test_compare import commit_records
 from tests.verify.conftest import Database, verified
 from zrs_core.storage.committed import DamagedFile
-from zrs_core.verify import blobs, same_bytes
-from zrs_core.verify.files import VerifiedFile
+from zrs_core.tools.verify import blobs, same_bytes
+from zrs_core.tools.verify.files import VerifiedFile
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def _small_chunks(monkeypatch):
 
 def set_chunk_size(monkeypatch, size):
     monkeypatch.setattr(same_bytes, "CHUNK_SIZE", size)
-    monkeypatch.setattr("zrs_core.verify.pairs.CHUNK_SIZE", size)
+    monkeypatch.setattr("zrs_core.tools.verify.pairs.CHUNK_SIZE", size)
 
 
 def counts(a, b, **options):

@@ -25,8 +25,8 @@ from tests.storage.relstorages import open_on_sqlite
 from tests.storage.test_compare import commit_records
 from tests.verify.conftest import Database, verified
 from zrs_core.errors import ConfigurationError
-from zrs_core.verify.references import BadRecord, references
-from zrs_core.verify.sources import Source
+from zrs_core.tools.verify.references import BadRecord, references
+from zrs_core.tools.verify.sources import Source
 
 
 def test_as_zodb_finds_them():
@@ -176,7 +176,7 @@ def test_dangling_references(dangling):
 def test_compressed_records(dangling, monkeypatch):
     database = dangling(lambda data: b".z" + zlib.compress(data))
     assert verified(database, database, deep=True).counts == {"dangling reference": 2}
-    monkeypatch.setattr("zrs_core.verify.dangling._MOST", 10)
+    monkeypatch.setattr("zrs_core.tools.verify.dangling._MOST", 10)
     report = verified(database, database, deep=True)
     assert report.counts == {"unreadable record": 6}
     assert "it has more than 10 bytes when it is decompressed" in report.differences[0].text

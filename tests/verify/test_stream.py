@@ -17,12 +17,12 @@ from tests.databases import open_file_storage, traffic
 from tests.verify.conftest import verified
 from zrs_core import Primary
 from zrs_core.addresses import parse_address
-from zrs_core.cli.connections import tls_options
 from zrs_core.codec.framing import prefix
 from zrs_core.errors import Unverifiable
-from zrs_core.verify import stream
-from zrs_core.verify.run import Options, Verification
-from zrs_core.verify.sources import Source
+from zrs_core.tools.cli.connections import tls_options
+from zrs_core.tools.verify import stream
+from zrs_core.tools.verify.run import Options, Verification
+from zrs_core.tools.verify.sources import Source
 
 #: So long the primary is listened to when it has sent all. The last transaction is not waited for
 #: by that.

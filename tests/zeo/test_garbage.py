@@ -169,7 +169,7 @@ def run(command: str, directory: Path) -> str:
 def line_of(command: str) -> list[str]:
     program, *arguments = command.split()
     if program == "zrs":
-        return [sys.executable, "-m", "zrs_core.cli", *arguments]
+        return [sys.executable, "-m", "zrs_core.tools.cli", *arguments]
     path = _BIN / program
     if not path.exists():
         raise FileNotFoundError(f"{path} is not there: `make peers` installs it")

@@ -11,7 +11,7 @@ import ZEO.StorageServer
 import ZODB.event
 from zope.event import subscribers
 
-from zrs_core.zeo_ready import report_serving
+from zrs_core.monitor.zeo_ready import report_serving
 
 SERVING = ZEO.StorageServer.Serving(None, address=None)
 CLOSED = ZEO.StorageServer.Closed(None)

@@ -1,0 +1,1 @@
+"""Configuration written as text: ZConfig sections and storage URIs."""

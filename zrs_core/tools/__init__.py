@@ -1,0 +1,1 @@
+"""Programs around replication: the command line, verification, snapshots and the analyser."""
