@@ -17,7 +17,7 @@ CODEC = ROOT / "zrs_core" / "codec"
 TESTS = ROOT / "tests"
 
 #: Tests of the codec as a whole.
-WITHOUT_MODULE = {TESTS / "codec" / "test_properties.py"}
+WITHOUT_MODULE = {TESTS / "codec" / name for name in ("test_names.py", "test_properties.py")}
 
 CONFIGURATION = """\
 [run]

@@ -3,11 +3,14 @@
 import contextlib
 import io
 import itertools
+import pathlib
 import pickle
 import struct
+import sys
 
 import pytest
 
+import zrs_core
 from zrs_core.codec import PrimaryConnection, SecondaryConnection
 from zrs_core.errors import RemoteProtocolError
 from zrs_core.messages import NO_TID, Hello, Start
@@ -93,6 +96,44 @@ def refuse(connection, stream, *, eof=False):
     assert connection._frames.waiting == 0
     assert not connection.at_eof
     return messages, error
+
+
+PACKAGE = str(pathlib.Path(zrs_core.__file__).parent)
+
+
+def interleavings(prepare):
+    """Call an operation with another one before each of its lines, as a second thread may.
+
+    :param prepare: returns a new pair of operations.
+    :returns: how often the second one came before the end of the first.
+    """
+    number = 0
+    while _interleave(*prepare(), number):
+        number += 1
+    return number
+
+
+def _interleave(operation, other, number):
+    """Call `other` before the line `number` of `operation`; return False if it has fewer."""
+    left = number
+
+    def trace(frame, kind, _):
+        nonlocal left
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        if kind == "line":
+            if left == 0:
+                other()
+            left -= 1
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        operation()
+    finally:
+        sys.settrace(before)
+    return left < 0
 
 
 def fast_pickle(value, protocol=1):

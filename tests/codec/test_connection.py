@@ -1,12 +1,17 @@
 import pytest
 
-from zrs_core.codec.connection import Connection
+from zrs_core.codec.connection import CONNECTION_CLOSED, NEED_DATA, Connection
+from zrs_core.codec.machine import State
+from zrs_core.codec.primary import PrimaryConnection
+from zrs_core.codec.secondary import SecondaryConnection
 from zrs_core.errors import LocalProtocolError, RemoteProtocolError, TruncatedStream
 from zrs_core.messages import (
     NO_TID,
     BlobBlock,
     Commit,
+    Hello,
     KeepAlive,
+    Start,
     Store,
     StoreBlob,
     Transaction,
@@ -47,8 +52,60 @@ def test_messages_are_taken_one_by_one_or_all_at_once():
     connection.receive_data(STREAM)
     assert connection.next_message() == MESSAGES[0]
     assert list(connection.messages()) == MESSAGES[1:]
-    assert connection.next_message() is None
+    assert connection.next_message() is NEED_DATA
     assert list(connection.messages()) == []
+
+
+def test_the_reasons_for_no_message_are_named():
+    connection = secondary()
+    assert repr(connection.next_message()) == "NEED_DATA"
+    connection.receive_eof()
+    assert repr(connection.next_message()) == "CONNECTION_CLOSED"
+
+
+def test_no_bytes_are_neither_an_end_nor_a_message():
+    connection = primary()
+    for piece in (b"", *bytewise(framed(b"")), b""):
+        connection.receive_data(piece)
+        connection.receive_data(b"")
+    assert list(connection.messages()) == [KeepAlive()]
+    connection.receive_data(b"")
+    assert connection.next_message() is NEED_DATA
+    assert not connection.at_eof
+
+
+def test_each_end_knows_the_state_of_the_other():
+    ours, theirs = SecondaryConnection(), PrimaryConnection()
+    assert (ours.our_state, ours.their_state) == (State.EXPECT_HELLO, State.SILENT)
+    for message, state in (
+        (Hello("zrs2.1"), State.EXPECT_START),
+        (Start(NO_TID), State.LISTENING),
+        (KeepAlive(), State.LISTENING),
+    ):
+        theirs.receive_data(ours.send(message))
+        assert theirs.next_message() == message
+        assert ours.our_state is theirs.their_state is state
+        assert ours.their_state is theirs.our_state
+    assert ours.their_state is State.BETWEEN_TRANSACTIONS
+
+
+def test_their_state_is_closed_after_the_end():
+    connection = primary()
+    connection.receive_eof()
+    assert connection.their_state is State.LISTENING
+    assert list(connection.messages()) == []
+    assert connection.their_state is State.CLOSED
+    assert connection.our_state is State.BETWEEN_TRANSACTIONS
+
+
+def test_their_state_is_in_error_after_an_error_and_ours_goes_on():
+    connection = primary()
+    connection.receive_data(framed(b"no sign of life"))
+    assert connection.their_state is State.LISTENING
+    assert take_all(connection) == []
+    assert connection.their_state is State.ERROR
+    connection.send(Transaction(TID))
+    assert connection.our_state is State.IN_TRANSACTION
 
 
 def test_messages_are_the_same_however_their_bytes_arrive():
@@ -73,10 +130,10 @@ def test_the_end_after_all_is_read_is_an_end_without_error():
     assert not connection.at_eof
     assert connection.next_message() == KeepAlive()
     assert not connection.at_eof
-    assert connection.next_message() is None
+    assert connection.next_message() is CONNECTION_CLOSED
     assert connection.at_eof
     connection.receive_eof()
-    assert connection.next_message() is None
+    assert connection.next_message() is CONNECTION_CLOSED
     assert connection.at_eof
 
 

@@ -5,6 +5,7 @@ import pytest
 from zrs_core.codec.dialects import ZRS_2_0, ZRS_2_1
 from zrs_core.codec.machine import (
     COUPLINGS,
+    ENDS,
     TRANSITIONS,
     IllegalMessage,
     Machine,
@@ -108,6 +109,12 @@ def test_the_primary_may_speak_once_the_secondary_listens():
     assert machine.state(Role.PRIMARY) is State.SILENT
     machine.process(Role.SECONDARY, Start(NO_TID))
     assert machine.state(Role.PRIMARY) is State.BETWEEN_TRANSACTIONS
+
+
+def test_a_stream_may_end_anywhere_but_in_a_transaction():
+    states = {state for table in TRANSITIONS.values() for state in table}
+    assert states - ENDS == {State.IN_TRANSACTION, State.IN_BLOB}
+    assert {*State} - states == {State.CLOSED, State.ERROR}
 
 
 def test_a_keep_alive_does_not_disturb_a_transaction():

@@ -32,6 +32,8 @@ from .helpers import (
     encode,
     fast_pickle,
     framed,
+    interleavings,
+    outcome,
     primary,
     refuse,
     secondary,
@@ -341,3 +343,49 @@ class TestManyMessages:
             connection.send_all([*self.MESSAGES[:number], wrong])
         rest = b"".join(connection.send_all(self.MESSAGES[number:]))
         assert encode(self.MESSAGES).endswith(rest)
+
+
+@pytest.mark.parametrize("protocol", [1, 3])
+def test_another_thread_may_send_while_the_start_is_read(protocol):
+    """It is refused until all of the start is known: the state, the tid and the checksum."""
+    messages = [Transaction(TID_2), Store(OID, TID_2, b"data"), Commit()]
+    streams = []
+
+    def prepare():
+        connection = PrimaryConnection(pickle_protocol=protocol)
+        connection.receive_data(framed(b"zrs2.1", TID))
+
+        def send():
+            with pytest.raises(LocalProtocolError):
+                connection.send(Transaction(TID))
+            try:
+                streams.append(b"".join(connection.send_all(messages)))
+            except LocalProtocolError:
+                streams.append(b"")
+
+        return lambda: list(connection.messages()), send
+
+    assert interleavings(prepare) > 20
+    found = {*streams}
+    assert len(found) == 2
+    assert outcome(secondary(start=TID), [max(found, key=len)]) == (messages, None)
+
+
+@pytest.mark.parametrize("protocol", [1, 3])
+def test_signs_of_life_may_be_read_by_another_thread_at_any_time(protocol):
+    whole = encode(MESSAGES, primary(pickle_protocol=protocol))
+    streams, heard = [], []
+
+    def prepare():
+        connection = primary(pickle_protocol=protocol)
+
+        def hear():
+            connection.receive_data(framed(b""))
+            heard.extend(connection.messages())
+
+        return lambda: streams.append(b"".join(connection.send_all(MESSAGES))), hear
+
+    count = interleavings(prepare)
+    assert count > 50
+    assert heard == [KeepAlive()] * count
+    assert streams == [whole] * (count + 1)

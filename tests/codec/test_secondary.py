@@ -7,6 +7,8 @@ import pytest
 
 import zrs_core.codec
 from zrs_core import messages as messages_module
+from zrs_core.codec.connection import CONNECTION_CLOSED, NEED_DATA
+from zrs_core.codec.machine import State
 from zrs_core.codec.primary import PrimaryConnection
 from zrs_core.codec.secondary import ChecksumPolicy, SecondaryConnection
 from zrs_core.errors import (
@@ -37,6 +39,7 @@ from .helpers import (
     encode,
     fast_pickle,
     framed,
+    interleavings,
     outcome,
     primary,
     refuse,
@@ -338,7 +341,7 @@ def test_the_primary_may_not_speak_before_it_is_asked():
         connection = SecondaryConnection()
         for message in said:
             connection.send(message)
-        assert connection.next_message() is None
+        assert connection.next_message() is NEED_DATA
         messages, error = refuse(connection, b"\0")
         assert messages == []
         assert error.reason == "the primary spoke before it was asked"
@@ -394,7 +397,7 @@ def test_looking_for_the_end_of_a_partial_pickle_takes_linear_time(monkeypatch):
     connection.receive_data((1 << 20).to_bytes(4, "big"))
     for _ in range(5000):
         connection.receive_data(b"." * 100)
-        assert connection.next_message() is None
+        assert connection.next_message() is NEED_DATA
     assert sum(looked) < 20 * 500_000
 
 
@@ -403,10 +406,10 @@ def test_what_has_come_in_part():
     assert connection.incomplete is None
     whole = framed(t(TID_2))
     connection.receive_data(whole[:2])
-    assert connection.next_message() is None
+    assert connection.next_message() is NEED_DATA
     assert connection.incomplete == (TID, 0, None, 2)
     connection.receive_data(whole[2:9])
-    assert connection.next_message() is None
+    assert connection.next_message() is NEED_DATA
     assert connection.incomplete == (TID, 0, len(whole) - 4, 9)
     connection.receive_data(whole[9:])
     assert list(connection.messages()) == [Transaction(TID_2)]
@@ -487,8 +490,89 @@ def test_an_end_between_transactions_is_an_end(said):
     for message in said:
         connection.send(message)
     connection.receive_eof()
-    assert connection.next_message() is None
+    assert connection.next_message() is CONNECTION_CLOSED
+    assert connection.their_state is State.CLOSED
     assert connection.at_eof
+
+
+@pytest.mark.parametrize("protocol", [1, 3])
+def test_their_state_is_that_after_the_last_message_that_was_returned(protocol):
+    """However many messages were read at once."""
+    sender, reader = primary(pickle_protocol=protocol), secondary()
+    messages = [
+        Transaction(TID),
+        Store(OID, TID),
+        StoreBlob(OID, TID, b"data", None, 2),
+        BlobBlock(FULL),
+        BlobBlock(b"end"),
+        Commit(),
+        Transaction(TID_2),
+        Store(OID, TID_2),
+        Commit(),
+    ]
+    states = []
+    for message in messages:
+        reader.receive_data(sender.send(message))
+        states.append(sender.our_state)
+    assert len({*states}) == 3
+    found = []
+    while reader.next_message() is not NEED_DATA:
+        found.append(reader.their_state)
+    assert found == states
+
+
+@pytest.mark.parametrize("protocol", [1, 3])
+@pytest.mark.parametrize(("tid", "good"), [(TID_2, True), (TID, False)])
+def test_another_thread_may_read_while_the_start_is_sent(protocol, tid, good):
+    """What it reads is judged by all of the start: the state, the tid and the checksum."""
+    sender = primary(start=TID if good else NO_TID, pickle_protocol=protocol)
+    sent = [Transaction(tid), Commit()]
+    stream = encode(sent, sender)
+    outcomes = []
+
+    def prepare():
+        connection = SecondaryConnection()
+        connection.send(Hello("zrs2.1"))
+        return (
+            lambda: connection.send(Start(TID)),
+            lambda: outcomes.append(outcome(connection, [stream])),
+        )
+
+    assert interleavings(prepare) > 10
+    found = {(len(messages), error and error[1].split(" (")[0]) for messages, error in outcomes}
+    early = (0, "the primary spoke before it was asked")
+    if good:
+        assert found == {early, (2, None)}
+    else:
+        assert found == {
+            early,
+            (0, f"transaction 0x{TID.hex()} does not follow 0x{TID.hex()}: tids rise"),
+        }
+
+
+@pytest.mark.parametrize("protocol", [1, 3])
+def test_signs_of_life_may_be_sent_by_another_thread_at_any_time(protocol):
+    messages = [
+        Transaction(TID),
+        Store(OID, TID, b"data"),
+        StoreBlob(OID, TID, b"data", None, 1),
+        BlobBlock(b"blob"),
+        Commit(),
+    ]
+    stream = encode(messages, primary(pickle_protocol=protocol))
+    outcomes, said = [], []
+
+    def prepare():
+        connection = secondary()
+        return (
+            lambda: outcomes.append(outcome(connection, [stream])),
+            lambda: said.append(connection.send(KeepAlive())),
+        )
+
+    count = interleavings(prepare)
+    assert count > 50
+    assert said == [framed(b"")] * count
+    assert outcomes == [(messages, None)] * (count + 1)
 
 
 WITH = [Transaction(TID), Store(OID, TID, b"data"), Commit()]

@@ -103,7 +103,7 @@ def _flush_all(session):
         ("primary", *_transaction_in_transaction()),
         ("secondary", Machine, "_check_fields", lambda machine, message: None),
         ("secondary", *_transaction_in_transaction()),
-        ("secondary", Connection, "next_message", _error_that_does_not_stay),
+        ("secondary", Connection, "_next", _error_that_does_not_stay),
         ("session", SecondarySession, "_flush", _flush_all),
     ],
 )

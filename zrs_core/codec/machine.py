@@ -6,6 +6,9 @@ Two laws:
    message -> next state. A missing entry *is* the protocol error.
 2. Nothing outside this file changes a state.
 
+`State.CLOSED` and `State.ERROR` are not in the table: a connection reports them in place of the
+peer's state when the peer's stream has ended or broken the protocol, and reads nothing after that.
+
 Theory of operation. A connection has two directions, and each its own state: the secondary's, in
 which Hello, Start and KeepAlive travel, and the primary's, with transactions. Both ends keep one
 `Machine` for both directions and feed it every message they send or receive, so that the two
@@ -16,6 +19,10 @@ A blob is a countdown: StoreBlob leads to `IN_BLOB`, and once no block is left, 
 blob is at once, that state gives way to `IN_TRANSACTION`. Besides its table the primary's
 direction has two rules that run through all messages: tids rise, and a record's serial is the tid
 of its transaction.
+
+Threads. One thread may feed the messages of one direction while another feeds those of the other.
+After the coupling they share nothing that either writes. The coupling itself is one assignment,
+made after everything that the other direction reads.
 """
 
 from __future__ import annotations
@@ -69,6 +76,10 @@ class State(enum.Enum):
     IN_TRANSACTION = "in a transaction"
     #: primary: the next block of a blob
     IN_BLOB = "in a blob"
+    #: either: nothing; its stream has ended where `ENDS` allows it
+    CLOSED = "closed"
+    #: either: nothing that is read; it broke the protocol
+    ERROR = "in error"
 
 
 Message = SecondaryMessage | PrimaryMessage
@@ -90,6 +101,17 @@ TRANSITIONS: Final[dict[Role, dict[State, dict[type, State]]]] = {
         State.IN_BLOB: {BlobBlock: State.IN_BLOB},
     },
 }
+
+#: The states in which a stream may end, which leads to `State.CLOSED`.
+ENDS: Final = frozenset(
+    (
+        State.EXPECT_HELLO,
+        State.EXPECT_START,
+        State.LISTENING,
+        State.SILENT,
+        State.BETWEEN_TRANSACTIONS,
+    )
+)
 
 #: Where a primary's message may come that is no blob block.
 PLAIN: Final = (State.BETWEEN_TRANSACTIONS, State.IN_TRANSACTION)
@@ -132,12 +154,15 @@ class Machine:
 
     def enter(self, role: Role, next_state: State, message: Message) -> None:
         """`role` sends `message`, for which `check` has given `next_state`."""
-        if next_state is not self._states[role]:
-            self._states[role] = next_state
-            coupled = COUPLINGS.get((role, next_state))
-            if coupled is not None:
-                self._states[coupled[0]] = coupled[1]
+        if next_state is self._states[role]:
+            self._apply(message)
+            return
+        self._states[role] = next_state
         self._apply(message)
+        coupled = COUPLINGS.get((role, next_state))
+        if coupled is not None:
+            # Last: the thread of the other direction may go on from here at once.
+            self._states[coupled[0]] = coupled[1]
 
     def check(self, role: Role, message: Message) -> State:
         """The state to which `message` from `role` would lead.

@@ -44,6 +44,9 @@ class PrimaryConnection(Connection[SecondaryMessage]):
     :raises ValueError: another pickle protocol.
     """
 
+    _our_role = Role.PRIMARY
+    _their_role = Role.SECONDARY
+
     def __init__(self, *, blobs: bool = True, pickle_protocol: int = 3) -> None:
         super().__init__()
         if pickle_protocol not in WRITERS:
@@ -144,9 +147,11 @@ class PrimaryConnection(Connection[SecondaryMessage]):
         if payload is None:
             return None
         message = self._parse(payload)
-        self._machine.process(Role.SECONDARY, message)
+        next_state = self._machine.check(Role.SECONDARY, message)
         if isinstance(message, Start):
+            # Before the state allows to send: another thread may do so at once.
             self._checksum = RunningChecksum(message.tid)
+        self._machine.enter(Role.SECONDARY, next_state, message)
         return message
 
     def _parse(self, payload: bytes) -> SecondaryMessage:

@@ -31,7 +31,7 @@ from . import templates
 from .checksum import RunningChecksum
 from .connection import Connection
 from .framing import prefix
-from .machine import PLAIN, IllegalMessage, Role, State
+from .machine import ENDS, PLAIN, TRANSITIONS, IllegalMessage, Role, State
 from .opcodes import PickleError, end_of
 from .pickles import RecordHeader, decode
 
@@ -91,6 +91,9 @@ class SecondaryConnection(Connection[PrimaryMessage]):
     :raises ValueError: an unknown checksum policy.
     """
 
+    _our_role = Role.SECONDARY
+    _their_role = Role.PRIMARY
+
     def __init__(
         self,
         *,
@@ -127,7 +130,7 @@ class SecondaryConnection(Connection[PrimaryMessage]):
         :raises LocalProtocolError: the state forbids the message; nothing has changed.
         """
         try:
-            self._machine.process(Role.SECONDARY, message)
+            next_state = self._machine.check(Role.SECONDARY, message)
         except IllegalMessage as error:
             raise LocalProtocolError(f"cannot send {type(message).__name__}: {error}") from error
         payload = b""
@@ -135,12 +138,23 @@ class SecondaryConnection(Connection[PrimaryMessage]):
             case Hello(protocol=word):
                 payload = word.encode("ascii")
             case Start(tid=start):
+                # Before the state allows to read: another thread may do so at once.
                 self._checksum = RunningChecksum(start)
                 payload = start
+        self._machine.enter(Role.SECONDARY, next_state, message)
         return prefix(len(payload)) + payload
 
-    def next_message(self) -> PrimaryMessage | None:
-        return self._ready.pop() if self._ready else super().next_message()
+    @property
+    def their_state(self) -> State:
+        if not self._ready:
+            return super().their_state
+        # The machine is ahead of what was returned. Each message has one state that allows it.
+        message = type(self._ready[-1])
+        table = TRANSITIONS[Role.PRIMARY]
+        return next(state for state, allowed in table.items() if message in allowed)
+
+    def _next(self) -> PrimaryMessage | None:
+        return self._ready.pop() if self._ready else super()._next()
 
     @property
     def incomplete(self) -> Incomplete | None:
@@ -318,8 +332,7 @@ class SecondaryConnection(Connection[PrimaryMessage]):
 
     def _check_end(self) -> None:
         super()._check_end()
-        tid = self._machine.tid
-        if tid is not None:
+        if self._machine.state(Role.PRIMARY) not in ENDS:
             left = self._machine.blocks_left
             where = f", {left} blob blocks before its next message" if left else ""
             raise TruncatedStream(f"the stream ended in the middle of a transaction{where}")

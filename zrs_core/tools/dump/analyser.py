@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from ...codec import PrimaryConnection, SecondaryConnection
 from ...codec.checksum import RunningChecksum
+from ...codec.connection import NoMessage
 from ...codec.framing import prefix
 from ...errors import RemoteProtocolError
 from ...messages import (
@@ -205,7 +206,7 @@ class Analyser:
         except RemoteProtocolError as error:
             yield from self._fail(error.reason, payload)
             return
-        if message is None:
+        if isinstance(message, NoMessage):
             # A header, whose record is the next frame.
             self._update(payload)
             self._before += frame

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from ...addresses import Address
 from ...codec import SecondaryConnection
+from ...codec.connection import NoMessage
 from ...codec.dialects import ZRS_2_1
 from ...errors import RemoteProtocolError, Unverifiable
 from ...messages import (
@@ -251,7 +252,7 @@ class PrimaryStream(Side):
     def _receive(self, patience: float) -> PrimaryMessage | None:
         """The next message; None if none has come for so many seconds."""
         try:
-            while (message := self._connection.next_message()) is None:
+            while isinstance(message := self._connection.next_message(), NoMessage):
                 data = self._read(patience)
                 if data is None:
                     return None
