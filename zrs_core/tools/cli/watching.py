@@ -17,19 +17,10 @@ from rich.text import Text
 
 from ...errors import NoStatus
 from ...monitor.fetch import StatusAddress, fetch_status
+from .answers import Distance, Node, distances, document, node
 from .output import say
+from .overview import in_words, lag_of, overview, state_in_words
 from .signals import StopSignals
-from .status import (
-    Distance,
-    Node,
-    distances,
-    document,
-    in_words,
-    lag_of,
-    node,
-    overview,
-    state_in_words,
-)
 from .words import duration, moment, plain, rate
 
 #: As many are kept as a wide terminal has columns.
