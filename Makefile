@@ -71,14 +71,14 @@ types: $(VENV)/.lint
 	$(BIN)/mypy
 
 # Each fuzz target under libFuzzer, by Atheris, which is made for Linux on x86-64. What reaches more
-# than tests/fuzz/corpus goes to build/fuzz.
+# than the corpus goes to build/fuzz.
 FUZZ_SECONDS := 60
 fuzz: $(VENV)/.fuzz
 	for target in framing pickles primary secondary session; do \
 		mkdir -p build/fuzz/$$target; \
 		$(BIN)/python -m tests.fuzz.guided $$target -max_total_time=$(FUZZ_SECONDS) -max_len=1500 \
 			-artifact_prefix=build/fuzz/$$target- build/fuzz/$$target \
-			tests/fuzz/corpus/$$target || exit 1; \
+			$$($(BIN)/python -m tests.fuzz.corpus $$target) || exit 1; \
 	done
 
 # What the tests of the codec are worth: each is run on the code with one thing changed at a time.

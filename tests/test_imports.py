@@ -30,7 +30,7 @@ THIRD_PARTIES = {
     "sessions": {"zope"},
     "status": {"persistent"},
     "storage": {"ZODB", "persistent", "zc", "zope"},
-    "testing": {"pytest", "zope"},
+    "testing": {"hypothesis", "pytest", "zope"},
     "tids": {"persistent"},
     "tools": {"ZConfig", "ZODB", "click", "persistent", "rich", "transaction", "zodburi", "zope"},
     "transports": {"OpenSSL", "cryptography", "service_identity", "twisted", "zope"},
@@ -140,6 +140,10 @@ def test_replicating_over_socket_thread_needs_no_twisted():
         (
             "import zrs_core.tools.cli.command, zrs_core.tools.cli.verify",
             ["BTrees", "twisted", "zrs_core.sessions", "zrs_core.transports"],
+        ),
+        (
+            "import zrs_core.testing, zrs_core.testing.seeds, zrs_core.testing.mutations",
+            ["ZODB", "hypothesis", "pytest", "twisted"],
         ),
         ("import zrs_core.codec", ["ZODB", "persistent", "twisted", "socket", "asyncio"]),
     ],

@@ -18,7 +18,7 @@ from typing import Any
 from zrs_core import codec
 from zrs_core.errors import ReplicationError
 
-from .corpus import FOLDER
+from .corpus import folder
 from .targets import TARGETS
 
 _CODEC = str(Path(codec.__file__).parent)
@@ -54,8 +54,8 @@ def reached(target: str, data: bytes) -> set[Hashable]:
 
 
 def _all(target: str) -> Iterator[bytes]:
-    for folder in (FOLDER / target, _FOUND / target):
-        for path in folder.glob("*"):
+    for place in (folder(target), _FOUND / target):
+        for path in place.glob("*"):
             yield path.read_bytes()
 
 
@@ -70,11 +70,11 @@ def main() -> None:
             if new:
                 kept.append(data)
                 seen |= new
-        for path in (FOLDER / target).glob("*"):
+        for path in folder(target).glob("*"):
             path.unlink()
         for data in kept:
             name = hashlib.sha256(data).hexdigest()[:16]
-            (FOLDER / target / name).write_bytes(data)
+            (folder(target) / name).write_bytes(data)
         print(f"{target}: {len(kept)} of {len(inputs)}, {sum(map(len, kept)):,} bytes")
 
 

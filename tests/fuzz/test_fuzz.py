@@ -10,7 +10,7 @@ from zrs_core.messages import Transaction
 from zrs_core.sessions import SecondarySession
 
 from . import __main__ as runner
-from .corpus import FOLDER, inputs
+from .corpus import folder, inputs
 from .inputs import INPUTS, vary
 from .targets import TARGETS
 
@@ -29,7 +29,9 @@ def test_what_is_kept(target):
 
 
 def test_each_folder_of_the_corpus_is_for_a_target_and_all_of_it_is_small():
-    assert {path.name for path in FOLDER.iterdir()} == set(TARGETS) == set(INPUTS)
+    folders = {folder(target).parent for target in TARGETS}
+    assert {each.name for parent in folders for each in parent.iterdir()} == set(TARGETS)
+    assert set(TARGETS) == set(INPUTS)
     assert sum(len(data) for target in TARGETS for data in inputs(target)) < 500_000
 
 

@@ -54,8 +54,11 @@ def decode(payload: bytes) -> Transaction | RecordHeader | Store | Commit:
     :raises InvalidMessage: a field breaks the schema.
     """
     found = patterns.find(payload)
-    if found is not None:
-        return _from_fields(*found)
+    return decode_opcodes(payload) if found is None else _from_fields(*found)
+
+
+def decode_opcodes(payload: bytes) -> Transaction | RecordHeader | Store | Commit:
+    """Return the same as `decode`, more slowly: without the patterns."""
     message = read(payload)
     match message.root.items:
         case [tag, Node(items=list(fields), close=close)]:

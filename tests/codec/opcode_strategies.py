@@ -1,94 +1,14 @@
-"""Hypothesis strategies: transactions, extensions, opcodes, damage."""
+"""Hypothesis strategies: opcodes of pickles, in no order and as programs.
 
-import pickle
+Those of streams are in `zrs_core.testing.strategies`.
+"""
+
 import pickletools
 import struct
 
 from hypothesis import strategies as st
 
-from zrs_core.messages import (
-    BLOB_BLOCK_SIZE,
-    STATUSES,
-    BlobBlock,
-    Commit,
-    Store,
-    StoreBlob,
-    Transaction,
-)
-
 from .helpers import fast_pickle
-
-FULL_BLOCK = BlobBlock(bytes(range(256)) * (BLOB_BLOCK_SIZE // 256))
-
-ids = st.binary(min_size=8, max_size=8)
-texts = st.binary(max_size=20) | st.binary(min_size=250, max_size=600)
-
-atoms = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False)
-    | st.text(max_size=20)
-    | st.text(st.characters(), max_size=3)
-    | st.binary(max_size=20)
-    | st.sampled_from([b"x" * 300, "x" * 300, 2**100, "\udc80"])
-)
-application_values = (
-    st.datetimes() | st.decimals(allow_nan=False) | st.timedeltas() | st.fractions()
-)
-values = st.recursive(
-    atoms | application_values,
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.lists(inner, max_size=4).map(tuple)
-        | st.dictionaries(st.text(max_size=5) | st.integers(), inner, max_size=4)
-        | inner.map(lambda value: [value, value])
-    ),
-    max_leaves=8,
-)
-extension_dicts = st.dictionaries(st.text(max_size=10), values, min_size=1, max_size=4)
-dumpers = st.sampled_from([pickle.dumps, fast_pickle])
-protocols = st.integers(0, 5)
-
-
-@st.composite
-def extensions(draw):
-    """A stored extension: `b""`, or the pickle of a dict that is not empty."""
-    if draw(st.booleans()):
-        return b""
-    return draw(dumpers)(draw(extension_dicts), draw(protocols))
-
-
-@st.composite
-def records(draw, tid, blobs):
-    header = draw(ids), tid, draw(st.binary(max_size=50)), draw(st.none() | ids)
-    if not (blobs and draw(st.booleans())):
-        return [Store(*header)]
-    full = [FULL_BLOCK] * draw(st.sampled_from([0, 0, 0, 1, 2]))
-    last = [BlobBlock(data) for data in draw(st.lists(st.binary(min_size=1), max_size=1))]
-    return [StoreBlob(*header, len(full + last)), *full, *last]
-
-
-@st.composite
-def transactions(draw, *, blobs=True):
-    """All the messages of any number of transactions."""
-    messages = []
-    numbers = st.sets(st.integers(1, 2**63 - 1), max_size=4)
-    for number in sorted(draw(numbers)):
-        tid = number.to_bytes(8, "big")
-        status = draw(st.sampled_from(STATUSES))
-        messages.append(
-            Transaction(tid, status, draw(texts), draw(texts), draw(extensions())),
-        )
-        for record in draw(st.lists(records(tid, blobs), max_size=3)):
-            messages += record
-        messages.append(Commit())
-    return messages
-
-
-def cuts(data, *, most=20):
-    """Offsets at which `data` may be cut."""
-    return st.lists(st.integers(0, len(data)), max_size=most)
 
 
 def _counted(size):
@@ -270,42 +190,3 @@ def programs(draw, *, plain=False, memo=()):
         draw(st.sampled_from(list(program.choices())))()
     program.finish()
     return b"".join(program.written)
-
-
-_snippets = [
-    b"",
-    b".",
-    b"t",
-    b"tt.",
-    b"(",
-    b"}",
-    b"0",
-    b"2",
-    b"N",
-    b"q\0",
-    b"h\0",
-    b"\x94",
-    b"R",
-    b"b",
-]
-
-
-@st.composite
-def damaged(draw, streams):
-    """A stream out of `streams` to which something happened."""
-    data = draw(st.sampled_from(streams))
-    for _ in range(draw(st.integers(1, 3))):
-        at = draw(st.integers(0, len(data)))
-        match draw(st.sampled_from(["flip", "cut", "insert", "splice", "drop"])):
-            case "flip" if at < len(data):
-                flipped = data[at] ^ (1 << draw(st.integers(0, 7)))
-                data = data[:at] + bytes((flipped,)) + data[at + 1 :]
-            case "cut":
-                data = data[:at]
-            case "insert":
-                data = data[:at] + draw(st.binary(max_size=10)) + data[at:]
-            case "splice":
-                data = data[:at] + draw(st.sampled_from(_snippets) | opcodes) + data[at:]
-            case "drop":
-                data = data[:at] + data[at + draw(st.integers(1, 20)) :]
-    return data

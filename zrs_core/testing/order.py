@@ -1,15 +1,15 @@
-"""The order of a primary's messages, told a second time: what the state table is compared with."""
+"""The order of a primary's messages, written a second time: the state table is compared with it."""
 
 from __future__ import annotations
 
-from zrs_core.messages import BLOB_BLOCK_SIZE, BlobBlock, Commit, Store, StoreBlob, Transaction
+from ..messages import BLOB_BLOCK_SIZE, BlobBlock, Commit, Store, StoreBlob, Transaction
 
 
 class Order:
-    """Which message may come next after a start.
+    """The messages that may come next after a start.
 
     :param start: the tid that the secondary named.
-    :param blobs: whether the dialect has any.
+    :param blobs: True if the protocol word allows blobs.
     """
 
     def __init__(self, start: bytes, blobs: bool) -> None:
@@ -20,11 +20,11 @@ class Order:
 
     @property
     def tid(self) -> bytes | None:
-        """The transaction that is under way."""
+        """The tid of the transaction that is not complete, None between transactions."""
         return self._tid
 
     def allows(self, message: object) -> bool:
-        """Whether `message` may come; if so, it has."""
+        """Return True if `message` may come next, and count it as received then."""
         if self._blocks:
             return self._allows_block(message)
         if self._tid is None:
