@@ -22,7 +22,7 @@ from zrs_core import Primary, Secondary
 from zrs_core.errors import ReplicationError
 from zrs_core.storage import appending, batches, disk, opening
 from zrs_core.storage.filestorage import FileStorageSink, file_storage_sink
-from zrs_core.storage.generic import GenericSink
+from zrs_core.storage.generic_sink import GenericSink
 from zrs_core.transports.memory import MemoryNetwork
 
 from ..databases import Stored, blob_files, contents, temporary_files

@@ -28,7 +28,7 @@ from zrs_core.messages import (
     Transaction,
 )
 from zrs_core.options import DURABILITIES
-from zrs_core.storage import appending, batches, disk, filestorage, generic
+from zrs_core.storage import appending, batches, disk, filestorage, incoming_blobs
 from zrs_core.storage.filestorage import (
     FileStorageSink,
     FileStorageSource,
@@ -256,7 +256,7 @@ class TestALargeBlob:
     @pytest.fixture
     def blob(self, monkeypatch, target):
         """A transaction with one, and the sink that is to apply it."""
-        monkeypatch.setattr(generic, "_LARGE", 3)
+        monkeypatch.setattr(incoming_blobs, "_LARGE", 3)
         monkeypatch.setattr(target, "_save_index", lambda: None)
         return file_storage_sink(target, no_invalidation, "batch"), [
             Transaction(p64(1), " ", b"", b"", b""),
@@ -926,7 +926,7 @@ def test_a_blob_is_there_when_its_record_is(target):
 
 
 def test_a_transaction_of_many_blobs_keeps_few_files_open(target, tmp_path, monkeypatch):
-    monkeypatch.setattr(generic, "_LARGE", 1)
+    monkeypatch.setattr(incoming_blobs, "_LARGE", 1)
     monkeypatch.setattr(appending, "_SYNCED_BESIDE", 2)
     sink = file_storage_sink(target, no_invalidation, "batch")
     blobs = []

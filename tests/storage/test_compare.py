@@ -23,7 +23,7 @@ from zope.interface import directlyProvides
 from tests.databases import blob_files, open_file_storage, stored, traffic
 from zrs_core.errors import UnsuitableStorage
 from zrs_core.messages import NO_TID
-from zrs_core.storage import generic
+from zrs_core.storage import iteration
 from zrs_core.storage.committed import CommittedFile, DamagedFile
 from zrs_core.storage.compare import compare, side_of
 from zrs_core.storage.comparison import Comparison, Kind
@@ -515,7 +515,7 @@ class TestStoragesThatIterate:
 def test_a_side_that_is_closed_gives_up_its_instance(monkeypatch):
     """At once, and not when it is collected."""
     released = []
-    monkeypatch.setattr(generic, "release", lambda storage, instance: released.append(instance))
+    monkeypatch.setattr(iteration, "release", lambda storage, instance: released.append(instance))
     storage = MappingStorage()
     db = ZODB.DB(storage)
     side = side_of(storage)

@@ -26,7 +26,7 @@ from zrs_core.messages import NO_TID
 from zrs_core.progress import Divergence, State
 from zrs_core.sessions import ANSWER_TIME
 from zrs_core.storage import filestorage
-from zrs_core.storage.generic import GenericSink
+from zrs_core.storage.generic_sink import GenericSink
 
 from ..databases import blob_files, contents, open_file_storage, temporary_files
 

@@ -22,7 +22,8 @@ from zrs_core.messages import NO_TID, Commit, Transaction
 from zrs_core.progress import State
 from zrs_core.sessions.secondary import EARLY_ENDS
 from zrs_core.storage.filestorage import FileStorageSource
-from zrs_core.storage.generic import GenericSink, IterationSource
+from zrs_core.storage.generic_sink import GenericSink
+from zrs_core.storage.iteration_source import IterationSource
 
 from ..conditions import wait_for
 from ..databases import contents, open_file_storage

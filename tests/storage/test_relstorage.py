@@ -21,11 +21,12 @@ from ZODB.utils import p64, u64, z64
 from zrs_core.errors import UnsuitableStorage, WrittenToByOthers
 from zrs_core.messages import NO_TID, BlobBlock, Commit, Store, StoreBlob, Transaction
 from zrs_core.progress import Divergence, State
-from zrs_core.storage import generic
+from zrs_core.storage import iteration
 from zrs_core.storage.blobs import MISSING_BLOB
 from zrs_core.storage.compare import compare
 from zrs_core.storage.filestorage import FileStorageReader
-from zrs_core.storage.generic import GenericSink, IterationSource
+from zrs_core.storage.generic_sink import GenericSink
+from zrs_core.storage.iteration_source import IterationSource
 from zrs_core.storage.opening import sink_of
 
 from ..conditions import wait_for
@@ -56,7 +57,7 @@ def relstorage(request, tmp_path, monkeypatch):
     """Opens a RelStorage by a name; for the same name, the same one again."""
     # A month is a connection to the database, and what is older than these tests is empty.
     yesterday = TimeStamp(*time.gmtime(time.time() - 86_400)[:5]).raw()
-    monkeypatch.setattr(generic, "_FIRST_YEAR", u64(yesterday))
+    monkeypatch.setattr(iteration, "_FIRST_YEAR", u64(yesterday))
     opened, dsns = [], {}
     database, _, shared = request.param.partition(", ")
     server = request.getfixturevalue("postgresql") if database == "postgresql" else None

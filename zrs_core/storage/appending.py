@@ -30,7 +30,7 @@ from .batches import AppendableFile, Batch, BatchWriter, header
 from .blobs import lacks_blob, temporary_directory
 from .disk import Directories
 from .fs_format import RECORD_HEADER, U64
-from .generic import IncomingBlob, place_blob, remove_temporary_files
+from .incoming_blobs import IncomingBlob, place_blob, remove_temporary_files
 from .packs import Packs
 
 log = logging.getLogger("zrs_core.storage")

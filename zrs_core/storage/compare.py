@@ -14,7 +14,7 @@ from ..messages import NO_TID
 from .committed import Header, Record
 from .comparison import Comparison, Run
 from .filestorage import FileStorageSource, is_file_storage
-from .generic import all_transactions, extension_of, records_of, status_of
+from .iteration import all_transactions, extension_of, records_of, status_of
 from .sides import FileSide, Side
 from .snapshot import BlobFiles, check_existing_blobs, open_snapshot
 from .wrapped import as_stored

@@ -38,14 +38,15 @@ from .committed import CommittedFile, DamagedFile, Header, Record
 from .data_file import require_data_file
 from .finding import RisingTids, find, find_in_order
 from .fs_format import FIRST_OFFSET
-from .generic import RestoringSink, Unfinished
 from .held import held_in_file
-from .iterating import skip_undone
 from .packer import packer
 from .packs import Packs
+from .pending_transaction import PendingTransaction
+from .restoring_sink import RestoringSink
 from .run_note import RunNote, incomplete_run
 from .runs import Run, read_run
 from .source import PIECE_SIZE, Pieces, StorageReader, StorageSource
+from .undone_transactions import skip_undone
 from .wrapped import as_stored
 
 log = logging.getLogger("zrs_core.storage")
@@ -623,7 +624,7 @@ class FileStorageSink(RestoringSink):
         if os.path.getsize(self._path) > end:
             os.truncate(self._path, end)
 
-    def _vote(self, transaction: Unfinished) -> None:
+    def _vote(self, transaction: PendingTransaction) -> None:
         fd = os.open(self._path, os.O_RDWR)
         try:
             end = self._storage.getSize()
@@ -645,7 +646,7 @@ class FileStorageSink(RestoringSink):
             disk.sync_path(place)
             self._directories.sync(os.path.dirname(place))
 
-    def _finish(self, transaction: Unfinished) -> None:
+    def _finish(self, transaction: PendingTransaction) -> None:
         try:
             super()._finish(transaction)
         except Exception as error:

@@ -14,7 +14,7 @@ from ..errors import UnsuitableStorage
 from ..messages import NO_TID
 from .committed import CommittedFile, Header
 from .fs_format import FIRST_OFFSET, RECORD_HEADER, U64
-from .generic import iterate, records_of, status_of
+from .iteration import iterate, records_of, status_of
 from .snapshot import open_snapshot
 from .wrapped import as_stored, last_tid, own_instance, release
 

@@ -28,7 +28,8 @@ from .filestorage import (
     open_file_storage,
     use_packer,
 )
-from .generic import GenericSink, IterationSource
+from .generic_sink import GenericSink
+from .iteration_source import IterationSource
 from .preparing import begin_blobs_anew, prepare_files
 from .wrapped import as_stored, untransform_of
 
