@@ -14,10 +14,9 @@ import time
 from ZODB import DB
 from ZODB.FileStorage import FileStorage
 
-from zrs_core.codec import PrimaryConnection
-from zrs_core.errors import ReplicationError
-from zrs_core.messages import Start
-from zrs_core.storage.filestorage import FileStorageSource
+import zrs_core.codec as zrs
+from zrs_core.interfaces import IStorageSource
+from zrs_core.storage import source_of
 
 BATCH_SIZE = 256 * 1024
 
@@ -26,10 +25,10 @@ class Follower:
     """One secondary that is connected."""
 
     def __init__(
-        self, source: FileStorageSource, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, source: IStorageSource, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self.source, self.reader, self.writer = source, reader, writer
-        self.connection = PrimaryConnection(blobs=source.blobs)
+        self.connection = zrs.PrimaryConnection(blobs=source.blobs)
         self.peer = writer.get_extra_info("peername")
         self.more = asyncio.Event()
         self.loop = asyncio.get_running_loop()
@@ -43,9 +42,9 @@ class Follower:
             while data := await self.reader.read(4096):
                 self.connection.receive_data(data)
                 for message in self.connection.messages():
-                    if isinstance(message, Start):
+                    if isinstance(message, zrs.Start):
                         sending = asyncio.create_task(self.send(message.tid))
-        except (ReplicationError, OSError) as error:
+        except (zrs.ReplicationError, OSError) as error:
             print(f"{self.peer}: {error}", flush=True)
         finally:
             self.writer.transport.abort()
@@ -67,7 +66,7 @@ class Follower:
                     if not messages and not self.writer.is_closing():
                         transactions.wait(self.wake)
                         await self.more.wait()
-        except (ReplicationError, OSError) as error:
+        except (zrs.ReplicationError, OSError) as error:
             print(f"{self.peer}: {error}", flush=True)
         finally:
             self.writer.close()
@@ -77,7 +76,7 @@ class Follower:
         self.loop.call_soon_threadsafe(self.more.set)
 
 
-async def main(db: DB, source: FileStorageSource, host: str, port: str) -> None:
+async def main(db: DB, source: IStorageSource, host: str, port: str) -> None:
     """Serve, and commit once a second."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -101,4 +100,4 @@ async def main(db: DB, source: FileStorageSource, host: str, port: str) -> None:
 if __name__ == "__main__":
     storage = FileStorage(sys.argv[1])
     with contextlib.closing(DB(storage)) as db, contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(main(db, FileStorageSource(storage), *sys.argv[2].rsplit(":", 1)))
+        asyncio.run(main(db, source_of(storage), *sys.argv[2].rsplit(":", 1)))
