@@ -25,7 +25,7 @@ from pathlib import Path
 
 from ZODB.FileStorage import FileStorage
 
-from zrs_core.storage.filestorage import file_storage_sink
+from zrs_core.storage.fs_sink import file_storage_sink
 from zrs_core.storage.runs import read_run
 
 from . import lag

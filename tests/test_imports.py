@@ -43,7 +43,6 @@ THIRD_PARTIES = {
 TO_BREAK = {
     ("zrs_core.sessions.probe", "zrs_core.sessions.client"),
     ("zrs_core.sessions.secondary", "zrs_core.sessions.client"),
-    ("zrs_core.storage.data_file", "zrs_core.storage.filestorage"),
 }
 
 

@@ -31,10 +31,13 @@ from .secondary import Secondary
 from .sessions import ReplicationService
 from .status.peers import Commits
 from .status.state import PrimaryStatus, position_of
-from .storage.filestorage import FileStorageSource, check_complete, keeping_last_tid, skip_oids
+from .storage.fs_setup import skip_oids
+from .storage.fs_source import FileStorageSource
 from .storage.in_place import FilesInPlace
 from .storage.inherited import InheritedSource
+from .storage.last_packed import keeping_last_tid
 from .storage.opening import open_storage, source_of
+from .storage.run_note import check_complete
 from .storage.source import DEFAULT_POLL_INTERVAL, StorageSource
 from .storage.wrapped import as_stored, layers, untransform_of
 from .tids import last_of

@@ -31,20 +31,16 @@ from .options import (
 from .progress import Progress
 from .sessions import ReplicationClient
 from .status.state import SecondaryStatus
-from .storage.filestorage import (
-    is_file_storage,
-    keep_garbage,
-    keeping_last_tid,
-    resume_run,
-    run_note,
-    use_packer,
-)
+from .storage.fs_access import is_file_storage
+from .storage.fs_setup import keep_garbage, use_packer
 from .storage.in_place import FilesInPlace
 from .storage.inherited import Inherited
+from .storage.last_packed import keeping_last_tid
 from .storage.opening import open_storage, sink_of
 from .storage.packs import Packs
 from .storage.proxy import StorageProxy
 from .storage.readonly import ReadOnlyProxy
+from .storage.run_note import resume_run, run_note
 from .storage.wrapped import as_stored, layers, own_instance, release
 from .tids import last_of
 from .tls import TLSOptions

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from ZODB.FileStorage import FileStorage
 
-from zrs_core.storage.filestorage import FileStorageSource
+from zrs_core.storage.fs_source import FileStorageSource
 
 from ..histories import generate_records
 

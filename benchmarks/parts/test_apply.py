@@ -15,7 +15,7 @@ from ZODB.FileStorage import FileStorage
 from zrs_core.interfaces import ITransactionSink
 from zrs_core.messages import PrimaryMessage, Transaction
 from zrs_core.options import ClientOptions
-from zrs_core.storage.filestorage import FileStorageSource
+from zrs_core.storage.fs_source import FileStorageSource
 from zrs_core.storage.opening import sink_of
 
 from .test_read import read_all

@@ -6,7 +6,7 @@ from typing import Any
 
 from zrs_core.messages import NO_TID, PrimaryMessage
 from zrs_core.sessions import BATCH_SIZE
-from zrs_core.storage.filestorage import FileStorageSource
+from zrs_core.storage.fs_source import FileStorageSource
 
 from .conftest import RECORDS, TRANSACTIONS
 

@@ -481,7 +481,7 @@ def test_a_disk_that_gets_full_in_the_midst_of_the_file(tmp_path, database):
 
 
 def test_a_disk_that_gets_full_with_what_comes(run, primary, monkeypatch):
-    monkeypatch.setattr("zrs_core.storage.filestorage.os.pwrite", full)
+    monkeypatch.setattr("os.pwrite", full)
     line = run("snapshot", address_of(primary), "it", *PATIENTLY, status=1)
     assert line.startswith(f"zrs: {address_of(primary)}: ")
     assert "No space left on device" in line

@@ -21,7 +21,7 @@ from ZODB.FileStorage import FileStorage
 from zrs_core import Primary, Secondary
 from zrs_core.errors import ReplicationError
 from zrs_core.storage import appending, batches, disk, opening
-from zrs_core.storage.filestorage import FileStorageSink, file_storage_sink
+from zrs_core.storage.fs_sink import FileStorageSink, file_storage_sink
 from zrs_core.storage.generic_sink import GenericSink
 from zrs_core.transports.memory import MemoryNetwork
 

@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 
-from zrs_core.storage import batches, disk, filestorage, preparing
+from zrs_core.storage import batches, disk, fs_last_tid, fs_sink, preparing
 
 from . import run
 from .cases import Setup, Workshop
@@ -60,7 +60,7 @@ NOTHING = PLAIN._replace(shape="from_nothing")
         ),
         pytest.param(
             PLAIN._replace(sink="public"),
-            filestorage,
+            fs_sink,
             "unfinished",
             lambda tid: b"",
             id="the header first, of a single transaction",
@@ -74,15 +74,17 @@ NOTHING = PLAIN._replace(shape="from_nothing")
         ),
         pytest.param(
             PLAIN,
-            filestorage,
-            "establish_last_tid",
-            lambda storage: None,
+            fs_last_tid,
+            "last_tid_in_file",
+            lambda storage: storage.lastTransaction(),
             id="the last transaction from the file",
         ),
         pytest.param(
             PACKING, preparing, "undo_unfinished_pack", lambda path: None, id="half a pack"
         ),
-        pytest.param(PACKING, filestorage, "_sync_new", lambda storage: None, id="names of a pack"),
+        pytest.param(
+            PACKING, fs_sink, "sync_new_files", lambda storage: None, id="names of a pack"
+        ),
     ],
 )
 @pytest.mark.long

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-from zrs_core.storage import filestorage
+from zrs_core.storage import fs_last_tid
 from zrs_core.storage.appending import AppendingSink
-from zrs_core.storage.filestorage import FileStorageReader, FileStorageSource
+from zrs_core.storage.fs_source import FileStorageReader, FileStorageSource
 
 from .model import NO_TID
 
@@ -21,17 +21,17 @@ from .model import NO_TID
 def _believe(storage: Any, when: Callable[[bytes], bool]) -> bytes:
     """The last tid as the storage names it, where `when` says so."""
     claimed: bytes = storage.lastTransaction()
-    return claimed if when(claimed) else _establish_last_tid(storage)
+    return claimed if when(claimed) else _last_tid_in_file(storage)
 
 
-_establish_last_tid = filestorage.establish_last_tid
+_last_tid_in_file = fs_last_tid.last_tid_in_file
 
 
 def _unfinished_tail() -> Any:
     """D1: what a storage names as its last transaction is believed, also where it was cut off."""
     return mock.patch.object(
-        filestorage,
-        "establish_last_tid",
+        fs_last_tid,
+        "last_tid_in_file",
         lambda storage: _believe(storage, lambda tid: tid > NO_TID),
     )
 
@@ -39,8 +39,8 @@ def _unfinished_tail() -> Any:
 def _zeros_at_the_end() -> Any:
     """D2: a storage that names no transaction is believed."""
     return mock.patch.object(
-        filestorage,
-        "establish_last_tid",
+        fs_last_tid,
+        "last_tid_in_file",
         lambda storage: _believe(storage, lambda tid: tid == NO_TID),
     )
 

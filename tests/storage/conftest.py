@@ -5,8 +5,13 @@ from __future__ import annotations
 import pytest
 import transaction
 import ZODB
+from ZODB.FileStorage import FileStorage
+from zope.component import getGlobalSiteManager
+from zope.interface import implementedBy
 
 from zrs_core import Primary, Secondary
+from zrs_core.interfaces import ITransactionSink
+from zrs_core.storage.fs_sink import FileStorageSink
 from zrs_core.transports.memory import MemoryNetwork
 
 from ..databases import open_file_storage
@@ -59,3 +64,19 @@ def database():
     transaction.abort()
     while opened:
         opened.pop(0).close()
+
+
+@pytest.fixture
+def sinks_one_by_one():
+    """Let secondaries store transactions one by one, as with an unknown version of ZODB."""
+
+    def make(storage, invalidate, durability):
+        return FileStorageSink(storage, invalidate)
+
+    registry, place = getGlobalSiteManager(), ((implementedBy(FileStorage),), ITransactionSink)
+    before = registry.adapters.registered(*place)
+    registry.registerAdapter(make, *place)
+    yield
+    registry.unregisterAdapter(make, *place)
+    if before is not None:
+        registry.registerAdapter(before, *place)

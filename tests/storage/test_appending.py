@@ -28,14 +28,11 @@ from zrs_core.messages import (
     Transaction,
 )
 from zrs_core.options import DURABILITIES
-from zrs_core.storage import appending, batches, disk, filestorage, incoming_blobs
-from zrs_core.storage.filestorage import (
-    FileStorageSink,
-    FileStorageSource,
-    establish_last_tid,
-    file_storage_sink,
-)
+from zrs_core.storage import appending, batches, disk, fs_access, incoming_blobs
 from zrs_core.storage.fs_format import FIRST_OFFSET
+from zrs_core.storage.fs_last_tid import establish_last_tid
+from zrs_core.storage.fs_sink import FileStorageSink, file_storage_sink
+from zrs_core.storage.fs_source import FileStorageSource
 
 from ..databases import blob_files, contents, open_file_storage, temporary_files, traffic
 
@@ -319,7 +316,7 @@ class TestTrouble:
                 raise OSError(errno.ENOSPC, "No space left on device")
             return real(*args)
 
-        monkeypatch.setattr(filestorage.os, name, fail)
+        monkeypatch.setattr(os, name, fail)
 
     def test_a_batch_counts_whose_padding_cannot_be_cut_off(
         self, messages, original, target, monkeypatch
@@ -384,7 +381,7 @@ class TestTrouble:
             real(fd)
 
         with monkeypatch.context() as patched:
-            patched.setattr(filestorage.os, "fdatasync", fail)
+            patched.setattr(os, "fdatasync", fail)
             with pytest.raises(NotWritten, match="Input/output error"):
                 sink.flush()
             sink.abort()
@@ -414,9 +411,7 @@ class TestTrouble:
 
     def test_a_short_write_is_gone_on_with(self, messages, original, target, monkeypatch):
         real = os.pwrite
-        monkeypatch.setattr(
-            filestorage.os, "pwrite", lambda fd, data, pos: real(fd, data[:1000], pos)
-        )
+        monkeypatch.setattr(os, "pwrite", lambda fd, data, pos: real(fd, data[:1000], pos))
         sink = file_storage_sink(target, no_invalidation, "batch")
         for message in messages:
             sink.apply(message)
@@ -499,7 +494,7 @@ class TestTrouble:
         sink.flush()
         assert data_of(target) == original[: target.getSize()]
 
-    @pytest.mark.parametrize("name", filestorage._PRIVATE)
+    @pytest.mark.parametrize("name", fs_access.PRIVATE)
     def test_a_storage_without_what_it_needs_is_written_to_another_way(
         self, name, target, monkeypatch, caplog
     ):
@@ -511,7 +506,7 @@ class TestTrouble:
                     raise AttributeError(wanted)
                 return getattr(target, wanted)
 
-        monkeypatch.setattr(filestorage, "_file_storage", lambda storage: Other())
+        monkeypatch.setattr(fs_access, "file_storage_of", lambda storage: Other())
         sink = file_storage_sink(target, no_invalidation, "batch")
         assert type(sink) is FileStorageSink
         assert f"has no {name}, so that transactions are stored one by one" in caplog.text
@@ -574,7 +569,7 @@ def apply_blobs(storage, sink, monkeypatch, count=5):
             looking.join()
         real(fd)
 
-    monkeypatch.setattr(filestorage.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
     messages = [Transaction(tid)]
     for number in range(count):
         messages += [StoreBlob(p64(7 + number), tid, BLOB_RECORD, None, 1), BlobBlock(b"x")]
@@ -630,7 +625,7 @@ def test_a_pack_of_a_blob_storage_does_not_look_before_the_record_is_known(tmp_p
 def test_durability_is_a_matter_of_fsync(durability, fsyncs, target, monkeypatch):
     synced = []
     sink = file_storage_sink(target, no_invalidation, durability)
-    monkeypatch.setattr(filestorage.os, "fdatasync", synced.append)
+    monkeypatch.setattr(os, "fdatasync", synced.append)
     for number in range(1, 62):
         tid = p64(number << 40)
         # None is within a sector.
@@ -724,7 +719,7 @@ def test_what_is_within_a_block_takes_one_write_and_one_fsync(block_size, target
     for name in ("pwrite", "fdatasync", "ftruncate"):
         real = getattr(os, name)
         monkeypatch.setattr(
-            filestorage.os, name, lambda *args, n=name, real=real: done.append(n) or real(*args)
+            os, name, lambda *args, n=name, real=real: done.append(n) or real(*args)
         )
     sink = file_storage_sink(target, no_invalidation, "batch")
 
@@ -816,7 +811,7 @@ class TestBatchesOneAfterTheOther:
                 raise OSError(errno.EIO, "Input/output error")
             real(fd)
 
-        monkeypatch.setattr(filestorage.os, "fdatasync", fail)
+        monkeypatch.setattr(os, "fdatasync", fail)
         with pytest.raises(NotWritten, match="Input/output error"):
             self.apply_all(sink, self.transactions(100))
         sink.abort()
@@ -843,7 +838,7 @@ class TestBatchesOneAfterTheOther:
                 raise OSError(errno.ENOSPC, "No space left on device")
             return real(fd, data, pos)
 
-        monkeypatch.setattr(filestorage.os, "pwrite", fail)
+        monkeypatch.setattr(os, "pwrite", fail)
         with pytest.raises(OSError, match="No space left"):
             self.apply_all(sink, messages)
         with pytest.raises(OSError, match="No space left"):

@@ -25,7 +25,7 @@ from zrs_core.errors import StartError
 from zrs_core.messages import NO_TID
 from zrs_core.progress import Divergence, State
 from zrs_core.sessions import ANSWER_TIME
-from zrs_core.storage import filestorage
+from zrs_core.storage import fs_sink, fs_source
 from zrs_core.storage.generic_sink import GenericSink
 
 from ..databases import blob_files, contents, open_file_storage, temporary_files
@@ -38,15 +38,11 @@ SINKS = ["appending", "restoring", "generic"]
 def sink(request, monkeypatch):
     if request.param == "restoring":
         monkeypatch.setattr(
-            filestorage,
+            fs_sink,
             "file_storage_sink",
-            lambda storage, invalidate, durability: filestorage.FileStorageSink(
-                storage, invalidate
-            ),
+            lambda storage, invalidate, durability: fs_sink.FileStorageSink(storage, invalidate),
         )
-        monkeypatch.setattr(
-            "zrs_core.storage.opening.file_storage_sink", filestorage.file_storage_sink
-        )
+        monkeypatch.setattr("zrs_core.storage.opening.file_storage_sink", fs_sink.file_storage_sink)
     elif request.param == "generic":
         monkeypatch.setattr(
             "zrs_core.storage.opening.file_storage_sink",
@@ -63,7 +59,7 @@ def old_primaries(monkeypatch):
         if self._tid > self._source.last_tid():
             raise StartError("transaction id too high")
 
-    monkeypatch.setattr(filestorage.FileStorageReader, "_check_start", check)
+    monkeypatch.setattr(fs_source.FileStorageReader, "_check_start", check)
 
 
 @pytest.fixture(autouse=True)
@@ -559,7 +555,7 @@ class TestAPrimaryThatLooks:
         self, sink, both, join, network, database, monkeypatch, caplog
     ):
         """Nobody has refused anything, so that nobody needs to have looked."""
-        monkeypatch.setattr(filestorage.FileStorageReader, "_check_start", lambda self: None)
+        monkeypatch.setattr(fs_source.FileStorageReader, "_check_start", lambda self: None)
         commit(both[1])
         primary, secondary = join()
         before = contents(secondary)
@@ -586,14 +582,14 @@ class TestAPrimaryThatLooks:
             monkeypatch.setattr("zrs_core.sessions.secondary.REFUSAL_TIME", -1.0)
         commit(both[0])
         before = held(both[1])[-2].tid
-        check = filestorage.FileStorageReader._check_start
+        check = fs_source.FileStorageReader._check_start
 
         def check_start(self):
             if self._tid == before:
                 raise StartError("it was packed away")
             check(self)
 
-        monkeypatch.setattr(filestorage.FileStorageReader, "_check_start", check_start)
+        monkeypatch.setattr(fs_source.FileStorageReader, "_check_start", check_start)
         primary, secondary = join()
         assert contents(secondary) != contents(primary)
         network.advance(1)

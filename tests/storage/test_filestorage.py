@@ -24,13 +24,10 @@ from zrs_core.errors import Diverged, InvalidMessage, MissingBlobSupport, NotWri
 from zrs_core.interfaces import ITransactionReader, ITransactionSink, ITransactionSource
 from zrs_core.messages import BlobBlock, Commit, Store, StoreBlob, Transaction
 from zrs_core.storage.committed import DamagedFile
-from zrs_core.storage.filestorage import (
-    FileStorageSink,
-    FileStorageSource,
-    file_storage_sink,
-    is_file_storage,
-    last_tid_in_file,
-)
+from zrs_core.storage.fs_access import is_file_storage
+from zrs_core.storage.fs_sink import FileStorageSink, file_storage_sink
+from zrs_core.storage.fs_source import FileStorageSource
+from zrs_core.storage.fs_tail import last_tid_in_file
 from zrs_core.storage.opening import source_of
 
 from ..databases import (
@@ -502,8 +499,8 @@ class TestSource:
         with pytest.raises(DamagedFile, match="is damaged"):
             read_all(open_reader())
 
-    def test_a_file_that_is_gone_is_an_error(self, storage, source, monkeypatch):
-        monkeypatch.setattr("zrs_core.storage.filestorage._PACK_TIMEOUT", 0)
+    def test_a_file_that_is_gone_is_an_error(self, storage):
+        source = FileStorageSource(storage, pack_timeout=0)
         os.remove(storage.getName())
         with pytest.raises(FileNotFoundError):
             source.open(z64)

@@ -9,9 +9,9 @@ from ZODB.utils import p64, u64, z64
 from zrs_core.messages import NO_TID, Commit, Store, Transaction
 from zrs_core.storage import finding
 from zrs_core.storage.committed import CommittedFile
-from zrs_core.storage.filestorage import file_storage_sink
 from zrs_core.storage.finding import find
 from zrs_core.storage.fs_format import FIRST_OFFSET
+from zrs_core.storage.fs_sink import file_storage_sink
 
 from ..databases import open_file_storage, traffic
 

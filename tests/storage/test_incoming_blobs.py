@@ -11,7 +11,7 @@ import pytest
 from ZODB.utils import p64, z64
 
 from zrs_core.messages import BlobBlock, StoreBlob, Transaction
-from zrs_core.storage.filestorage import FileStorageSink, file_storage_sink
+from zrs_core.storage.fs_sink import FileStorageSink, file_storage_sink
 from zrs_core.storage.generic_sink import GenericSink
 from zrs_core.storage.incoming_blobs import IncomingBlob, place_blob
 

@@ -18,7 +18,7 @@ from ZODB.serialize import referencesf
 from ZODB.utils import z64
 
 from zrs_core.messages import NO_TID, Transaction
-from zrs_core.storage import filestorage
+from zrs_core.storage import fs_access, fs_tail, last_packed
 from zrs_core.storage.opening import source_of
 
 from ..databases import contents, open_file_storage, stored
@@ -116,13 +116,13 @@ class TestWhatStays:
         primary._storage.packer = FileStorage.packer
         ZODB.DB(primary)
         garbage = commit_garbage(primary)
-        put_back = filestorage._put_back
+        put_back = last_packed.put_back
 
         def commit_and_put_back(storage, header):
             commit_garbage(storage)
             put_back(storage, header)
 
-        monkeypatch.setattr(filestorage, "_put_back", commit_and_put_back)
+        monkeypatch.setattr(last_packed, "put_back", commit_and_put_back)
         pack(primary)
         tids = in_file(primary)
         assert garbage not in tids
@@ -166,7 +166,7 @@ class TestWhatStays:
         def fail(storage, header):
             raise OSError("No space left on device")
 
-        monkeypatch.setattr(filestorage, "_put_back", fail)
+        monkeypatch.setattr(last_packed, "put_back", fail)
         pack(primary)
         assert "was packed away, which cannot be noted in the file" in errors(caplog)[0]
 
@@ -256,13 +256,13 @@ class TestReplication:
         reader = source.open(NO_TID)
         while reader.read(1 << 20):
             pass
-        put_back = filestorage._put_back
+        put_back = last_packed.put_back
 
         def read_and_put_back(storage, header):
             assert reader.read(1 << 20) == []
             put_back(storage, header)
 
-        monkeypatch.setattr(filestorage, "_put_back", read_and_put_back)
+        monkeypatch.setattr(last_packed, "put_back", read_and_put_back)
         pack(primary)
         assert in_file(primary)[-1] == last
         newer = [commit_garbage(primary)] if committed_since else []
@@ -297,7 +297,7 @@ def test_a_primary_establishes_its_last_transaction(
         with db.transaction() as connection:
             connection.root()["more"] = 1
         pack(storage)
-        assert filestorage._last_in_file(storage).status == "p"
+        assert fs_tail.last_header(storage).status == "p"
     last = storage.lastTransaction()
     metadata = TransactionMetaData()
     storage.tpc_begin(metadata)
@@ -328,8 +328,8 @@ def test_a_second_pack_meanwhile_changes_nothing(open_primary, database, monkeyp
     primary = open_primary()
     database(primary)
     commit_garbage(primary)
-    storage = filestorage._file_storage(primary)
+    storage = fs_access.file_storage_of(primary)
     monkeypatch.setattr(storage, "_pack_is_in_progress", True)
-    monkeypatch.setattr(filestorage, "_note_last", lambda *args: pytest.fail("was looked at"))
+    monkeypatch.setattr(last_packed, "_note_last", lambda *args: pytest.fail("was looked at"))
     with pytest.raises(FileStorageError, match="Already packing"):
         pack(primary)

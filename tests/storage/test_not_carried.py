@@ -21,7 +21,7 @@ from zrs_core.errors import Diverged, NotCarried, TidTooHigh
 from zrs_core.messages import NO_TID, Commit, Transaction
 from zrs_core.progress import State
 from zrs_core.sessions.secondary import EARLY_ENDS
-from zrs_core.storage.filestorage import FileStorageSource
+from zrs_core.storage.fs_source import FileStorageSource
 from zrs_core.storage.generic_sink import GenericSink
 from zrs_core.storage.iteration_source import IterationSource
 

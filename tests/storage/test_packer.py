@@ -296,7 +296,7 @@ def test_a_pack_of_a_secondary_removes_garbage_if_it_is_asked_to(
 
 def test_a_pack_without_garbage_collection_keeps_what_a_later_undo_points_to(tmp_path):
     """ZODB's own fails over it."""
-    from zrs_core.storage.filestorage import use_packer
+    from zrs_core.storage.fs_setup import use_packer
 
     storage = open_file_storage(tmp_path / "db")
     use_packer(storage)

@@ -22,14 +22,12 @@ from ZODB.utils import z64
 from zrs_core.errors import Diverged, NotWritten, TidTooHigh
 from zrs_core.messages import Commit, Store, StoreBlob, Transaction
 from zrs_core.progress import State
-from zrs_core.storage import disk, filestorage
+from zrs_core.storage import disk, fs_writer
 from zrs_core.storage.appending import AppendingSink
 from zrs_core.storage.committed import DamagedFile
-from zrs_core.storage.filestorage import (
-    FileStorageSink,
-    FileStorageSource,
-    file_storage_sink,
-)
+from zrs_core.storage.fs_sink import FileStorageSink, file_storage_sink
+from zrs_core.storage.fs_source import FileStorageSource
+from zrs_core.storage.opening import sink_of
 
 from ..databases import Traffic, contents, open_file_storage, traffic
 
@@ -220,8 +218,8 @@ class TestBetweenThePackedFileAndItsSize:
         monkeypatch.undo()
 
     def test_a_size_that_never_comes_is_damage(self, packed, monkeypatch):
-        storage, source, _, stale = packed
-        monkeypatch.setattr("zrs_core.storage.filestorage._PACK_TIMEOUT", 0)
+        storage, _, _, stale = packed
+        source = FileStorageSource(storage, pack_timeout=0)
         monkeypatch.setattr(storage, "getSize", lambda: stale)
         with pytest.raises(DamagedFile, match=f"no transaction ends at {stale}"):
             source.open_file()
@@ -309,7 +307,7 @@ class TestBlobsThatAPackRemoves:
 @pytest.fixture(params=[AppendingSink, FileStorageSink])
 def either_sink(request, monkeypatch):
     if request.param is FileStorageSink:
-        monkeypatch.setattr(filestorage, "_PRIVATE", ("not there",))
+        request.getfixturevalue("sinks_one_by_one")
     # Nothing is written at once: there is an unfinished header in the file for a while.
     monkeypatch.setattr(disk, "block_size", lambda fd: 1)
     return request.param
@@ -343,7 +341,7 @@ def fail_to_cut_off(storage, monkeypatch):
     monkeypatch.setattr(storage, "tpc_vote", fail)
     for name in ("truncate", "ftruncate"):
         monkeypatch.setattr(os, name, fail)
-    monkeypatch.setattr(filestorage._OwnFile, "truncate", fail)
+    monkeypatch.setattr(fs_writer.OpenDataFile, "truncate", fail)
 
 
 class TestAPackOfASecondary:
@@ -396,7 +394,7 @@ class TestAPackOfASecondary:
     def test_what_could_not_be_cut_off_is_no_transaction(self, tmp_path, monkeypatch):
         """ZODB's pack takes an unfinished header for one, and more would be written behind it."""
         storage = open_file_storage(tmp_path / "secondary")
-        sink = filestorage.file_storage_sink(storage, lambda tid, oids: None, "batch")
+        sink = sink_of(storage, lambda tid, oids: None, "batch")
         for number in (1, 2):
             apply_one(sink, number)
         with monkeypatch.context() as patched:
@@ -420,7 +418,7 @@ class TestAPackOfASecondary:
     @pytest.mark.usefixtures("either_sink")
     def test_nothing_more_is_written_if_there_may_be_such_a_one(self, tmp_path, monkeypatch):
         storage = open_file_storage(tmp_path / "secondary")
-        sink = filestorage.file_storage_sink(storage, lambda tid, oids: None, "batch")
+        sink = sink_of(storage, lambda tid, oids: None, "batch")
         apply_one(sink, 1)
         with sink.packs.one(), monkeypatch.context() as patched:
             fail_to_cut_off(storage, patched)
@@ -434,7 +432,7 @@ class TestAPackOfASecondary:
     @pytest.mark.usefixtures("either_sink")
     def test_it_begins_between_two_transactions(self, tmp_path):
         storage = open_file_storage(tmp_path / "secondary")
-        sink, order = filestorage.file_storage_sink(storage, lambda tid, oids: None, "batch"), []
+        sink, order = sink_of(storage, lambda tid, oids: None, "batch"), []
 
         def pack():
             with sink.packs.one():

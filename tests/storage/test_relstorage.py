@@ -24,7 +24,7 @@ from zrs_core.progress import Divergence, State
 from zrs_core.storage import iteration
 from zrs_core.storage.blobs import MISSING_BLOB
 from zrs_core.storage.compare import compare
-from zrs_core.storage.filestorage import FileStorageReader
+from zrs_core.storage.fs_source import FileStorageReader
 from zrs_core.storage.generic_sink import GenericSink
 from zrs_core.storage.iteration_source import IterationSource
 from zrs_core.storage.opening import sink_of

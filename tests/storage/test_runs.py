@@ -9,10 +9,10 @@ import ZODB
 from ZODB.FileStorage import FileStorage
 
 from zrs_core.messages import NO_TID, Commit, Store, Transaction
-from zrs_core.storage import filestorage
+from zrs_core.storage import fs_source
 from zrs_core.storage.committed import CommittedFile
-from zrs_core.storage.filestorage import FileStorageSource
 from zrs_core.storage.fs_format import FIRST_OFFSET
+from zrs_core.storage.fs_source import FileStorageSource
 from zrs_core.storage.runs import Run, read_run
 
 from ..databases import Traffic, open_file_storage
@@ -70,16 +70,16 @@ def test_what_comes_out_is_the_same_with_and_without(history, monkeypatch):
         runs.append(begin)
         return Run([], 0, begin, None, False)
 
-    monkeypatch.setattr(filestorage, "read_run", none)
+    monkeypatch.setattr(fs_source, "read_run", none)
     assert messages_of(history) == found
     assert len(runs) == sum(isinstance(each, Commit) for each in found)
 
 
 def test_most_transactions_are_read_in_runs(history, monkeypatch):
     slowly = []
-    transaction = filestorage.FileStorageReader._transaction
+    transaction = fs_source.FileStorageReader._transaction
     monkeypatch.setattr(
-        filestorage.FileStorageReader,
+        fs_source.FileStorageReader,
         "_transaction",
         lambda reader: slowly.append(reader) or transaction(reader),
     )

@@ -8,7 +8,7 @@ from ZODB.utils import p64, z64
 
 from zrs_core.errors import WrittenToByOthers
 from zrs_core.messages import Commit, Store, Transaction
-from zrs_core.storage.filestorage import FileStorageSink, file_storage_sink
+from zrs_core.storage.fs_sink import FileStorageSink, file_storage_sink
 
 from ..databases import Traffic, contents, open_file_storage
 

@@ -14,7 +14,7 @@ from ZODB.utils import p64
 
 from zrs_core.messages import BlobBlock, Commit, StoreBlob, Transaction
 from zrs_core.storage.blobs import temporary_directory
-from zrs_core.storage.filestorage import FileStorageSink, file_storage_sink
+from zrs_core.storage.fs_sink import FileStorageSink, file_storage_sink
 from zrs_core.storage.generic_sink import GenericSink
 
 from ..databases import blob_files, open_file_storage

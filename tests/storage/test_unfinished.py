@@ -14,9 +14,9 @@ from ZODB.utils import p64
 
 from zrs_core.errors import UnsuitableStorage
 from zrs_core.messages import Commit, Store, Transaction
-from zrs_core.storage import appending, disk, filestorage, unfinished
+from zrs_core.storage import appending, disk, fs_sink, fs_writer, unfinished
 from zrs_core.storage.batches import unfinished as guard
-from zrs_core.storage.filestorage import FileStorageSink, file_storage_sink
+from zrs_core.storage.fs_sink import FileStorageSink, file_storage_sink
 from zrs_core.storage.opening import open_storage
 from zrs_core.storage.preparing import prepare_files
 
@@ -78,8 +78,9 @@ def test_every_state_of_a_batch_is_cut_off(path, tmp_path, monkeypatch, durabili
             states.append(found)
             seen.append(storage.getSize())
 
-    write = filestorage._write
-    monkeypatch.setattr(filestorage, "_write", lambda *args: (write(*args), snap()))
+    write = fs_writer.write_at
+    for module in (fs_sink, fs_writer):
+        monkeypatch.setattr(module, "write_at", lambda *args: (write(*args), snap()))
     for number, (size, records) in enumerate([(100, 3), (100, 9), (900, 9)]):
         sink.apply(Transaction(p64((4 + number) << 40)))
         for oid in range(records):

@@ -22,7 +22,6 @@ from zrs_core.messages import NO_TID
 from zrs_core.monitor.node import Node
 from zrs_core.sessions import client
 from zrs_core.sessions import secondary as session
-from zrs_core.storage import filestorage
 from zrs_core.storage.run_note import RunNote
 from zrs_core.storage.snapshot import open_snapshot
 from zrs_core.tools.snapshots import taking
@@ -146,10 +145,10 @@ class TestBehind:
     @pytest.mark.parametrize("one_by_one", [False, True])
     @pytest.mark.parametrize("target", [open_file_storage, in_blob_storage])
     def test_readers_see_the_state_before_and_then_the_one_after(
-        self, one_by_one, target, bank, open_secondary, database, network, tmp_path, monkeypatch
+        self, one_by_one, target, bank, open_secondary, database, network, tmp_path, request
     ):
         if one_by_one:
-            monkeypatch.setattr(filestorage, "_PRIVATE", ("not there",))
+            request.getfixturevalue("sinks_one_by_one")
         secondary = open_secondary(target(tmp_path / "target"))
         network.run()
         copy = database(secondary)

@@ -242,7 +242,7 @@ class ZRS:
         from ..monitor.zeo_ready import report_serving
         from ..primary import Primary
         from ..secondary import Secondary
-        from ..storage.filestorage import establish_opened
+        from ..storage.fs_last_tid import establish_opened
 
         config = self.config
         to, source = config.replicate_to, config.replicate_from

@@ -13,7 +13,8 @@ from ..errors import UnsuitableStorage
 from ..messages import NO_TID
 from .committed import Header, Record
 from .comparison import Comparison, Run
-from .filestorage import FileStorageSource, is_file_storage
+from .fs_access import is_file_storage
+from .fs_source import FileStorageSource
 from .iteration import all_transactions, extension_of, records_of, status_of
 from .sides import FileSide, Side
 from .snapshot import BlobFiles, check_existing_blobs, open_snapshot

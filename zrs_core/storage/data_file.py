@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from ZODB.POSException import StorageError
 
-if TYPE_CHECKING:
-    from .filestorage import FileInUse
+from .fs_access import FileInUse
 
 _REMEDY = (
     "Move the file that is open back to its path, or save it from there, stop this process and "

@@ -18,8 +18,9 @@ from ZODB.POSException import UndoError
 from ZODB.UndoLogCompatible import UndoLogCompatible
 
 from ..codec.opcodes import plain_items
-from .filestorage import FileStorageSource, _file_storage, is_file_storage
+from .fs_access import file_storage_of, is_file_storage
 from .fs_format import FIRST_OFFSET
+from .fs_source import FileStorageSource
 from .proxy import StorageProxy
 from .wrapped import as_stored
 
@@ -117,7 +118,7 @@ class _FileStorageHistory:
 
     def __init__(self, storage: Any) -> None:
         self._source = FileStorageSource(storage)
-        self._storage = _file_storage(storage)
+        self._storage = file_storage_of(storage)
 
     def undoLog(
         self, first: int = 0, last: int = -20, filter: _Filter | None = None

@@ -17,7 +17,7 @@ from ZODB.POSException import StorageError
 
 from ..logs import event
 from .data_file import data_fault
-from .filestorage import file_in_use
+from .fs_access import file_in_use
 
 log = logging.getLogger("zrs_core.storage")
 

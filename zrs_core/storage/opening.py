@@ -19,15 +19,11 @@ from ..errors import UnsuitableStorage
 from ..interfaces import IStorageSource, ITransactionSink
 from ..texts import path_of
 from .blob_layout import check_layout
-from .filestorage import (
-    FileStorageSource,
-    check_last_tid,
-    file_storage_sink,
-    is_file_storage,
-    mend_iterators,
-    open_file_storage,
-    use_packer,
-)
+from .fs_access import is_file_storage
+from .fs_last_tid import check_last_tid
+from .fs_setup import mend_iterators, open_file_storage, use_packer
+from .fs_sink import file_storage_sink
+from .fs_source import FileStorageSource
 from .generic_sink import GenericSink
 from .iteration_source import IterationSource
 from .preparing import begin_blobs_anew, prepare_files

@@ -9,17 +9,24 @@ note still there.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from ..held import PACKED
+from ..logs import event
 from ..messages import NO_TID
 from ..tids import describe_tid, parse_tid
+from ..visibility import Visibility
 from . import disk
 from .committed import CommittedFile
 from .finding import find
+from .fs_access import path_of
 from .fs_format import FIRST_OFFSET
+from .fs_source import FileStorageSource
+
+log = logging.getLogger("zrs_core.storage")
 
 _SUFFIX: Final = ".incomplete"
 
@@ -99,3 +106,44 @@ def incomplete_run(file: CommittedFile, note: RunNote) -> Run | None:
         if pos == FIRST_OFFSET or file.tid_at(file.before(pos)) != before:
             return None
     return Run(file, before)
+
+
+def run_note(storage: Any, durability: str) -> RunNote:
+    """Return the note of a secondary's FileStorage that a run of packed transactions has begun."""
+    return RunNote(path_of(storage), sync=durability != "none")
+
+
+def resume_run(storage: Any, note: RunNote, visibility: Visibility) -> None:
+    """Continue a run of packed transactions that was not complete when the storage was closed.
+
+    :raises OSError: the note or the file cannot be read.
+    """
+    file = FileStorageSource(storage).open_file()
+    try:
+        run = incomplete_run(file, note)
+        if run is None:
+            note.remove()
+        else:
+            visibility.resume(run.before, run.changed())
+    finally:
+        file.close()
+
+
+def check_complete(storage: Any) -> None:
+    """Log an error if a secondary left the file within a run of packed transactions."""
+    file = FileStorageSource(storage).open_file()
+    try:
+        run = incomplete_run(file, RunNote(path_of(storage)))
+    finally:
+        file.close()
+    if run is None:
+        return
+    name = storage.getName()
+    log.error(
+        "%s is not complete: as a secondary it received only a part of what a pack of its primary "
+        "had left after %s. Objects are missing, and changes that were made together are not "
+        "together. Take over with another secondary, or let this one receive the rest first",
+        name,
+        describe_tid(run.before),
+        extra=event("taken-over-incomplete", storage=name, tid=run.before),
+    )

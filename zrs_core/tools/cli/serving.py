@@ -19,7 +19,7 @@ from ...monitor.supervision import notify
 from ...primary import Primary
 from ...progress import Progress, State
 from ...secondary import Secondary, address_of_primary
-from ...storage.filestorage import establish_opened
+from ...storage.fs_last_tid import establish_opened
 from ...storage.preparing import undo_unfinished_pack
 from ...storage.snapshot import check_existing, check_existing_blobs
 from ...transports import connector_factory
