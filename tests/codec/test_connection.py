@@ -1,3 +1,5 @@
+import traceback
+
 import pytest
 
 from zrs_core.codec.connection import CONNECTION_CLOSED, NEED_DATA, Connection
@@ -122,6 +124,18 @@ def test_bytes_may_come_in_any_buffer():
     assert list(connection.messages()) == MESSAGES
 
 
+@pytest.mark.parametrize("fed", [0, 2, 100])
+@pytest.mark.parametrize("data", [None, 5, "text"])
+def test_data_of_another_type_have_no_effect(fed, data):
+    connection = secondary()
+    for piece in bytewise(STREAM[:fed]):
+        connection.receive_data(piece)
+    with pytest.raises(TypeError):
+        connection.receive_data(data)
+    connection.receive_data(STREAM[fed:])
+    assert list(connection.messages()) == MESSAGES
+
+
 def test_the_end_after_all_is_read_is_an_end_without_error():
     connection = primary()
     assert not connection.at_eof
@@ -175,6 +189,17 @@ def test_an_error_comes_after_the_messages_before_it_and_stays():
     assert error.reason == "bad pickle: opcode 0x6e is unknown or not allowed"
     assert (error.offset, error.tid) == (len(STREAM), None)
     assert isinstance(error.__cause__, ValueError)
+
+
+def test_the_traceback_of_an_error_does_not_grow():
+    connection = secondary()
+    connection.receive_data(framed(b"no pickle"))
+    connection.receive_eof()
+    depths = []
+    for _ in range(4):
+        assert take_all(connection) == []
+        depths.append(len([*traceback.walk_tb(connection.error.__traceback__)]))
+    assert len({*depths[1:]}) == 1
 
 
 def test_an_error_names_the_transaction_under_way():

@@ -67,6 +67,7 @@ class Connection(ABC, Generic[Received]):
 
         :param data: `bytes`, `bytearray` or `memoryview`; it is copied unless it is `bytes`.
         :raises LocalProtocolError: `receive_eof` was called before.
+        :raises TypeError: `data` is not bytes, but a `str`, say. The call has no effect.
         """
         if self._eof:
             raise LocalProtocolError("data after the end of the stream")
