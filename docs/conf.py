@@ -22,6 +22,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx_click",
     "sphinxcontrib.zopeext.autointerface",
+    "option_table",
     "zconfig_keys",
     "zconfig_lexer",
     "links",

@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from ..errors import ConfigurationError, InvalidAddress
 from ..texts import path_of
 from ..tls import TLSOptions
-from . import settings
+from . import parsing, table
 
 if TYPE_CHECKING:
     from ..secondary import Secondary
@@ -26,8 +26,12 @@ _DATABASE = ("database_name",)
 _DATABASE_PREFIX = "connection_"
 _TLS_PREFIX = "tls_"
 
-_SETTINGS = settings.BOTH | settings.SECONDARY | settings.STATUS
-_TLS = settings.TLS.keys() - {"require_certificate"} | {"peer_names"}
+_OPTIONS = table.BOTH | table.SECONDARY | table.STATUS
+# A URI opens a secondary, and that option is a primary's.
+_TLS = {key: option for key, option in table.TLS.items() if key != "require_certificate"}
+
+#: The arguments that are options, by their names.
+ARGUMENTS = _OPTIONS | {_TLS_PREFIX + key: option for key, option in _TLS.items()}
 
 
 def resolve(uri: str) -> tuple[Callable[[], Secondary], dict[str, str]]:
@@ -63,16 +67,16 @@ def _resolve(uri: str) -> tuple[Callable[[], Secondary], dict[str, str]]:
     tls = _tls(arguments)
     options = {}
     for key, text in arguments.items():
-        if key not in _SETTINGS:
-            known = sorted({*_SETTINGS, "address", "tls", *(_TLS_PREFIX + each for each in _TLS)})
+        if key not in _OPTIONS:
+            known = sorted({*ARGUMENTS, "address", "tls"})
             raise ConfigurationError(
                 f"unknown argument {key}; known are {', '.join(known)}, and zodburi's own "
                 "connection_... and database_name"
             )
-        options[key] = _convert(key, _SETTINGS[key], text)
+        options[key] = _convert(key, _OPTIONS[key].convert, text)
 
     status = {
-        key.removeprefix("status_"): options.pop(key) for key in settings.STATUS if key in options
+        key.removeprefix("status_"): options.pop(key) for key in table.STATUS if key in options
     }
     if status and "address" not in status:
         raise ConfigurationError(f"status_{min(status)} has no effect without status_address")
@@ -130,7 +134,7 @@ def _address(host: str, other: str | None) -> object:
             "the address of the primary is needed once: either a host and a port, "
             "or a Unix socket as the argument address"
         )
-    return _convert("the address", settings.primary_address, host or other or "")
+    return _convert("the address", parsing.primary_address, host or other or "")
 
 
 def _tls(arguments: dict[str, str]) -> TLSOptions | None:
@@ -141,13 +145,14 @@ def _tls(arguments: dict[str, str]) -> TLSOptions | None:
         if key == name or name not in _TLS:
             continue
         text = arguments.pop(key)
-        if name == "peer_names":
-            found[name] = tuple(settings.name(each) for each in text.split(","))
+        option = _TLS[name]
+        if option.each:
+            found[name] = tuple(option.convert(each) for each in text.split(","))
         else:
-            found[name] = _convert(key, settings.TLS[name], text)
+            found[name] = _convert(key, option.convert, text)
     if wanted is None:
         return TLSOptions(**found) if found else None
-    if _convert("tls", settings.boolean, wanted):
+    if _convert("tls", parsing.boolean, wanted):
         return TLSOptions(**found)
     if found:
         raise ConfigurationError(f"tls={wanted} contradicts tls_{min(found)}")

@@ -11,16 +11,17 @@ import difflib
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 import ZConfig
 from ZConfig.info import ValueInfo
 
-from ..addresses import TCPAddress, parse_address
+from ..addresses import TCPAddress
 from ..errors import ConfigurationError, Exposed, ListenError, NoData, UnsuitableStorage
 from ..tls import TLSOptions
-from . import settings
+from . import table
+from .table import Option
 
 # Transports whose addresses are those of the system, so that one can see whether they are free.
 _NETWORK = ("twisted-tcp", "socket-thread")
@@ -54,17 +55,16 @@ class Setting(NamedTuple):
         return f"{self.key} {self.text} (line {self.line})"
 
 
-def _datatype(key: str, convert: Callable[[str], Any]) -> Callable[[str], Setting]:
-    """What ZConfig is to make of the text of `key`; errors name it."""
-    key = key.replace("_", "-")
+def _datatype(option: Option) -> Callable[[str], Setting]:
+    """Return ZConfig's datatype for the texts of an option; errors name its key."""
 
     def datatype(text: str) -> Setting:
         line, _, url = _position()
         try:
-            value = convert(text)
+            value = option.convert(text)
         except ValueError as error:
-            raise ValueError(f"{key} {text}: {error}") from error
-        return Setting(key, text, value, line, url)
+            raise ValueError(f"{option.key} {text}: {error}") from error
+        return Setting(option.key, text, value, line, url)
 
     return datatype
 
@@ -79,20 +79,19 @@ def _position() -> tuple[int | None, int | None, str | None]:
     return caller.position if isinstance(caller, ValueInfo) else (None, None, None)
 
 
-replicate_to = _datatype("replicate-to", parse_address)
-replicate_from = _datatype("replicate-from", settings.primary_address)
-_KEYS = settings.BOTH | settings.SECONDARY | settings.PRIMARY | settings.STATUS
-globals().update({key: _datatype(key, convert) for key, convert in _KEYS.items()})
-globals().update({key: _datatype(key, convert) for key, convert in settings.TLS.items()})
-peer_name = _datatype("peer-name", settings.name)
+# What a `<zrs>` section has besides its addresses.
+_KEYS = table.BOTH | table.SECONDARY | table.PRIMARY | table.STATUS
+# component.xml names the datatypes by the keys.
+for _option in (table.ADDRESSES | _KEYS | table.TLS).values():
+    globals()[_option.each or _option.name] = _datatype(_option)
 
 
-def _keytype(section: str, known: set[str]) -> Callable[[str], str]:
+def _keytype(section: str, options: Mapping[str, Option]) -> Callable[[str], str]:
     """What ZConfig is to make of the name of a key.
 
     Its errors have a line: for an unknown key, and for one that is given twice.
     """
-    known = {key.replace("_", "-") for key in known}
+    known = {option.key for option in options.values()}
 
     def keytype(key: str) -> str:
         key = key.lower()
@@ -120,8 +119,8 @@ def _value_before(key: str) -> ValueInfo | None:
     return value if isinstance(value, ValueInfo) else None
 
 
-zrs_key = _keytype("zrs", {"replicate-to", "replicate-from", *_KEYS})
-tls_key = _keytype("tls", {"peer-name", *settings.TLS})
+zrs_key = _keytype("zrs", table.ADDRESSES | _KEYS)
+tls_key = _keytype("tls", table.TLS)
 
 
 def _conflict(what: str, *found: Setting | None) -> NoReturn:
@@ -138,7 +137,7 @@ class TLS:
     """A `<tls>` section; `options` are what it says, `settings` the keys that are given."""
 
     def __init__(self, section: Any) -> None:
-        given = {key: getattr(section, key) for key in settings.TLS}
+        given = {key: getattr(section, key) for key, option in table.TLS.items() if not option.each}
         self.settings = [each for each in [*given.values(), *section.peer_names] if each]
         try:
             self.options = TLSOptions(
@@ -175,19 +174,11 @@ class ZRS:
             )
 
     def _check_roles(self) -> None:
-        # The old package took keep-alive-delay everywhere, so that files have it.
-        for role, other in (
-            ("replicate_from", [*settings.SECONDARY][1:]),
-            ("replicate_to", [*settings.PRIMARY]),
-        ):
-            for key in other:
-                setting = getattr(self.config, key)
-                if setting is not None and getattr(self.config, role) is None:
-                    _conflict(f"it has no effect without {role.replace('_', '-')}", setting)
-        for key in [*settings.STATUS][1:]:
+        for key, option in _KEYS.items():
             setting = getattr(self.config, key)
-            if setting is not None and self.config.status_address is None:
-                _conflict("it has no effect without status-address", setting)
+            needs = option.needs
+            if needs and setting is not None and getattr(self.config, needs) is None:
+                _conflict(f"it has no effect without {needs.replace('_', '-')}", setting)
 
     def _check_tls(self) -> None:
         tls = self.config.tls
@@ -257,14 +248,14 @@ class ZRS:
             establish_opened(storage)
             blob_dir = self._given("blob_dir")
             if source is not None:
-                options = self._given(*settings.SECONDARY, "transport", "peer_timeout")
+                options = self._given(*table.SECONDARY, "transport", "peer_timeout")
                 options.pop("wait_for_data", None)
                 storage = secondary = Secondary(
                     storage, source.value, **options, **blob_dir, **self._tls()
                 )
                 blob_dir = {}
             if to is not None:
-                options = self._given(*settings.PRIMARY, "transport", "peer_timeout")
+                options = self._given(*table.PRIMARY, "transport", "peer_timeout")
                 storage = Primary(storage, to.value, **options, **blob_dir, **self._tls())
         except (ListenError, Exposed) as error:
             storage.close()
@@ -292,7 +283,7 @@ class ZRS:
         address = self.config.status_address
         if address is None:
             return
-        given = self._given(*settings.STATUS)
+        given = self._given(*table.STATUS)
         options = {key.removeprefix("status_"): value for key, value in given.items()}
         try:
             serve_status(storage, **options)

@@ -2,43 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import click
 
-from ...options import DEFAULT_PEER_TIMEOUT
+from ...config import table
 from ...tls import TLSOptions
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
+from .table_options import Command, number_of, option_of
 
 _TLS = (
-    click.option(
-        "--tls-certificate",
-        metavar="FILE",
-        type=click.Path(),
-        help="Encrypt connections, and prove to be who this certificate (PEM) says.",
-    ),
-    click.option(
-        "--tls-key",
-        metavar="FILE",
-        type=click.Path(),
-        help="The private key of the certificate, where that file does not hold it.",
-    ),
-    click.option(
-        "--tls-ca",
-        metavar="FILE",
-        type=click.Path(),
-        help="Encrypt connections, to peers alone whose certificate these authorities have signed.",
-    ),
-    click.option(
-        "--tls-name",
-        metavar="NAME",
-        multiple=True,
-        help="Encrypt connections, to peers alone whose certificate is for this DNS name or IP "
-        "address; may be given more than once.",
-    ),
+    *(option_of(table.TLS[name], type=click.Path()) for name in ("certificate", "key", "ca")),
+    option_of(table.TLS["peer_names"], multiple=True),
 )
 
 
@@ -64,15 +36,8 @@ def tls_options(
     return TLSOptions(tls_certificate, tls_key, tls_ca, peer_names=tls_name)
 
 
-transport = click.option(
-    "--transport", default="twisted-tcp", show_default=True, metavar="NAME", help="By its name."
+transport = option_of(
+    table.BOTH["transport"], default=table.BOTH["transport"].default, show_default=True
 )
 
-peer_timeout = click.option(
-    "--peer-timeout",
-    type=float,
-    default=DEFAULT_PEER_TIMEOUT,
-    show_default=True,
-    metavar="SECONDS",
-    help="After so long a peer that has vanished without a word is noticed.",
-)
+peer_timeout = number_of(table.BOTH["peer_timeout"])

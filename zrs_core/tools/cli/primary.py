@@ -6,19 +6,14 @@ from typing import Any
 
 import click
 
-from ...options import (
-    DEFAULT_CLOSE_TIMEOUT,
-    DEFAULT_HANDSHAKE_TIMEOUT,
-    DEFAULT_MAX_PEERS,
-    DEFAULT_WRITE_TIMEOUT,
-)
-from ...storage.source import DEFAULT_POLL_INTERVAL
+from ...config import table
 from .arguments import Seconds, log_format
 from .connections import peer_timeout, tls, tls_options, transport
 from .output import console_for
 from .serving import serve_primary
 from .status_options import add_status_options, status_options
 from .statuses import EPILOG
+from .table_options import number_of, option_of
 
 
 @click.command(epilog=EPILOG, short_help="Serve a database to secondaries.")
@@ -30,55 +25,19 @@ from .statuses import EPILOG
     help="Where secondaries connect to: HOST:PORT, :PORT, or the path of a Unix socket; port 0 "
     "lets the system choose one.",
 )
-@click.option(
-    "--blobs", metavar="DIR", type=click.Path(), help="The blobs that belong to a FileStorage."
+@option_of(
+    table.BOTH["blob_dir"],
+    metavar="DIR",
+    type=click.Path(),
+    help="The blobs that belong to a FileStorage.",
 )
-@click.option(
-    "--poll-interval",
-    type=float,
-    default=DEFAULT_POLL_INTERVAL,
-    show_default=True,
-    metavar="SECONDS",
-    help="Between two looks at what others have committed, where STORAGE is no FileStorage.",
-)
-@click.option(
-    "--max-peers",
-    type=int,
-    default=DEFAULT_MAX_PEERS,
-    show_default=True,
-    metavar="NUMBER",
-    help="Connections at once, at most; further ones are closed.",
-)
-@click.option(
-    "--handshake-timeout",
-    type=float,
-    default=DEFAULT_HANDSHAKE_TIMEOUT,
-    show_default=True,
-    metavar="SECONDS",
-    help="Within so long a peer that connects must have said who it is and where to start.",
-)
-@click.option(
-    "--write-timeout",
-    type=float,
-    default=DEFAULT_WRITE_TIMEOUT,
-    show_default=True,
-    metavar="SECONDS",
-    help="After so long a peer is disconnected that takes nothing of what it is sent.",
-)
+@number_of(table.PRIMARY["poll_interval"])
+@number_of(table.PRIMARY["max_peers"])
+@number_of(table.PRIMARY["handshake_timeout"])
+@number_of(table.PRIMARY["write_timeout"])
 @peer_timeout
-@click.option(
-    "--close-timeout",
-    type=Seconds(min=0),
-    default=DEFAULT_CLOSE_TIMEOUT,
-    show_default=True,
-    metavar="SECONDS",
-    help="When stopped, let connected secondaries catch up for so long at most.",
-)
-@click.option(
-    "--require-tls",
-    is_flag=True,
-    help="Do not listen without TLS where other machines can connect.",
-)
+@number_of(table.PRIMARY["close_timeout"], type=Seconds(min=0))
+@option_of(table.PRIMARY["require_tls"], is_flag=True, metavar=None)
 @log_format
 @transport
 @tls

@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-from ...config import settings
+from ...config import table
 from ...errors import ConfigurationError
-from ...options import DEFAULT_MAX_COMPARED_SIZE
 from . import restoring
 from .arguments import Seconds, log_format
 from .connections import peer_timeout, tls, tls_options, transport
@@ -17,6 +16,9 @@ from .output import Interrupted, console_for, say
 from .serving import check_following, follow_primary
 from .status_options import add_status_options, status_options
 from .statuses import EPILOG
+from .table_options import option_of
+
+_MAX_COMPARED_SIZE = table.SECONDARY["max_compared_size"]
 
 
 def _delays(context: click.Context, option: click.Parameter, value: str) -> tuple[float, float]:
@@ -34,7 +36,8 @@ def _delays(context: click.Context, option: click.Parameter, value: str) -> tupl
 
 def _size(context: click.Context, option: click.Parameter, value: str) -> int:
     try:
-        return settings.max_compared_size(value)
+        size: int = _MAX_COMPARED_SIZE.convert(value)
+        return size
     except ConfigurationError as error:
         raise click.BadParameter(f"{value!r}: {error}.") from error
 
@@ -42,8 +45,8 @@ def _size(context: click.Context, option: click.Parameter, value: str) -> int:
 @click.command(epilog=EPILOG, short_help="Replicate a primary into a database.")
 @click.argument("address", metavar="ADDRESS")
 @click.argument("storage", metavar="STORAGE")
-@click.option(
-    "--blobs",
+@option_of(
+    table.BOTH["blob_dir"],
     metavar="DIR",
     type=click.Path(),
     help="Where the blobs of a FileStorage go; a primary with blobs refuses a secondary without.",
@@ -70,29 +73,21 @@ def _size(context: click.Context, option: click.Parameter, value: str) -> int:
     metavar="SECONDS",
     help="It counts as caught up when connected and nothing has come for so long.",
 )
-@click.option(
-    "--reconnect-delay",
+@option_of(
+    table.SECONDARY["reconnect_delay"],
     callback=_delays,
     metavar="FIRST[,LONGEST]",
     default="0.5,60",
     show_default=True,
-    help="Seconds before the first attempt to connect again, and at most.",
 )
-@click.option(
-    "--max-compared-size",
+@option_of(
+    _MAX_COMPARED_SIZE,
     callback=_size,
     metavar="SIZE",
-    default=f"{DEFAULT_MAX_COMPARED_SIZE >> 20}MB",
+    default=_MAX_COMPARED_SIZE.default,
     show_default=True,
-    help="Of the last transaction in STORAGE, so many bytes at most are sent again at each "
-    "connection, to see whether the primary holds the same; 0 for none.",
 )
-@click.option(
-    "--name",
-    metavar="NAME",
-    help="The name of this secondary in its log, its status and its metrics.  "
-    "[default: the host's name]",
-)
+@option_of(table.SECONDARY["name"])
 @peer_timeout
 @add_status_options
 def secondary(

@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import click
 
+from ...config import table
 from ...monitor.options import DEFAULT_MAX_LAG, StatusOptions
-
-Command = TypeVar("Command", bound=Callable[..., Any])
+from .table_options import Command, option_of
 
 _OPTIONS = (
-    click.option(
-        "--status",
-        metavar="ADDRESS",
-        help="Serve the status over HTTP there: HOST:PORT, :PORT (on this machine alone), or the "
-        "path of a Unix socket; port 0 lets the system choose one.",
-    ),
-    click.option(
-        "--status-max-lag",
-        type=float,
-        metavar="SECONDS",
-        help="So far behind its primary a secondary still counts as ready.  "
-        f"[default: {DEFAULT_MAX_LAG:g}]",
-    ),
-    click.option(
-        "--status-node",
-        multiple=True,
-        metavar="ADDRESS",
-        help="Show the status that is served there, too; may be given more than once.",
-    ),
-    click.option(
-        "--status-host",
-        multiple=True,
-        metavar="NAME",
-        help="Answer requests for this host, too, such as a proxy's name; may be given more than "
-        "once. On a loopback address, requests for other hosts are refused.",
-    ),
+    option_of(table.STATUS["status_address"]),
+    option_of(table.STATUS["status_max_lag"], type=float),
+    option_of(table.STATUS["status_nodes"], multiple=True, metavar="ADDRESS"),
+    option_of(table.STATUS["status_hosts"], multiple=True, metavar="NAME"),
 )
 
 
