@@ -24,7 +24,7 @@ class File(NamedTuple):
 
 
 class Page:
-    """What lies in `zrs_core/status/page` now, but for what a browser has no use for."""
+    """The files of `zrs_core/monitor/page` that a browser can use, as they are now."""
 
     def __init__(self) -> None:
         self._files: dict[str, File] = {}
