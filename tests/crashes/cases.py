@@ -20,7 +20,8 @@ from ZODB.FileStorage import FileStorage
 
 from zrs_core import Primary, Secondary
 from zrs_core.errors import ReplicationError
-from zrs_core.storage import appending, batches, disk, opening
+from zrs_core.storage import batches, disk, opening
+from zrs_core.storage.batches import BatchLimits
 from zrs_core.storage.fs_sink import FileStorageSink, file_storage_sink
 from zrs_core.storage.generic_sink import GenericSink
 from zrs_core.transports.memory import MemoryNetwork
@@ -32,12 +33,10 @@ from .recording import Fault, Recording, failing, short
 
 ADDRESS = ("", 8000)
 
-# Bytes of transactions that are made known together, and of those that are held in memory, here.
-_BATCH_SIZE = 40_000
-_PIECE_SIZE = 8_000
+_LIMITS = BatchLimits(batch=40_000, held=8_000)
 
 _SINKS: dict[str, Callable[[Any, Any, str], Any]] = {
-    "batches": file_storage_sink,
+    "batches": functools.partial(file_storage_sink, limits=_LIMITS),
     "public": lambda storage, invalidate, durability: FileStorageSink(storage, invalidate),
     "generic": lambda storage, invalidate, durability: GenericSink(storage, invalidate),
 }
@@ -151,8 +150,6 @@ class Workshop:
         self.recorded = functools.cache(self._record)
 
     def __enter__(self) -> Workshop:
-        self._stack.enter_context(mock.patch.object(appending, "BATCH_SIZE", _BATCH_SIZE))
-        self._stack.enter_context(mock.patch.object(appending, "_PIECE_SIZE", _PIECE_SIZE))
         # Of a FileStorage that cannot be opened its files are left open, to be collected.
         self._stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore", ResourceWarning)

@@ -28,13 +28,18 @@ from zrs_core.messages import (
     Transaction,
 )
 from zrs_core.options import DURABILITIES
-from zrs_core.storage import appending, batches, disk, fs_access, incoming_blobs
+from zrs_core.storage import batches, disk, fs_access
+from zrs_core.storage.batches import BatchLimits
 from zrs_core.storage.fs_format import FIRST_OFFSET
 from zrs_core.storage.fs_last_tid import establish_last_tid
 from zrs_core.storage.fs_sink import FileStorageSink, file_storage_sink
 from zrs_core.storage.fs_source import FileStorageSource
+from zrs_core.storage.received_blobs import ReceivedBlobs
 
 from ..databases import blob_files, contents, open_file_storage, temporary_files, traffic
+
+# It is synced in the background.
+LARGE_BLOB = b"abcdefgh" * (1 << 17)
 
 BLOB_RECORD = b"\x80\x03cZODB.blob\nBlob\nq\x01.\x80\x03N."
 
@@ -190,16 +195,17 @@ def test_a_pack_in_between_moves_what_it_builds_upon(messages, original, target,
 
 
 class TestLargeTransactions:
-    @pytest.fixture(autouse=True)
-    def _small_batches(self, monkeypatch):
-        monkeypatch.setattr(appending, "BATCH_SIZE", 1000)
+    limits = BatchLimits(batch=1000)
 
     def test_they_are_written_as_they_come(self, messages, original, target):
-        sink = file_storage_sink(target, no_invalidation, "batch")
+        sink = file_storage_sink(target, no_invalidation, "batch", self.limits)
         for message in messages:
             sink.apply(message)
-            held = sum(map(len, sink._records)) + sum(map(len, sink._batch.chunks))
-            assert held < 1000 + max(len(getattr(each, "data", b"")) for each in messages) + 200
+            held = sink._publisher.batch.chunks + (sink._encoder.chunks if sink._encoder else [])
+            assert (
+                sum(map(len, held))
+                < 1000 + max(len(getattr(each, "data", b"")) for each in messages) + 200
+            )
         sink.flush()
         assert data_of(target) == original
 
@@ -209,7 +215,7 @@ class TestLargeTransactions:
         return [Transaction(tid, " ", b"me"), *records, Commit()]
 
     def test_an_abort_leaves_nothing(self, messages, target):
-        sink = file_storage_sink(target, no_invalidation, "batch")
+        sink = file_storage_sink(target, no_invalidation, "batch", self.limits)
         first = whole_transactions(messages)[0]
         for message in (*messages[:first], *self.large()[:-1]):
             sink.apply(message)
@@ -222,7 +228,7 @@ class TestLargeTransactions:
         assert len(contents(target)) == 2
 
     def test_a_kill_in_the_midst_leaves_what_is_cut_off(self, messages, target, tmp_path):
-        sink = file_storage_sink(target, no_invalidation, "batch")
+        sink = file_storage_sink(target, no_invalidation, "batch", self.limits)
         first = whole_transactions(messages)[0]
         for message in messages[:first]:
             sink.apply(message)
@@ -237,7 +243,7 @@ class TestLargeTransactions:
             left.mkdir()
             shutil.copy(target.getName(), left / "Data.fs")
             again = open_file_storage(left)
-            second = file_storage_sink(again, no_invalidation, "batch")
+            second = file_storage_sink(again, no_invalidation, "batch", self.limits)
             expected = 2 if message == Commit() else 1
             assert len(contents(again)) == expected
             assert second.last_tid() == [messages[0].tid, p64(1 << 50)][expected - 1]
@@ -253,12 +259,11 @@ class TestALargeBlob:
     @pytest.fixture
     def blob(self, monkeypatch, target):
         """A transaction with one, and the sink that is to apply it."""
-        monkeypatch.setattr(incoming_blobs, "_LARGE", 3)
         monkeypatch.setattr(target, "_save_index", lambda: None)
         return file_storage_sink(target, no_invalidation, "batch"), [
             Transaction(p64(1), " ", b"", b"", b""),
-            StoreBlob(p64(7), p64(1), BLOB_RECORD, None, 1),
-            BlobBlock(b"abc"),
+            StoreBlob(p64(7), p64(1), BLOB_RECORD, None, 16),
+            *[BlobBlock(LARGE_BLOB[:65_536])] * 16,
             Commit(),
         ]
 
@@ -281,7 +286,7 @@ class TestALargeBlob:
         may_be_synced.set()
         flushing.join()
         assert target.lastTransaction() == p64(1)
-        assert Path(target.loadBlob(p64(7), p64(1))).read_bytes() == b"abc"
+        assert Path(target.loadBlob(p64(7), p64(1))).read_bytes() == LARGE_BLOB
 
     def test_that_the_disk_does_not_take_ends_it(self, blob, target, monkeypatch, tmp_path):
         sink, messages = blob
@@ -363,9 +368,9 @@ class TestTrouble:
         self, small, step, messages, target, monkeypatch, tmp_path
     ):
         """The system forgets what it could not write: the next fsync would succeed."""
-        monkeypatch.setattr(batches, "_SMALL", small)
         monkeypatch.setattr(target, "_save_index", lambda: None)
-        sink = file_storage_sink(target, no_invalidation, "batch")
+        limits = BatchLimits(searched=small)
+        sink = file_storage_sink(target, no_invalidation, "batch", limits)
         first, second = whole_transactions(messages)[9:11]
         for message in messages[:first]:
             sink.apply(message)
@@ -425,7 +430,7 @@ class TestTrouble:
         sink.apply(StoreBlob(p64(1), tid, b"record", None, 1))
         sink.apply(BlobBlock(b"x"))
         sink.apply(StoreBlob(p64(2), tid, b"record", None, 2))
-        sink._writer.dirty = True
+        sink._publisher.writer.dirty = True
         with monkeypatch.context() as patched:
             patched.setattr(type(sink._file), "truncate", lambda self: 1 / 0)
             with pytest.raises(ZeroDivisionError):
@@ -467,7 +472,7 @@ class TestTrouble:
         sink.flush()
         for message in transaction(2 << 40, b"AAAAA"):
             sink.apply(message)
-        sink._writer._write(sink._batch.begin, *sink._batch.chunks)
+        sink._publisher.writer._write(sink._publisher.batch.begin, *sink._publisher.batch.chunks)
         target.loadSerial(p64(1), p64(1 << 40))
         target.undoLog(0, 10)
         sink.abort()
@@ -483,7 +488,7 @@ class TestTrouble:
         end = whole_transactions(messages)[9]
         for message in messages[:end]:
             sink.apply(message)
-        sink._writer._write(target.getSize(), b"x" * 1_000_000)
+        sink._publisher.writer._write(target.getSize(), b"x" * 1_000_000)
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(type(sink._file), "truncate", lambda self: 1 / 0)
             with pytest.raises(ZeroDivisionError):
@@ -512,9 +517,9 @@ class TestTrouble:
         assert f"has no {name}, so that transactions are stored one by one" in caplog.text
 
 
-def test_a_spilled_transaction_is_published_by_itself_if_each_is(monkeypatch, target):
-    monkeypatch.setattr(appending, "BATCH_SIZE", 100)
-    sink = file_storage_sink(target, no_invalidation, "transaction")
+def test_a_spilled_transaction_is_published_by_itself_if_each_is(target):
+    limits = BatchLimits(batch=100)
+    sink = file_storage_sink(target, no_invalidation, "transaction", limits)
     for number in range(1, 5):
         tid = p64(number << 40)
         for message in (Transaction(tid), Store(p64(1), tid, b"x" * 50 * number), Commit()):
@@ -594,7 +599,7 @@ def test_nor_while_a_pack_runs(target, monkeypatch):
 
 def test_a_pack_makes_sure_that_no_directory_gets_a_blob_while_it_looks(target, monkeypatch):
     sink = file_storage_sink(target, no_invalidation, "batch")
-    make, locked = sink._directories.make, []
+    make, locked = sink._received._directories.make, []
 
     def make_locked(directory):
         looking = threading.Thread(target=lambda: locked.append(not target._lock.acquire(False)))
@@ -602,7 +607,7 @@ def test_a_pack_makes_sure_that_no_directory_gets_a_blob_while_it_looks(target, 
         looking.join()
         make(directory)
 
-    monkeypatch.setattr(sink._directories, "make", make_locked)
+    monkeypatch.setattr(sink._received._directories, "make", make_locked)
     with sink.packs.one():
         apply_blobs(target, sink, monkeypatch, count=1)
     assert locked == [True]
@@ -744,10 +749,7 @@ def test_what_is_within_a_block_takes_one_write_and_one_fsync(block_size, target
 class TestBatchesOneAfterTheOther:
     """The disk is busy with one while the next one comes."""
 
-    @pytest.fixture(autouse=True)
-    def _small_batches(self, monkeypatch):
-        monkeypatch.setattr(appending, "BATCH_SIZE", 3000)
-        monkeypatch.setattr(appending, "_PIECE_SIZE", 1000)
+    limits = BatchLimits(batch=3000, held=1000)
 
     def transactions(self, count):
         for number in range(1, count + 1):
@@ -772,12 +774,12 @@ class TestBatchesOneAfterTheOther:
             real(fd)
 
         monkeypatch.setattr(disk, "sync", sync)
-        sink = file_storage_sink(target, no_invalidation, "batch")
+        sink = file_storage_sink(target, no_invalidation, "batch", self.limits)
         messages = self.transactions(100)
-        while sink._closing is None:
+        while sink._publisher._syncing is None:
             sink.apply(next(messages))
-        first = sink._closing.end
-        while not sink._batch.place > first:
+        first = sink._publisher._syncing.end
+        while not sink._publisher.batch.place > first:
             sink.apply(next(messages))
         assert os.path.getsize(target.getName()) > first
         assert target.lastTransaction() == z64
@@ -789,7 +791,7 @@ class TestBatchesOneAfterTheOther:
         assert os.path.getsize(target.getName()) == target.getSize()
 
     def test_each_is_visible_once_the_disk_has_it(self, target):
-        sink = file_storage_sink(target, no_invalidation, "batch")
+        sink = file_storage_sink(target, no_invalidation, "batch", self.limits)
         seen = set()
         for message in self.transactions(200):
             sink.apply(message)
@@ -802,7 +804,7 @@ class TestBatchesOneAfterTheOther:
         self, failing, target, monkeypatch, tmp_path
     ):
         monkeypatch.setattr(target, "_save_index", lambda: None)
-        sink = file_storage_sink(target, no_invalidation, "batch")
+        sink = file_storage_sink(target, no_invalidation, "batch", self.limits)
         real, calls = os.fdatasync, []
 
         def fail(fd):
@@ -827,7 +829,7 @@ class TestBatchesOneAfterTheOther:
         assert ([z64, *held])[-1] >= last
 
     def test_what_was_not_written_beside_is_cut_off(self, target, monkeypatch):
-        sink = file_storage_sink(target, no_invalidation, "batch")
+        sink = file_storage_sink(target, no_invalidation, "batch", self.limits)
         messages = [*self.transactions(100)]
         real, failed = os.pwrite, []
 
@@ -850,9 +852,9 @@ class TestBatchesOneAfterTheOther:
         assert len(contents(target)) == 100
 
     def test_an_abort_takes_back_what_is_not_visible(self, target):
-        sink = file_storage_sink(target, no_invalidation, "batch")
+        sink = file_storage_sink(target, no_invalidation, "batch", self.limits)
         messages = self.transactions(100)
-        while sink._closing is None:
+        while sink._publisher._syncing is None:
             sink.apply(next(messages))
         sink.abort()
         assert target.lastTransaction() == sink.last_tid() == z64
@@ -862,15 +864,15 @@ class TestBatchesOneAfterTheOther:
 
 def test_only_what_could_be_a_length_calls_for_another_fsync():
     batch = bytearray(b"x" * 2000 + bytes(8))
-    assert not batches._could_mislead(0, [bytes(batch)])
-    assert not batches._could_mislead(510, [bytes(batch)])
+    assert not batches._could_mislead(0, [bytes(batch)], 65_536)
+    assert not batches._could_mislead(510, [bytes(batch)], 65_536)
     batch[504:512] = struct.pack(">Q", 512)
-    assert batches._could_mislead(0, [bytes(batch)])
-    assert not batches._could_mislead(1, [bytes(batch)])
+    assert batches._could_mislead(0, [bytes(batch)], 65_536)
+    assert not batches._could_mislead(1, [bytes(batch)], 65_536)
     for harmless in (22, 513):
         batch[504:512] = struct.pack(">Q", harmless)
-        assert not batches._could_mislead(0, [bytes(batch)])
-    assert batches._could_mislead(0, [bytes(1 << 20)])
+        assert not batches._could_mislead(0, [bytes(batch)], 65_536)
+    assert batches._could_mislead(0, [bytes(1 << 20)], 65_536)
 
 
 def test_who_reads_meanwhile_sees_whole_transactions(tmp_path):
@@ -920,36 +922,25 @@ def test_a_blob_is_there_when_its_record_is(target):
     assert Path(target.loadBlob(p64(7), tid)).read_bytes() == b"x" * 65_536 + b"y"
 
 
-def test_a_transaction_of_many_blobs_keeps_few_files_open(target, tmp_path, monkeypatch):
-    monkeypatch.setattr(incoming_blobs, "_LARGE", 1)
-    monkeypatch.setattr(appending, "_SYNCED_BESIDE", 2)
-    sink = file_storage_sink(target, no_invalidation, "batch")
-    blobs = []
-
-    class Blob(appending.IncomingBlob):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
-            blobs.append(self)
-
-    monkeypatch.setattr(appending, "IncomingBlob", Blob)
-    sink.apply(Transaction(p64(1)))
+def test_a_transaction_of_many_blobs_keeps_few_files_open(target, tmp_path):
+    received = ReceivedBlobs(target, sync=True, max_syncing=2)
     for number in range(6):
-        sink.apply(StoreBlob(p64(number), p64(1), BLOB_RECORD, None, 1))
-        sink.apply(BlobBlock(b"content"))
-    assert [each._file.closed for each in blobs] == [True] * 4 + [False] * 2
-    sink.apply(Commit())
-    sink.flush()
-    assert all(each._file.closed for each in blobs)
+        received.begin(StoreBlob(p64(number), p64(1), BLOB_RECORD, None, 1))
+        received.add_block(LARGE_BLOB)
+        assert received.take_complete(keep=True) is not None
+    assert [each._file.closed for each in received._current] == [True] * 4 + [False] * 2
+    received.commit()
+    received.settle()
+    assert all(each._file.closed for each in received._committed)
+    received.place(None)
+    assert received.published() == 6
     assert len(blob_files(tmp_path / "copy" / "blobs")) == 6
 
 
 @pytest.mark.parametrize("durability", DURABILITIES)
-def test_a_part_of_a_transaction_that_ends_like_a_length_is_cut_off(
-    durability, target, tmp_path, monkeypatch
-):
+def test_a_part_of_a_transaction_that_ends_like_a_length_is_cut_off(durability, target, tmp_path):
     """FileStorage takes the last 8 bytes of the file for it, where a transaction has none."""
-    monkeypatch.setattr(appending, "BATCH_SIZE", 1000)
-    sink = file_storage_sink(target, no_invalidation, durability)
+    sink = file_storage_sink(target, no_invalidation, durability, BatchLimits(batch=1000))
     sink.apply(Transaction(p64(1)))
     sink.apply(Store(p64(1), p64(1), b"first"))
     sink.apply(Commit())

@@ -14,7 +14,8 @@ from ZODB.utils import p64
 
 from zrs_core.errors import UnsuitableStorage
 from zrs_core.messages import Commit, Store, Transaction
-from zrs_core.storage import appending, disk, fs_sink, fs_writer, unfinished
+from zrs_core.storage import disk, fs_sink, fs_writer, unfinished
+from zrs_core.storage.batches import BatchLimits
 from zrs_core.storage.batches import unfinished as guard
 from zrs_core.storage.fs_sink import FileStorageSink, file_storage_sink
 from zrs_core.storage.opening import open_storage
@@ -59,8 +60,6 @@ def path(tmp_path):
 @pytest.mark.parametrize("durability", ["batch", "none", "public"])
 def test_every_state_of_a_batch_is_cut_off(path, tmp_path, monkeypatch, durability, index):
     """At every write: a large transaction, a batch of several, parts of which are whole."""
-    monkeypatch.setattr(appending, "BATCH_SIZE", 4000)
-    monkeypatch.setattr(appending, "_PIECE_SIZE", 500)
     begin(path, 2)
     older = path.with_suffix(".fs.index").read_bytes()
     path.unlink()
@@ -70,7 +69,8 @@ def test_every_state_of_a_batch_is_cut_off(path, tmp_path, monkeypatch, durabili
     if durability == "public":
         sink = FileStorageSink(storage, lambda tid, oids: None)
     else:
-        sink = file_storage_sink(storage, lambda tid, oids: None, durability)
+        limits = BatchLimits(batch=4000, held=500)
+        sink = file_storage_sink(storage, lambda tid, oids: None, durability, limits)
 
     def snap():
         found = path.read_bytes()

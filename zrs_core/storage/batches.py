@@ -30,7 +30,7 @@ import contextlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from ..held import HeldTransaction
 from ..messages import Transaction
@@ -40,8 +40,20 @@ from .fs_format import FINISHED, LENGTH_OFFSET, TRANSACTION_HEADER, U64, UNFINIS
 # No part of it, with zeros behind, is a length that a transaction could have.
 _NO_LENGTH: Final = 0xFFFF_FFFF_FFFF_FFFF
 
-# Bytes of a batch that is looked through. For a larger one, one fsync more makes no difference.
-_SMALL: Final = 64 * 1024
+
+class BatchLimits(NamedTuple):
+    """Sizes of batches, in bytes."""
+
+    #: The most that is published together, and that is held in memory of one transaction.
+    batch: int = 8 * 1024 * 1024
+    #: The most of a batch that is held in memory before it is written.
+    held: int = 1024 * 1024
+    #: The most that is searched for bytes that could mislead FileStorage. For a larger batch, one
+    #: more fsync makes no difference.
+    searched: int = 64 * 1024
+
+
+DEFAULT_LIMITS: Final = BatchLimits()
 
 
 class AppendableFile(Protocol):
@@ -158,13 +170,17 @@ class BatchWriter:
     find it, until it is cut off. One thread at a time.
 
     :param sync: whether it matters what the disk has.
+    :param limits: `searched` counts here.
     """
 
-    def __init__(self, file: AppendableFile, *, sync: bool) -> None:
+    def __init__(
+        self, file: AppendableFile, *, sync: bool, limits: BatchLimits = DEFAULT_LIMITS
+    ) -> None:
         #: Whether there may be something in the file beyond its end.
         self.dirty = False
         self._file = file
         self._sync = sync
+        self._searched = limits.searched
         # Whether all that was written and cut off is on disk.
         self._synced = False
         # Where the header of an unfinished transaction is on disk, or will be before the batch
@@ -254,7 +270,7 @@ class BatchWriter:
         """Write what is not written yet, but for what finishes it."""
         if self._sync:
             batch.chunks.append(unfinished(batch.last_tid))
-        if batch.place != batch.begin or _could_mislead(batch.begin, batch.chunks):
+        if batch.place != batch.begin or _could_mislead(batch.begin, batch.chunks, self._searched):
             self._guard(batch.begin, batch.done[0][0])
         self._write(batch.place, *batch.chunks)
         self._guarded = batch.end if self._sync else None
@@ -285,12 +301,13 @@ class BatchWriter:
             self._synced = True
 
 
-def _could_mislead(begin: int, chunks: list[bytes]) -> bool:
+def _could_mislead(begin: int, chunks: list[bytes], searched: int) -> bool:
     """Whether FileStorage might fail over a part of a batch, if its first sector were missing.
 
     :param begin: where in the file it begins.
+    :param searched: the most bytes to search; True for a larger batch.
     """
-    if sum(map(len, chunks)) > _SMALL:
+    if sum(map(len, chunks)) > searched:
         return True
     batch = b"".join(chunks)
     first = SECTOR - begin % SECTOR

@@ -30,8 +30,8 @@ _BLOB_CLASS = (
 )
 _match_blob = re.compile(_BLOB_CLASS, re.DOTALL).match
 
-# Bytes that a blob's record has at most: there is nothing in its state.
-_LONGEST_BLOB_RECORD = 80
+#: Bytes that a blob's record has at most: its state is empty.
+LONGEST_BLOB_RECORD = 80
 
 # Every record that ZODB itself writes begins with PROTO, GLOBAL or MARK.
 _match_ordinary = re.compile(rb"(?!%b)[\x80c(]" % _BLOB_CLASS, re.DOTALL).match
@@ -49,7 +49,7 @@ def is_blob_record(data: bytes) -> bool:
 
 def lacks_blob(data: bytes) -> bool:
     """Whether `data`, a record that came without a blob, is that of one, as ZODB writes it."""
-    return len(data) <= _LONGEST_BLOB_RECORD and is_blob_record(data)
+    return len(data) <= LONGEST_BLOB_RECORD and is_blob_record(data)
 
 
 def temporary_directory(storage: Any) -> str:

@@ -20,7 +20,7 @@ from ..messages import Commit, PrimaryMessage, Transaction
 from ..tids import describe_tid
 from . import disk
 from .appending import AppendingSink
-from .batches import unfinished
+from .batches import DEFAULT_LIMITS, BatchLimits, unfinished
 from .fs_access import file_storage_of, missing_attributes, path_of
 from .fs_last_tid import establish_last_tid
 from .fs_tail import history, last_transaction
@@ -33,13 +33,17 @@ log = logging.getLogger("zrs_core.storage")
 
 
 def file_storage_sink(
-    storage: Any, invalidate: Callable[[bytes, list[bytes]], None], durability: str
+    storage: Any,
+    invalidate: Callable[[bytes, list[bytes]], None],
+    durability: str,
+    limits: BatchLimits = DEFAULT_LIMITS,
 ) -> FileStorageSink | AppendingSink:
     """A FileStorage, with or without blobs, as a sink.
 
     :param invalidate: called with the tid and the oids of each transaction, in order, while nobody
         can read.
     :param durability: one of `options.DURABILITIES`.
+    :param limits: the sizes of batches.
     """
     missing = missing_attributes(storage)
     if missing:
@@ -58,7 +62,9 @@ def file_storage_sink(
     blobs = IBlobStorageRestoreable.providedBy(storage)
     file = OpenDataFile(storage)
     packed = (lambda: None) if durability == "none" else partial(sync_new_files, storage)
-    return AppendingSink(storage, file, blobs, invalidate, durability=durability, packed=packed)
+    return AppendingSink(
+        storage, file, blobs, invalidate, durability=durability, packed=packed, limits=limits
+    )
 
 
 def sync_new_files(storage: Any) -> None:
