@@ -26,6 +26,7 @@ from zrs_core.interfaces import (
     IReplicationClient,
     IReplicationService,
 )
+from zrs_core.testing import seeds
 from zrs_core.tls import TLSOptions
 
 from .conditions import DEADLINE, wait_for
@@ -90,6 +91,24 @@ def test_the_asyncio_server_refuses_a_peer_with_a_line(server, said, logged):
     assert logged in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=60) == ("", "")
+
+
+# -- fuzz_follower.py
+
+
+def fuzz_follower(folder, *options):
+    pytest.importorskip("atheris", reason="`make .venv/.fuzz` installs Atheris")
+    command = [sys.executable, EXAMPLES / "fuzz_follower.py", folder, *options]
+    return subprocess.run(command, cwd=folder.parent, capture_output=True, text=True)
+
+
+def test_atheris_fuzzes_a_follower(tmp_path):
+    done = fuzz_follower(tmp_path / "corpus", "-seed=1", "-runs=300")
+    assert done.returncode == 0, done.stderr
+    assert "Done 300 runs" in done.stderr
+    assert {path.read_bytes() for path in (tmp_path / "corpus").glob("seed-*")} == {
+        *seeds.from_primary()
+    }
 
 
 # -- third_party_transport

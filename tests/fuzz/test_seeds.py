@@ -48,11 +48,19 @@ def test_streams_of_an_end_are_refused_in_many_ways(streams, connect):
     assert len({error for _, error in outcomes}) >= 10
 
 
+def pyproject():
+    return tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_an_extra_brings_what_the_modules_for_tests_need():
+    extra = pyproject()["project"]["optional-dependencies"]["testing"]
+    assert [each.partition(">")[0] for each in extra] == ["hypothesis", "pytest"]
+
+
 def test_all_files_of_the_package_are_installed():
-    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
     installed = {
         path
-        for package, patterns in project["tool"]["setuptools"]["package-data"].items()
+        for package, patterns in pyproject()["tool"]["setuptools"]["package-data"].items()
         for pattern in patterns
         for path in PACKAGE.parent.joinpath(*package.split(".")).glob(pattern)
     }

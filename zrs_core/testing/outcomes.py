@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from ..codec import PrimaryConnection, SecondaryConnection
-from ..codec.connection import Connection
 from ..errors import RemoteProtocolError
 from ..messages import NO_TID, Commit, Hello, PrimaryMessage, Start
+
+AnyConnection: TypeAlias = PrimaryConnection | SecondaryConnection
 
 
 class Fault(Exception):
@@ -78,7 +79,7 @@ def committed(messages: Sequence[PrimaryMessage]) -> list[PrimaryMessage]:
     return list(messages[:end])
 
 
-def outcome(connection: Connection[Any], pieces: Iterable[bytes]) -> Outcome:
+def outcome(connection: AnyConnection, pieces: Iterable[bytes]) -> Outcome:
     """Feed a stream to one end of a connection, end it, and return all that comes out.
 
     :param connection: a new connection, see `listening`; ``PrimaryConnection()`` is the other end.
@@ -101,7 +102,7 @@ def outcome(connection: Connection[Any], pieces: Iterable[bytes]) -> Outcome:
     return Outcome(messages, Refusal(type(error), str(error), error.tid, error.offset))
 
 
-def take(connection: Connection[Any], messages: list[Any]) -> bool:
+def take(connection: AnyConnection, messages: list[Any]) -> bool:
     """Add the messages that are complete to `messages`; return False after an error.
 
     :raises Fault: the error is not kept in the connection.
@@ -114,7 +115,7 @@ def take(connection: Connection[Any], messages: list[Any]) -> bool:
     return True
 
 
-def _check_that_it_stays(connection: Connection[Any], error: RemoteProtocolError) -> None:
+def _check_that_it_stays(connection: AnyConnection, error: RemoteProtocolError) -> None:
     if not connection._eof:
         connection.receive_data(b"\0\0\0\0 and more")
     check(connection._frames.waiting == 0, "nothing is kept after an error")
@@ -143,7 +144,7 @@ def in_pieces(stream: bytes, seed: int) -> list[bytes]:
     return pieces
 
 
-def compare(connect: Callable[[], Connection[Any]], stream: bytes, seed: int) -> Outcome:
+def compare(connect: Callable[[], AnyConnection], stream: bytes, seed: int) -> Outcome:
     """Return the outcome of a stream that comes whole, and check that pieces give the same.
 
     :param connect: makes a new connection, as for `outcome`.
