@@ -7,7 +7,6 @@ from ZODB.FileStorage import FileStorage
 from ZODB.utils import p64, u64, z64
 
 from zrs_core.messages import NO_TID, Commit, Store, Transaction
-from zrs_core.storage import finding
 from zrs_core.storage.committed import CommittedFile
 from zrs_core.storage.finding import find
 from zrs_core.storage.fs_format import FIRST_OFFSET
@@ -46,11 +45,9 @@ def open_committed():
         file.close()
 
 
-@pytest.fixture(params=["as it is", "tiny steps"])
-def _steps(request, monkeypatch):
-    if request.param == "tiny steps":
-        monkeypatch.setattr(finding, "_NEAR", 100)
-        monkeypatch.setattr(finding, "_STRETCH", 61)
+@pytest.fixture(params=[{}, {"near": 100, "stretch": 61}], ids=["as it is", "tiny steps"])
+def steps(request):
+    return request.param
 
 
 def every_place(file):
@@ -61,27 +58,25 @@ def every_place(file):
         pos = header.next
 
 
-def check(file, chance=None):
+def check(file, steps, chance=None):
     places = list(every_place(file))
     for tid, pos, end in chance.sample(places, min(len(places), 12)) if chance else places:
-        assert find(file, tid) == end
-        assert find(file, p64(u64(tid) - 1)) == pos
-    assert find(file, NO_TID) == FIRST_OFFSET
-    assert find(file, b"\xff" * 8) == file.end
+        assert find(file, tid, **steps) == end
+        assert find(file, p64(u64(tid) - 1), **steps) == pos
+    assert find(file, NO_TID, **steps) == FIRST_OFFSET
+    assert find(file, b"\xff" * 8, **steps) == file.end
 
 
 @pytest.mark.long
-@pytest.mark.usefixtures("_steps")
-def test_every_tid_is_found_and_what_lies_between(tmp_path, open_committed):
+def test_every_tid_is_found_and_what_lies_between(tmp_path, open_committed, steps):
     storage = open_file_storage(tmp_path / "db")
     with traffic(storage) as commits:
         commits.commit(60)
-    check(open_committed(tmp_path / "db" / "Data.fs"))
+    check(open_committed(tmp_path / "db" / "Data.fs"), steps)
 
 
-@pytest.mark.usefixtures("_steps")
 @pytest.mark.parametrize("seed", range(3))
-def test_whatever_is_in_the_file(seed, tmp_path, open_committed):
+def test_whatever_is_in_the_file(seed, tmp_path, open_committed, steps):
     chance = random.Random(seed)
     start = chance.choice([1, 1 << 40, (1 << 62) + 12345])
     step = chance.choice([1, SECOND, SECOND << 20])
@@ -94,7 +89,7 @@ def test_whatever_is_in_the_file(seed, tmp_path, open_committed):
         tmp_path / "Data.fs",
         [(tid, chance.choices(records, k=chance.randrange(3))) for tid in tids],
     )
-    check(open_committed(tmp_path / "Data.fs"), chance)
+    check(open_committed(tmp_path / "Data.fs"), steps, chance)
 
 
 def test_an_empty_file_has_nothing_to_find(tmp_path, open_committed):

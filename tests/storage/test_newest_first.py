@@ -43,8 +43,8 @@ def store_headers(storage, texts, extension=b"", data=b"data", step=1 << 32):
         storage.tpc_finish(meta)
 
 
-def summaries_of(path):
-    with contextlib.closing(open_latest(str(path))) as file:
+def summaries_of(path, **options):
+    with contextlib.closing(open_latest(str(path), **options)) as file:
         return [*newest_first_in_file(file)]
 
 
@@ -120,17 +120,15 @@ def unfinished(path, status):
 
 
 @pytest.mark.parametrize("kept", [None, 3, 40, -1])
-def test_a_transaction_that_is_being_committed(path, monkeypatch, kept):
+def test_a_transaction_that_is_being_committed(path, kept):
     """What is at the end is looked for again and again, then from the beginning."""
-    monkeypatch.setattr(module, "_COMMIT_TIMEOUT", 0.05)
     expected = summaries_of(path)
     data, copy = unfinished(path, b"c")
     path.write_bytes(data + copy[:kept])
-    assert summaries_of(path) == expected
+    assert summaries_of(path, timeout=0.05) == expected
 
 
 def test_a_transaction_that_is_committed_meanwhile(path, monkeypatch):
-    monkeypatch.setattr(module, "_COMMIT_TIMEOUT", 60)
     expected = len(summaries_of(path))
     data, copy = unfinished(path, b"c")
     path.write_bytes(data + copy[:50])
@@ -140,15 +138,13 @@ def test_a_transaction_that_is_committed_meanwhile(path, monkeypatch):
         looks.append(seconds)
         path.write_bytes(data)
 
-    monkeypatch.setattr(module.time, "sleep", sleep)
     monkeypatch.setattr(module, "open_snapshot", None)
-    assert len(summaries_of(path)) == expected
+    assert len(summaries_of(path, timeout=60, sleep=sleep)) == expected
     assert len(looks) == 1
 
 
-def test_a_record_that_holds_a_file(tmp_path, monkeypatch):
+def test_a_record_that_holds_a_file(tmp_path):
     """A file that ends within a record ends like that file."""
-    monkeypatch.setattr(module, "_COMMIT_TIMEOUT", 0.05)
     inner = tmp_path / "inner.fs"
     commit_headers(inner, [(b"user", b"inner")] * 3)
     path = tmp_path / "Data.fs"
@@ -164,7 +160,7 @@ def test_a_record_that_holds_a_file(tmp_path, monkeypatch):
     cut = data.index(inner.read_bytes()[-40:]) + 40
     assert cut > end
     path.write_bytes(data[:cut])
-    assert [each.description for each in summaries_of(path)] == [b"outer"] * 2
+    assert [each.description for each in summaries_of(path, timeout=0.05)] == [b"outer"] * 2
 
 
 def test_what_cannot_be_read(tmp_path):
@@ -174,27 +170,25 @@ def test_what_cannot_be_read(tmp_path):
 
 @pytest.mark.parametrize("opened", [lambda path: MappingStorage(), open_on_sqlite])
 @pytest.mark.parametrize("step", [1, 1 << 26, 1 << 32, 1 << 48])
-def test_a_storage(tmp_path, monkeypatch, opened, step):
+def test_a_storage(tmp_path, opened, step):
     """However close together the transactions are."""
-    monkeypatch.setattr(module, "_MOST", 10)
     texts = [(b"user", b"%d" % number) for number in range(70)]
     with contextlib.closing(opened(tmp_path / "it")) as storage:
         store_headers(storage, texts, step=step)
-        found = [*newest_first(storage)]
+        found = [*newest_first(storage, max_held=10)]
     assert [each.description for each in found] == [text for _, text in reversed(texts)]
     assert [(each.records, each.size) for each in found] == [(1, 4)] * 70
 
 
 def test_few_of_many_transactions_of_a_storage(monkeypatch):
     """No more are held at once, and those before them are not read."""
-    monkeypatch.setattr(module, "_MOST", 10)
     db = ZODB.DB(MappingStorage())
     for number in range(200):
         with db.transaction() as connection:
             connection.root()[number] = number
     summary, read = module._summary, []
     monkeypatch.setattr(module, "_summary", lambda each: read.append(each.tid) or summary(each))
-    with contextlib.closing(newest_first(db.storage)) as found:
+    with contextlib.closing(newest_first(db.storage, max_held=10)) as found:
         last = [next(found).tid for _ in range(3)]
     assert last == sorted({each.tid for each in db.storage.iterator()})[:-4:-1]
     assert len(set(read)) < 100

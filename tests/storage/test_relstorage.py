@@ -21,7 +21,6 @@ from ZODB.utils import p64, u64, z64
 from zrs_core.errors import UnsuitableStorage, WrittenToByOthers
 from zrs_core.messages import NO_TID, BlobBlock, Commit, Store, StoreBlob, Transaction
 from zrs_core.progress import Divergence, State
-from zrs_core.storage import iteration
 from zrs_core.storage.blobs import MISSING_BLOB
 from zrs_core.storage.compare import compare
 from zrs_core.storage.fs_source import FileStorageReader
@@ -45,6 +44,19 @@ from .relstorages import open_on_postgresql, open_on_sqlite
 SECOND = ("", 8001)
 
 
+@pytest.fixture
+def open_primary(open_primary):
+    """Opens primaries whose sources search one day: each month would cost a connection."""
+    yesterday = TimeStamp(*time.gmtime(time.time() - 86_400)[:5]).raw()
+
+    def open_it(*arguments, **options):
+        primary = open_primary(*arguments, **options)
+        primary._source.earliest = yesterday
+        return primary
+
+    return open_it
+
+
 @pytest.fixture(
     params=[
         "sqlite",
@@ -53,11 +65,8 @@ SECOND = ("", 8001)
         pytest.param("postgresql, shared blobs", marks=pytest.mark.long),
     ]
 )
-def relstorage(request, tmp_path, monkeypatch):
+def relstorage(request, tmp_path):
     """Opens a RelStorage by a name; for the same name, the same one again."""
-    # A month is a connection to the database, and what is older than these tests is empty.
-    yesterday = TimeStamp(*time.gmtime(time.time() - 86_400)[:5]).raw()
-    monkeypatch.setattr(iteration, "_FIRST_YEAR", u64(yesterday))
     opened, dsns = [], {}
     database, _, shared = request.param.partition(", ")
     server = request.getfixturevalue("postgresql") if database == "postgresql" else None

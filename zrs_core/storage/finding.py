@@ -17,16 +17,18 @@ from ..messages import NO_TID
 from .committed import CommittedFile
 from .fs_format import FINISHED, FIRST_OFFSET, RECORD_HEADER, STATUS_OFFSET, TRANSACTION_HEADER, U64
 
-# Bytes within which it is faster to go from one transaction to the next.
-_NEAR: Final = 64 * 1024
+#: Bytes within which it is faster to go from one transaction to the next.
+NEAR: Final = 64 * 1024
 
-# Bytes that are searched at once.
-_STRETCH: Final = 64 * 1024
+#: Bytes that are searched at once.
+STRETCH: Final = 64 * 1024
 
 
-def find(file: CommittedFile, tid: bytes) -> int:
-    """Where the first transaction after `tid` begins: the committed end if there is none.
+def find(file: CommittedFile, tid: bytes, *, near: int = NEAR, stretch: int = STRETCH) -> int:
+    """Return where the first transaction after `tid` begins; the committed end without one.
 
+    :param near: bytes within which to read every transaction instead of bisecting.
+    :param stretch: bytes to search at once.
     :raises DamagedFile: what it comes by is no FileStorage's file.
     """
     if file.end <= FIRST_OFFSET or tid < file.tid_at(FIRST_OFFSET):
@@ -37,9 +39,9 @@ def find(file: CommittedFile, tid: bytes) -> int:
     # A transaction that is not after `tid` begins at `low`; any that proves to begin from `high` on
     # is after it.
     low, high = FIRST_OFFSET, file.end
-    while high - low > _NEAR:
+    while high - low > near:
         middle = (low + high) // 2
-        found = next_beginning(file, middle, high, file.tid_at(low), last)
+        found = next_beginning(file, middle, high, file.tid_at(low), last, stretch)
         if found is None:
             high = middle
         elif file.tid_at(found) <= tid:
@@ -101,27 +103,28 @@ def _go_on(file: CommittedFile, pos: int, tid: bytes) -> int:
 
 
 def next_beginning(
-    file: CommittedFile, begin: int, end: int, low: bytes, high: bytes
+    file: CommittedFile, begin: int, end: int, low: bytes, high: bytes, stretch: int = STRETCH
 ) -> int | None:
     """Where the first transaction from `begin` on proves to begin, before `end`; None for nowhere.
 
     One without records does not prove it.
 
     :param low: a tid below its own, or equal to it; `high` likewise above.
+    :param stretch: bytes to search at once.
     """
     # The bytes that all tids from one to the other begin with.
     differing = (int.from_bytes(low, "big") ^ int.from_bytes(high, "big")).bit_length()
     common = low[: (64 - differing) // 8]
     overlap = len(common) - 1
-    for stretch in range(begin, end, _STRETCH):
-        size = min(_STRETCH + max(overlap, 0), end - stretch)
-        data = file.peek(stretch, size)
+    for pos in range(begin, end, stretch):
+        size = min(stretch + max(overlap, 0), end - pos)
+        data = file.peek(pos, size)
         place = data.find(common)
-        while 0 <= place < min(size, _STRETCH):
+        while 0 <= place < min(size, stretch):
             # Most of what is found is told apart by this byte.
             status = data[place + STATUS_OFFSET : place + STATUS_OFFSET + 1]
-            if (not status or status in FINISHED) and _begins(file, stretch + place, low, high):
-                return stretch + place
+            if (not status or status in FINISHED) and _begins(file, pos + place, low, high):
+                return pos + place
             place = data.find(common, place + 1)
     return None
 

@@ -24,8 +24,8 @@ from .wrapped import last_tid, own_instance, release
 _MINUTE = 1 << 32
 _MONTH = 30 * 24 * 60 * _MINUTE
 
-# No ZODB is older.
-_FIRST_YEAR = u64(TimeStamp(1996, 1, 1).raw())
+#: A tid before all transactions: no ZODB is older.
+FIRST_YEAR = TimeStamp(1996, 1, 1).raw()
 
 # A stretch of history is made longer when it has fewer transactions than the first number, and
 # shorter when it has more than the second.
@@ -44,8 +44,13 @@ def all_transactions(storage: Any, after: bytes = NO_TID) -> Generator[Any]:
         release(storage, instance)
 
 
-def transactions(instance: Any, after: bytes, last: bytes) -> Generator[Any]:
-    """The transactions after `after`, and up to `last`."""
+def transactions(
+    instance: Any, after: bytes, last: bytes, earliest: bytes = FIRST_YEAR
+) -> Generator[Any]:
+    """Return the transactions after `after`, and up to `last`.
+
+    :param earliest: a tid before all transactions.
+    """
     begin, end = u64(after) + 1, u64(last)
     if not IMVCCStorage.providedBy(instance):
         yield from iterate(instance, p64(begin), p64(end))
@@ -54,7 +59,7 @@ def transactions(instance: Any, after: bytes, last: bytes) -> Generator[Any]:
     # iterator's transactions is in memory. So it is asked for one stretch after another.
     stretch = _MINUTE
     while begin <= end:
-        stop = min(max(begin + stretch, _FIRST_YEAR), end)
+        stop = min(max(begin + stretch, u64(earliest)), end)
         count = 0
         for found in iterate(instance, p64(begin), p64(stop)):
             count += 1

@@ -13,6 +13,7 @@ from ..errors import Diverged, TidTooHigh
 from ..logs import event
 from ..messages import NO_TID, Store
 from .iteration import (
+    FIRST_YEAR,
     all_transactions,
     fields_of,
     first_of,
@@ -37,6 +38,8 @@ class IterationSource(StorageSource):
 
     def __init__(self, storage: Any) -> None:
         super().__init__(storage)
+        #: A tid before all transactions. The time from it on is searched, a month at a time.
+        self.earliest = FIRST_YEAR
         # What the thread that polls has seen last.
         self._seen: bytes | None = None
         self._state = threading.Condition(self._lock)
@@ -153,7 +156,7 @@ class IterationReader(StorageReader):
         earlier = p64(u64(start) - 1)
         before = last_before(self._storage, earlier, earlier)
         last = last_tid(self._storage)
-        after = first_of(transactions(self._storage, self._tid, last))
+        after = first_of(transactions(self._storage, self._tid, last, self._source.earliest))
         # Not every storage marks what a pack has left.
         was_packed = start <= self._source.packed_to
         if after is None:
@@ -178,7 +181,7 @@ class IterationReader(StorageReader):
                 if last < self._tid:
                     raise TidTooHigh(self._tid, last)
                 self._read_to = last, changes
-                self._found = transactions(self._storage, self._tid, last)
+                self._found = transactions(self._storage, self._tid, last, self._source.earliest)
             found = next(self._found, None)
             if found is not None:
                 return self._transaction(found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Final, NamedTuple
 
 from ZODB.utils import p64, u64
@@ -20,13 +20,15 @@ from .wrapped import as_stored, last_tid, own_instance, release
 
 _WINDOW_SIZE: Final = 256 * 1024
 
-# Seconds for which the end of a file may be unfinished before it is looked for from the beginning.
-_COMMIT_TIMEOUT: Final = 1.0
+#: Seconds for which the end of a file may be unfinished before the file is read from the beginning.
+COMMIT_TIMEOUT: Final = 1.0
 _PAUSE: Final = 0.01
 
-# Transactions of another storage that are in memory at once. A RelStorage has a list of all in the
-# stretch of time that it is asked for; of these, the first one and the longest, in units of tids.
-_MOST: Final = 200
+#: Transactions of another storage that are in memory at once.
+MAX_HELD: Final = 200
+
+# A RelStorage lists all transactions in the stretch of time that it is asked for. Of these, the
+# first and the longest one, in units of tids.
 _STRETCH: Final = 1 << 27
 _LONGEST_STRETCH: Final = 7 * 24 * 60 << 32
 
@@ -45,16 +47,20 @@ class Summary(NamedTuple):
     size: int
 
 
-def open_latest(path: str) -> CommittedFile:
+def open_latest(
+    path: str, *, timeout: float = COMMIT_TIMEOUT, sleep: Callable[[float], None] = time.sleep
+) -> CommittedFile:
     """Open the FileStorage file at `path`, its `end` behind the last complete transaction.
 
     The file may be in use. Unlike `open_snapshot`, this reads the end of the file alone, unless the
     end is unfinished and stays so.
 
+    :param timeout: seconds to wait for the end of a transaction that is being committed.
+    :param sleep: called with the seconds to wait between two looks.
     :raises UnsuitableStorage: there is no FileStorage.
     :raises DamagedFile: the file is damaged.
     """
-    deadline = time.monotonic() + _COMMIT_TIMEOUT
+    deadline = time.monotonic() + timeout
     while True:
         try:
             file = CommittedFile(path)
@@ -70,7 +76,7 @@ def open_latest(path: str) -> CommittedFile:
         file.close()
         if time.monotonic() > deadline:
             return open_snapshot(path)
-        time.sleep(_PAUSE)
+        sleep(_PAUSE)
 
 
 def _ends_with_transaction(file: CommittedFile) -> bool:
@@ -112,10 +118,12 @@ def _sizes(file: CommittedFile, header: Header) -> tuple[int, int]:
     return records, size
 
 
-def newest_first(storage: Any) -> Generator[Summary]:
+def newest_first(storage: Any, *, max_held: int = MAX_HELD) -> Generator[Summary]:
     """Return the transactions of an open storage that provides IStorageIteration.
 
     Iterators of storages go forward. So this asks for one stretch of time before the other.
+
+    :param max_held: transactions to hold in memory at once.
     """
     storage = as_stored(storage)
     instance = own_instance(storage)
@@ -128,12 +136,12 @@ def newest_first(storage: Any) -> Generator[Summary]:
             begin = max(end - stretch + 1, first)
             # The records must be read before the iterator is closed.
             with contextlib.closing(iterate(instance, p64(begin), p64(end))) as found:
-                summaries = [_summary(each) for each in itertools.islice(found, _MOST + 1)]
-            if len(summaries) > _MOST and stretch > 1:
+                summaries = [_summary(each) for each in itertools.islice(found, max_held + 1)]
+            if len(summaries) > max_held and stretch > 1:
                 stretch = max(stretch // 4, 1)
                 continue
             yield from reversed(summaries)
-            if len(summaries) < _MOST // 4:
+            if len(summaries) < max_held // 4:
                 stretch = min(stretch * 2, _LONGEST_STRETCH)
             end = begin - 1
     finally:
