@@ -1,7 +1,8 @@
-"""Keeps what is worth keeping of what `make fuzz` found: `python -m tests.fuzz.keep`.
+"""Keeps what is worth keeping of what `make fuzz` found: `python -m tests.fuzz.keep [TARGET ...]`.
 
-Of all inputs in ``build/fuzz`` and in the corpus, the shortest that together take every branch of
-the codec, and are refused for every reason, that any of them takes or is refused for.
+Of all inputs in ``build/fuzz``, in the corpus and among the hostile files, the shortest that
+together take every branch of the codec, and are refused for every reason, that any of them takes or
+is refused for.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import logging
 import re
 import sys
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,6 +24,13 @@ from .targets import TARGETS
 
 _CODEC = str(Path(codec.__file__).parent)
 _FOUND = Path(__file__).parents[2] / "build" / "fuzz"
+_HOSTILE = Path(__file__).parents[1] / "hostile"
+
+#: Bytes of the longest hostile file that is a candidate.
+_LONGEST = 4096
+
+#: Parts of a refusal that differ from input to input.
+_VALUES = re.compile(r" \(at byte .*|0x[0-9a-f]+|\b[0-9a-f]{32}\b|[0-9]+|b?'.*'")
 
 
 def reached(target: str, data: bytes) -> set[Hashable]:
@@ -40,7 +48,7 @@ def reached(target: str, data: bytes) -> set[Hashable]:
                 found.add((frame.f_code, last, frame.f_lineno))
                 last = frame.f_lineno
             elif event == "exception" and isinstance(argument[1], (ReplicationError, ValueError)):
-                found.add(re.sub(r"[0-9]+|b?'.*'", "", str(argument[1])))
+                found.add(_VALUES.sub("", str(argument[1])))
             return local
 
         return local
@@ -53,15 +61,32 @@ def reached(target: str, data: bytes) -> set[Hashable]:
     return found
 
 
+def _heard(bits: int) -> Callable[[bytes], bytes]:
+    return lambda data: bytes((bits, 1, min(len(data), 255)))
+
+
+#: For a target, the folders of hostile files, and what an input has in front of such a file.
+_HEADS: dict[str, dict[str, Callable[[bytes], bytes]]] = {
+    "pickles": {"extension": lambda data: b""},
+    "primary": {"primary": _heard(1), "primary-zrs2.0": _heard(0)},
+    "secondary": {"secondary": lambda data: b"\0\1", "secondary-zrs2.0": lambda data: b"\1\1"},
+}
+
+
 def _all(target: str) -> Iterator[bytes]:
     for place in (folder(target), _FOUND / target):
         for path in place.glob("*"):
             yield path.read_bytes()
+    for place, head in _HEADS.get(target, {}).items():
+        for path in (_HOSTILE / place).glob("*.bin"):
+            if path.stat().st_size <= _LONGEST:
+                data = path.read_bytes()
+                yield head(data) + data
 
 
 def main() -> None:
     logging.getLogger("zrs_core").setLevel(logging.CRITICAL)
-    for target in TARGETS:
+    for target in sys.argv[1:] or TARGETS:
         inputs = sorted(set(_all(target)), key=lambda data: (len(data), data))
         kept: list[bytes] = []
         seen: set[Hashable] = set()

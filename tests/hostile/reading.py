@@ -9,20 +9,12 @@ from zrs_core.codec import PrimaryConnection, SecondaryConnection, extension
 from zrs_core.codec.connection import Connection
 from zrs_core.codec.opcodes import PickleError
 from zrs_core.errors import RemoteProtocolError
-from zrs_core.messages import NO_TID, Hello, Start
-
-
-def _secondary(word: str = "zrs2.1") -> SecondaryConnection:
-    connection = SecondaryConnection()
-    connection.send(Hello(word))
-    connection.send(Start(NO_TID))
-    return connection
-
+from zrs_core.testing.outcomes import listening
 
 _ENDS: dict[str, Callable[[], Connection[Any]]] = {
-    "secondary": _secondary,
+    "secondary": listening,
     "secondary-silent": SecondaryConnection,
-    "secondary-zrs2.0": lambda: _secondary("zrs2.0"),
+    "secondary-zrs2.0": lambda: listening("zrs2.0"),
     "primary": PrimaryConnection,
     "primary-zrs2.0": lambda: PrimaryConnection(blobs=False),
 }

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable
 
 from zope.interface import implementer
 
-from ..codec import PrimaryConnection, SecondaryConnection
 from ..errors import StartError
 from ..interfaces import ITransactionReader, ITransactionSink, ITransactionSource
-from ..messages import NO_TID, Commit, Hello, PrimaryMessage, Start, Store, Transaction
+from ..messages import NO_TID, Commit, PrimaryMessage, Store, Transaction
+from .outcomes import speaking
+from .streams import framed
 
 _TID = b"\0" * 7 + b"\1"
 
@@ -19,16 +20,12 @@ WHOLE: list[PrimaryMessage] = [Transaction(_TID), Store(b"\0" * 8, _TID, b"recor
 
 def greeting(word: str = "zrs2.1", start: bytes = NO_TID) -> bytes:
     """What a secondary sends first."""
-    connection = SecondaryConnection()
-    return connection.send(Hello(word)) + connection.send(Start(start))
+    return framed(word.encode(), start)
 
 
 def stream(messages: Iterable[PrimaryMessage], start: bytes = NO_TID) -> bytes:
     """What a primary sends to a secondary that asked for all after `start`."""
-    connection = PrimaryConnection()
-    connection.receive_data(greeting(start=start))
-    list(connection.messages())
-    return b"".join(connection.send(message) for message in messages)
+    return b"".join(speaking(start=start).send_all(list(messages)))
 
 
 @implementer(ITransactionSource, ITransactionReader)

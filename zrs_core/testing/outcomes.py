@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 from ..codec import PrimaryConnection, SecondaryConnection
 from ..errors import RemoteProtocolError
 from ..messages import NO_TID, Commit, Hello, PrimaryMessage, Start
+from .streams import framed
 
 AnyConnection: TypeAlias = PrimaryConnection | SecondaryConnection
 
@@ -67,8 +68,7 @@ def speaking(protocol: str = "zrs2.1", start: bytes = NO_TID, **options: Any) ->
     :param options: those of `PrimaryConnection`; ``blobs=False`` goes with ``zrs2.0``.
     """
     connection = PrimaryConnection(**options)
-    greeting = SecondaryConnection()
-    connection.receive_data(greeting.send(Hello(protocol)) + greeting.send(Start(start)))
+    connection.receive_data(framed(protocol.encode(), start))
     list(connection.messages())
     return connection
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from ..messages import NO_TID
+from .streams import framed
 from .targets import TARGETS, options_of
 
 _FOLDER: Final = Path(__file__).parent / "corpus"
@@ -44,6 +45,9 @@ def from_primary() -> list[bytes]:
 def from_secondary() -> list[bytes]:
     """Return streams that a secondary, or a peer in its place, sends to a primary.
 
-    Most are refused, each at another place or for another reason.
+    The first two are the greetings of an empty secondary, ``zrs2.1`` and ``zrs2.0``. Most others
+    are refused, each at another place or for another reason.
     """
-    return list(dict.fromkeys(data[3 : 3 + data[2]] for data in inputs("primary") if data[3:]))
+    greetings = [framed(word, NO_TID) for word in (b"zrs2.1", b"zrs2.0")]
+    others = [data[3 : 3 + data[2]] for data in inputs("primary") if data[3:]]
+    return list(dict.fromkeys([*greetings, *others]))
