@@ -1,7 +1,8 @@
+#!/usr/bin/env python3
 """A program that reads a primary's stream with the codec, fuzzed by Atheris.
 
-``python fuzz_follower.py FOLDER [libFuzzer options]`` writes the seeds to the folder, and then each
-stream that reaches more of the code.
+``./fuzz_follower.py --seeds FOLDER`` writes the seeds to a folder. ``./fuzz_follower.py FOLDER``
+adds each stream that reaches more of the code. Options of libFuzzer come before the folder.
 """
 
 from __future__ import annotations
@@ -59,14 +60,15 @@ def mutate(data: bytes, max_size: int, seed: int) -> bytes:
     return mutations.damage_stream(data, random)[:max_size]
 
 
-def main() -> None:
-    folder = Path(sys.argv[1])
+def write_seeds(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for number, stream in enumerate(seeds.from_primary()):
         (folder / f"seed-{number}").write_bytes(stream)
-    atheris.Setup([sys.argv[0], *sys.argv[2:], str(folder)], check, custom_mutator=mutate)
-    atheris.Fuzz()
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1] == "--seeds":
+        write_seeds(Path(sys.argv[2]))
+    else:
+        atheris.Setup(sys.argv, check, custom_mutator=mutate)
+        atheris.Fuzz()

@@ -92,7 +92,7 @@ ELSEWHERE = {
     ("zope-plone.rst", "[instance]"): "tests/zope/test_zope.py",
     ("zope-plone.rst", "[zeoserver]"): "tests/zope/test_zope.py",
     ("fuzz.rst", "pip install ..."): "tests/fuzz/test_seeds.py",
-    ("fuzz.rst", "python examples/fuzz_follower.py ..."): "tests/test_examples.py",
+    ("fuzz.rst", "examples/fuzz_follower.py ..."): "tests/test_examples.py",
     ("own-server.rst", "python examples/asyncio_server.py ..."): "tests/test_examples.py",
 }
 

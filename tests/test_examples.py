@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
+import os
 import re
 import signal
 import socket
@@ -96,19 +97,21 @@ def test_the_asyncio_server_refuses_a_peer_with_a_line(server, said, logged):
 # -- fuzz_follower.py
 
 
-def fuzz_follower(folder, *options):
+def fuzz_follower(*arguments):
     pytest.importorskip("atheris", reason="`make .venv/.fuzz` installs Atheris")
-    command = [sys.executable, EXAMPLES / "fuzz_follower.py", folder, *options]
-    return subprocess.run(command, cwd=folder.parent, capture_output=True, text=True)
+    command = [EXAMPLES / "fuzz_follower.py", *arguments]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
 
 
 def test_atheris_fuzzes_a_follower(tmp_path):
-    done = fuzz_follower(tmp_path / "corpus", "-seed=1", "-runs=300")
-    assert done.returncode == 0, done.stderr
-    assert "Done 300 runs" in done.stderr
-    assert {path.read_bytes() for path in (tmp_path / "corpus").glob("seed-*")} == {
-        *seeds.from_primary()
-    }
+    corpus = tmp_path / "corpus"
+    fuzz_follower("--seeds", corpus)
+    assert {path.read_bytes() for path in corpus.iterdir()} == {*seeds.from_primary()}
+    assert "Done 300 runs" in fuzz_follower("-seed=1", "-runs=300", corpus)
 
 
 # -- third_party_transport
