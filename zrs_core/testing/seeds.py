@@ -1,4 +1,4 @@
-"""The seed corpus: small inputs that reach each branch of the codec and each of its refusals."""
+"""The seed corpus: small inputs for every branch and refusal of the codec that a fuzzer found."""
 
 from __future__ import annotations
 
