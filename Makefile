@@ -81,8 +81,8 @@ fuzz: $(VENV)/.fuzz
 			$$($(BIN)/python -m tests.fuzz.corpus $$target) || exit 1; \
 	done
 
-# What the tests of the codec are worth: each is run on the code with one thing changed at a time.
-# Fails below 90 %; tests/mutation-survivors.txt has what is left, with the reasons.
+# Mutation tests of the codec, and of the sources and sinks of storages: their tests run on code with
+# one change at a time. Fails if fewer of the changes make a test fail than tests/mutation.py requires.
 mutation: $(VENV)/.mutation
 	$(BIN)/python -m mutmut run
 	$(BIN)/python tests/mutation.py

@@ -103,7 +103,7 @@ class GenericSink(RestoringSink):
                     "not come by this replication; nobody else may write to it"
                 )
             self._begun = message.tid
-        elif isinstance(message, Commit):
+        elif isinstance(message, Commit) and self._transaction is not None:
             # A database that is lost meanwhile may have committed it.
             self._unsure = self._begun
             super().apply(message)
