@@ -183,6 +183,16 @@ class TestApplying:
             (p64(9), tid(3), None, None),
         ]
 
+    def test_a_blob_is_notified_and_points_back(self, sink, storage, heard):
+        for number, back in ((1, None), (2, tid(1))):
+            record = StoreBlob(p64(7), tid(number), BLOB, back, 1)
+            for message in transaction(number, record, BlobBlock(b"%d" % number)):
+                sink.apply(message)
+            sink.flush()
+        assert heard == [(tid(1), [p64(7)]), (tid(2), [p64(7)])]
+        assert [each.records[0][3] for each in contents(storage)] == [None, tid(1)]
+        assert sink.blobs_written == 2
+
     def test_the_records_of_an_undone_transaction_are_void(self, sink, storage, heard):
         blob = StoreBlob(p64(7), tid(1), BLOB, None, 1)
         messages = transaction(1, Store(p64(1), tid(1), DATA), blob, BlobBlock(b"x"), status="u")
@@ -224,6 +234,8 @@ class TestApplying:
         sink.apply(BlobBlock(b"x"))
         sink.apply(StoreBlob(p64(8), tid(1), BLOB, None, 2))
         sink.apply(BlobBlock(b"x"))
+        # The file is beside the blobs, so that it can be renamed.
+        assert temporary_files(storage.blob_dir) != []
         sink.abort()
         assert blob_files(storage.blob_dir) == {}
         assert temporary_files(storage.blob_dir) == []

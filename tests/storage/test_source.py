@@ -188,15 +188,16 @@ class TestReaders:
     def test_an_extension_that_is_too_long_is_left_out(self, more, source, caplog):
         extension = b"x" * (MAX_METADATA_SIZE + more)
         with closing(source.open(NO_TID)) as reader:
-            for _ in range(2):
-                begin = reader._begin(NO_TID, p64(1), " ", b"u", b"d", extension)
+            for number in (1, 1, 2, 1):
+                begin = reader._begin(NO_TID, p64(number), " ", b"u", b"d", extension)
         assert begin == Transaction(p64(1), " ", b"u", b"d", b"" if more else extension)
         records = [each for each in caplog.records if each.event == "extension-left-out"]
         if not more:
             assert records == []
             return
         # Once for each transaction.
-        (record,) = records
+        record, other = records
+        assert other.tid == "0x0000000000000002"
         assert record.getMessage() == (
             f"{source.storage.getName()}: the extension of transaction 0x0000000000000001 cannot "
             "be replicated: it has 65,536 bytes, more than 65,535; the transaction is replicated "
@@ -368,9 +369,10 @@ class TestBlobs:
         source = source_of(storage)
         with closing(storage):
             found = read_all(source)
+            read_all(source)
         assert found[1] == Store(p64(1000), p64(1 << 40), BLOB)
-        assert source.missing_blobs == 1
-        (record,) = [each for each in caplog.records if each.event == "blob-missing"]
+        assert source.missing_blobs == 2
+        record, _ = [each for each in caplog.records if each.event == "blob-missing"]
         assert record.getMessage() == (
             f"{storage.getName()}: the blob of object 0x{p64(1000).hex()} in transaction "
             f"0x{p64(1 << 40).hex()} {why}; its record is replicated without it"

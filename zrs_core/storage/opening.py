@@ -88,9 +88,19 @@ def _describe(storage: Any) -> str:
 
 
 def source_of(storage: Any) -> IStorageSource:
-    """What reads a storage, the records in the form in which they are stored.
+    """Return the source that reads the transactions of a storage.
 
-    :raises UnsuitableStorage: it does not iterate, or keeps no history.
+    A source is an `IStorageSource`: several threads may each open a reader of their own. Call its
+    `changed` after each commit and each pack, and its `close` at the end. Records are read as they
+    are stored, below a wrapper that transforms them (compression, for example).
+
+    For a FileStorage, the source reads the data file. Any other storage is read through its
+    iterator. Another source can be registered as an adapter from the storage to `IStorageSource`.
+
+    :param storage: an open storage that provides IStorageIteration.
+    :raises UnsuitableStorage: the storage does not iterate, or keeps no history.
+    :raises DamagedFile: the data file of a FileStorage does not end with a transaction.
+    :raises OSError: the data file of a FileStorage cannot be read.
     """
     stored = as_stored(storage)
     _check_history(storage, stored)
@@ -107,11 +117,26 @@ def source_of(storage: Any) -> IStorageSource:
 def sink_of(
     storage: Any, invalidate: Callable[[bytes, list[bytes]], None], durability: str
 ) -> ITransactionSink:
-    """What replicates into a storage, which gets the records in the form in which they come.
+    """Return the sink that writes transactions to a storage.
 
-    :param invalidate: called with the tid and the oids of each transaction that is applied.
-    :param durability: one of `options.DURABILITIES`, for who can choose.
-    :raises UnsuitableStorage: it does not restore, or keeps no history.
+    A sink is an `ITransactionSink`, for one thread at a time. Records are written as they come. Do
+    not commit to the storage by other means: the next transaction then fails.
+
+    For a FileStorage, the sink appends batches to the data file. Any other storage is written to
+    through IStorageRestoreable. Another sink can be registered as an adapter from the storage to
+    `ITransactionSink`.
+
+    :param storage: an open storage that provides IStorageRestoreable. It holds the records as they
+        are stored: pass the storage below a wrapper that transforms them.
+    :param invalidate: called with the tid and the oids of each transaction, in order, before the
+        transaction becomes visible. Pass a function that invalidates caches, such as
+        `DB.invalidate`.
+    :param durability: `batch` to wait for the disk once for each batch, `transaction` to wait for
+        each transaction, `none` to not wait. It has an effect for a FileStorage.
+    :raises UnsuitableStorage: the storage does not restore, or keeps no history.
+    :raises DamagedFile: the data file of a FileStorage does not end with a transaction.
+    :raises NotWritten: the disk does not take what a FileStorage holds.
+    :raises OSError: the data file of a FileStorage cannot be read.
     """
     _check_history(storage, storage)
     _register_adapters()
