@@ -35,16 +35,16 @@ from .transaction_encoder import TransactionEncoder
 class AppendingSink:
     """Appends to a FileStorage's file.
 
-    A transaction is visible, and on disk, when `flush` has returned. All that is not may be lost
-    in a crash, and is then asked for again. From the beginning of a transaction on nobody else can
-    commit, and no pack goes on, until `flush` is called between two; as long as a pack wants to,
-    that is after each.
+    A transaction is visible and on disk when `flush` has returned. Other transactions may be lost in
+    a crash; the secondary then requests them again. From the beginning of a transaction until
+    `flush` is called between two transactions, the sink holds the storage's commit lock: commits
+    and packs wait. While a pack runs, the sink flushes after each transaction.
 
     :param storage: the storage, also with blobs around it.
     :param file: its file.
     :param blobs: True if the storage has a blob directory.
-    :param invalidate: called with the tid and the oids of each transaction, in order, while nobody
-        can read.
+    :param invalidate: called with the tid and the oids of each transaction, in order, while readers
+        wait.
     :param durability: one of `options.DURABILITIES`.
     :param packed: called after each pack.
     :param limits: the sizes of batches.
@@ -148,9 +148,9 @@ class AppendingSink:
             self._publisher.write_part(encoder)
 
     def _find_data(self, oid: bytes, tid: bytes, data: bytes) -> int:
-        """Where the record of an object in transaction `tid` begins that has the same data.
+        """Return the position of the record in transaction `tid` that has the same data.
 
-        0 if there is none: it may have been packed away, and is a hint only.
+        Return 0 without such a record: it is a hint, and the record may have been packed away.
         """
         self._publish()
         pos = self._file.find(oid)

@@ -96,7 +96,7 @@ class RisingTids:
 
 
 def _go_on(file: CommittedFile, pos: int, tid: bytes) -> int:
-    """Where the first transaction after `tid` begins, from one before it on."""
+    """Return where the first transaction after `tid` begins, reading from `pos`."""
     while file.tid_at(pos) <= tid:
         pos = file.header(pos).next
     return pos
@@ -105,7 +105,7 @@ def _go_on(file: CommittedFile, pos: int, tid: bytes) -> int:
 def next_beginning(
     file: CommittedFile, begin: int, end: int, low: bytes, high: bytes, stretch: int = STRETCH
 ) -> int | None:
-    """Where the first transaction from `begin` on proves to begin, before `end`; None for nowhere.
+    """Return where the first transaction between `begin` and `end` proves to begin, or None.
 
     One without records does not prove it.
 
@@ -130,7 +130,7 @@ def next_beginning(
 
 
 def _begins(file: CommittedFile, pos: int, low: bytes, high: bytes) -> bool:
-    """Whether a transaction with records proves to begin at `pos`."""
+    """Return True if a transaction with records proves to begin at `pos`."""
     if pos + TRANSACTION_HEADER.size > file.end:
         return False
     tid, length, status, *texts = TRANSACTION_HEADER.unpack(file.peek(pos, TRANSACTION_HEADER.size))

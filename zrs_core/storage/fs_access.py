@@ -13,7 +13,7 @@ from .wrapped import as_stored
 
 
 def is_file_storage(storage: Any) -> bool:
-    """Whether `storage` is a FileStorage, or a BlobStorage around one.
+    """Return True for a FileStorage, or a BlobStorage around one.
 
     Others that pass for one, since they have its attributes, will not do: records are read from
     its file, where a wrapper may have put something else than it gives out.
@@ -73,7 +73,7 @@ def file_in_use(storage: Any) -> FileInUse | None:
     return FileInUse(stored) if is_file_storage(stored) and not missing_attributes(stored) else None
 
 
-# What `OpenDataFile` and `establish_last_tid` need of a FileStorage (ZODB 5.8 to 6.4).
+# Attributes of a FileStorage that `OpenDataFile` and `establish_last_tid` use (ZODB 5.8 to 6.4).
 PRIVATE = ("_commit_lock", "_file", "_files", "_index", "_lock", "_ltid", "_pos", "_ts")
 
 

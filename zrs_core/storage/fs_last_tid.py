@@ -22,7 +22,7 @@ _DAY = 86_400.0
 
 
 def establish_last_tid(storage: Any) -> bytes:
-    """The tid of the last transaction in the file, which the storage is told if it has another.
+    """Return the tid of the last transaction in the file, and correct that of the storage.
 
     When a FileStorage is opened over an unfinished last transaction, which is what a process
     killed in the midst of writing leaves, it cuts that transaction off and yet names it as its
@@ -55,7 +55,7 @@ def establish_last_tid(storage: Any) -> bytes:
 
 
 def _time_stamp(later: float = 0) -> TimeStamp:
-    """Return the time so many seconds later than now."""
+    """Return the time in `later` seconds."""
     now = time.time() + later
     return TimeStamp(*time.gmtime(now)[:5], now % 60)
 

@@ -40,8 +40,8 @@ def file_storage_sink(
 ) -> FileStorageSink | AppendingSink:
     """A FileStorage, with or without blobs, as a sink.
 
-    :param invalidate: called with the tid and the oids of each transaction, in order, while nobody
-        can read.
+    :param invalidate: called with the tid and the oids of each transaction, in order, while readers
+        wait.
     :param durability: one of `options.DURABILITIES`.
     :param limits: the sizes of batches.
     """
@@ -98,7 +98,7 @@ class FileStorageSink(RestoringSink):
         self._tid = establish_last_tid(storage)
         sync_new_files(storage)
         self._path = path_of(storage)
-        # Why nothing more is written.
+        # The reason why nothing more is written.
         self._failure: NotWritten | None = None
         if self.blobs:
             self._directories = disk.Directories(storage.fshelper.base_dir)

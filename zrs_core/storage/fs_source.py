@@ -19,7 +19,7 @@ from .source import PIECE_SIZE, Pieces, StorageReader, StorageSource
 #: the new one into its place, then sets its size.
 PACK_TIMEOUT = 5.0
 
-# Seconds between two looks meanwhile.
+# Seconds between two attempts to read the file meanwhile.
 _PACK_PAUSE = 0.01
 
 
@@ -207,7 +207,7 @@ class FileStorageReader(StorageReader):
         return after.tid <= file.last_tid() and (packed or after.status == "p")
 
     def _check_start(self) -> None:
-        """Whether the primary can go on from the start (protocol, section 6)."""
+        """Raise StartError if the primary cannot continue after the start (protocol, section 6)."""
         start, file, pos = self._tid, self._file, self._pos
         if start == NO_TID:
             return
@@ -263,7 +263,7 @@ class FileStorageReader(StorageReader):
         return self._source.changes != self._changes
 
     def _is_put_back(self) -> bool:
-        """Whether what comes next is the last transaction again, which a pack had removed.
+        """Return True if the next transaction is the last one again, which a pack had removed.
 
         This may have followed the pack before `keeping_last_tid` put it back.
         """

@@ -15,12 +15,12 @@ from ZODB.blob import set_not_writable
 from ..messages import StoreBlob
 from . import disk
 
-#: How the names of temporary files of blobs begin and end: a killed process leaves such files.
+#: Prefix and suffix of temporary files of blobs. A killed process leaves such files.
 TEMPORARY_PREFIX = "zrs-"
 # Not `.blob`: a pack of FileStorage would take the file for a blob.
 TEMPORARY_SUFFIX = ".tmp"
 
-# Bytes of a blob from which on it is worth a thread to sync its file beside.
+# A file of at least this many bytes is synced in a thread of its own.
 _LARGE: Final = 1024 * 1024
 
 
@@ -41,7 +41,7 @@ class IncomingBlob:
         self.blocks_left -= 1
 
     def finish(self, *, sync: bool = True) -> None:
-        """Write all of the file; have it synced if that is asked for, a large one beside.
+        """Write all of the file; sync it if asked to, a large one in the background.
 
         :raises NotWritten: the disk did not take it.
         :raises OSError: it was not written as a whole.

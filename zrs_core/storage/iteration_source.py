@@ -149,7 +149,7 @@ class IterationReader(StorageReader):
             raise
 
     def _check_start(self) -> None:
-        """Whether the primary can go on from the start (protocol, section 6)."""
+        """Raise StartError if the primary cannot continue after the start (protocol, section 6)."""
         start = self._tid
         if start == NO_TID or first_of(iterate(self._storage, start, start)) is not None:
             return
