@@ -381,23 +381,36 @@ class TestBlobs:
         assert record.tid == f"0x{p64(1 << 40).hex()}"
 
 
-class TestFiles:
-    """What a source of a FileStorage finds in its data file."""
+@pytest.fixture
+def file(tmp_path):
+    with closing(open_file_storage(tmp_path / "db", blobs=False)) as storage:
+        yield storage
 
-    @pytest.fixture
-    def file(self, tmp_path):
-        with closing(open_file_storage(tmp_path / "db", blobs=False)) as storage:
-            yield storage
 
-    def restore(self, storage, number, status=" ", oid=5):
-        sink, tid = RestoringSink(storage, lambda tid, oids: None), p64(number << 40)
-        for message in (Transaction(tid, status), Store(p64(oid), tid, DATA), Commit()):
-            sink.apply(message)
-        return tid
+def restore(storage, number, status=" "):
+    sink, tid = RestoringSink(storage, lambda tid, oids: None), p64(number << 40)
+    for message in (Transaction(tid, status), Store(p64(5), tid, DATA), Commit()):
+        sink.apply(message)
+    return tid
 
-    def starts(self, storage, *numbers):
-        """The tids after which a reader may begin, and those that are refused."""
-        source, found = source_of(storage), {}
+
+@pytest.fixture(params=[FileStorageSource, IterationSource])
+def make_source(request):
+    opened = []
+
+    def make(storage):
+        opened.append(request.param(storage))
+        return opened[-1]
+
+    yield make
+    for each in opened:
+        each.close()
+
+
+class TestStarts:
+    def starts(self, source, *numbers):
+        """The tids that follow what a reader may begin after, and the errors for the others."""
+        found = {}
         for number in numbers:
             try:
                 with closing(source.open(p64(number << 40))) as reader:
@@ -407,10 +420,10 @@ class TestFiles:
                 found[number] = type(error)
         return found
 
-    def test_a_start_that_was_never_there(self, file):
+    def test_a_start_that_was_never_there(self, file, make_source):
         for number in (2, 4, 6):
-            self.restore(file, number)
-        assert self.starts(file, 1, 2, 3, 4, 5, 6, 7) == {
+            restore(file, number)
+        assert self.starts(make_source(file), 1, 2, 3, 4, 5, 6, 7) == {
             1: Diverged,
             2: 4,
             3: Diverged,
@@ -420,12 +433,12 @@ class TestFiles:
             7: TidTooHigh,
         }
 
-    def test_starts_that_a_pack_may_have_removed(self, file):
+    def test_starts_that_a_pack_may_have_removed(self, file, make_source):
         """A transaction that is marked as packed explains what is missing before it."""
-        self.restore(file, 2, "p")
-        self.restore(file, 4, "p")
-        self.restore(file, 6)
-        assert self.starts(file, 1, 2, 3, 4, 5, 6, 7) == {
+        restore(file, 2, "p")
+        restore(file, 4, "p")
+        restore(file, 6)
+        assert self.starts(make_source(file), 1, 2, 3, 4, 5, 6, 7) == {
             1: 2,
             2: 4,
             3: 4,
@@ -435,11 +448,11 @@ class TestFiles:
             7: TidTooHigh,
         }
 
-    def test_a_start_after_the_last_one_that_is_known_to_be_packed(self, file):
-        self.restore(file, 2, "p")
+    def test_a_start_after_the_last_one_that_is_known_to_be_packed(self, file, make_source):
+        restore(file, 2, "p")
         file._ltid = p64(5 << 40)
         # As of a storage that is open since before the pack.
-        source = FileStorageSource(file)
+        source = make_source(file)
         for number in (3, 5):
             with closing(source.open(p64(number << 40))) as reader:
                 assert reader.read(1) == []
@@ -447,10 +460,10 @@ class TestFiles:
             source.open(p64(6 << 40))
         assert (caught.value.start, caught.value.last) == (p64(6 << 40), p64(5 << 40))
 
-    def test_a_start_up_to_which_the_primary_has_packed(self, file):
-        self.restore(file, 2, "p")
-        self.restore(file, 6)
-        source = source_of(file)
+    def test_a_start_up_to_which_the_primary_has_packed(self, file, make_source):
+        restore(file, 2, "p")
+        restore(file, 6)
+        source = make_source(file)
         source.packed_to = p64(4 << 40)
         with closing(source.open(p64(4 << 40))) as reader:
             assert reader.read(1)[0].tid == p64(6 << 40)
@@ -462,10 +475,25 @@ class TestFiles:
             p64(6 << 40),
         )
 
+    def test_a_start_before_the_first_one(self, file, make_source):
+        restore(file, 2)
+        with pytest.raises(Diverged) as caught:
+            make_source(file).open(p64(1 << 40))
+        assert (caught.value.before, caught.value.after) == (None, p64(2 << 40))
+
+    def test_a_start_for_an_empty_storage(self, file, make_source):
+        with pytest.raises(TidTooHigh) as caught:
+            make_source(file).open(p64(1 << 40))
+        assert (caught.value.start, caught.value.last) == (p64(1 << 40), NO_TID)
+
+
+class TestFiles:
+    """What a source of a FileStorage finds in its data file."""
+
     def test_the_file_before_the_last_pack(self, file, tmp_path):
         source = source_of(file)
         assert not source.held_before_pack(p64(1 << 40))
-        first, second = self.restore(file, 1), self.restore(file, 2)
+        first, second = restore(file, 1), restore(file, 2)
         shutil.copyfile(file.getName(), file.getName() + ".old")
         assert source.held_before_pack(first)
         assert source.held_before_pack(first, second)
@@ -477,11 +505,11 @@ class TestFiles:
         assert not source.held_before_pack(first)
 
     def test_a_limit_where_the_file_does_not_end_as_the_storage_says(self, file):
-        first = self.restore(file, 1)
+        first = restore(file, 1)
         source = FileStorageSource(file, pack_timeout=0)
         source.limit = lambda: first
         assert source.committed_size() == file.getSize()
-        self.restore(file, 2)
+        restore(file, 2)
         assert source.committed_size() < file.getSize()
         with open(file.getName(), "r+b") as data:
             data.truncate(file.getSize() - 1)

@@ -35,8 +35,8 @@ from .transaction_encoder import TransactionEncoder
 class AppendingSink:
     """Appends to a FileStorage's file.
 
-    A transaction is visible and on disk when `flush` has returned. Other transactions may be lost in
-    a crash; the secondary then requests them again. From the beginning of a transaction until
+    A transaction is visible and on disk when `flush` has returned. Other transactions may be lost
+    in a crash; the secondary then requests them again. From the beginning of a transaction until
     `flush` is called between two transactions, the sink holds the storage's commit lock: commits
     and packs wait. While a pack runs, the sink flushes after each transaction.
 
