@@ -6,7 +6,7 @@ from .installed import installed_example
 
 pytest.register_assert_rewrite("zrs_core.testing.conformance")
 
-from zrs_core.testing.conformance import TransportConformance  # noqa: E402
+from zrs_core.testing.conformance import TLSConformance, TransportConformance  # noqa: E402
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -16,5 +16,10 @@ def installed(tmp_path_factory):
 
 
 class TestExample(TransportConformance):
+    transport = "asyncio-tcp"
+    cycles = 100
+
+
+class TestExampleWithTLS(TLSConformance):
     transport = "asyncio-tcp"
     cycles = 100

@@ -213,8 +213,6 @@ def test_what_the_example_cannot_do_is_refused(tmp_path):
         Primary(path, taken.getsockname(), transport="asyncio-tcp")
     with pytest.raises(ConfigurationError, match="asyncio-tcp has no Unix sockets"):
         Secondary(path, "/nowhere/at.all", transport="asyncio-tcp")
-    with pytest.raises(ConfigurationError, match="asyncio-tcp has no TLS"):
-        Secondary(path, "127.0.0.1:8100", transport="asyncio-tcp", tls=TLSOptions())
 
 
 @pytest.mark.usefixtures("installed")

@@ -6,7 +6,7 @@ import time
 
 from persistent.timestamp import TimeStamp
 
-from tests.test_sessions import client
+from tests.sessions.helpers import connect, make_client
 from zrs_core.messages import NO_TID, Commit, Store, Transaction
 from zrs_core.progress import Progress, State
 from zrs_core.testing import Sink, stream
@@ -25,57 +25,51 @@ def test_nothing_is_known_before_anything_has_come():
 
 
 def test_the_age_of_the_last_contact():
-    replication = client(Sink())
-    session = replication.session("peer")
-    session.greeting()
+    replication = make_client(Sink())
+    session = connect(replication)
     assert replication.progress.silence is None
-    session.receive_data(stream(whole(0))[:1])
+    session.receive(stream(whole(0))[:1])
     first = replication.progress.silence
     assert first >= 0
     assert replication.progress.silence >= first
-    session.close("gone")
+    session.lose("gone")
     assert replication.progress.silence >= first
 
 
 def test_the_lag_is_unknown_rather_than_negative():
     for moment, known in ((time.time() - 100, True), (time.time() + 1000, False)):
-        replication = client(Sink())
-        session = replication.session("peer")
-        session.greeting()
-        session.receive_data(stream(whole(moment)))
+        replication = make_client(Sink())
+        session = connect(replication)
+        session.receive(stream(whole(moment)))
         lag = replication.progress.lag
         assert (100 <= lag < 1000) if known else lag is None
-        session.close("gone")
+        session.lose("gone")
 
 
 def test_states():
-    replication = client(Sink())
+    replication = make_client(Sink())
     progress = replication.progress
-    session = replication.session("peer")
-    session.greeting()
+    session = connect(replication)
     assert progress.state is State.REPLICATING
-    session.close("gone")
+    session.stop()
     assert progress.state is State.CONNECTING
 
-    session = replication.session("peer")
-    session.greeting()
-    session.receive_data(b"\0\0\0\1x")
-    session.close("gone")
+    session = connect(replication)
+    session.receive(b"\0\0\0\1x")
+    session.lose("gone")
     assert progress.state is State.FAILING
     assert "pickle" in progress.failure
     replication.connection_failed("nobody there")
     assert progress.state is State.FAILING
 
-    session = replication.session("peer")
-    session.greeting()
-    session.receive_data(stream(whole(0)))
+    session = connect(replication)
+    session.receive(stream(whole(0)))
     assert progress.state is State.REPLICATING
     assert progress.failure is None
-    session.close("gone")
+    session.lose("gone")
 
-    session = replication.session("peer")
-    session.greeting()
+    session = connect(replication)
     session.receive_eof()
-    session.close("gone")
+    session.lose("gone")
     assert progress.state is State.REFUSED
     assert f"0x{progress.tid.hex()}" in progress.failure

@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from tests.sessions.helpers import accept, connect
 from zrs_core.messages import Transaction
 from zrs_core.reasons import same_kind
 from zrs_core.refusals import REASONS, RepeatLog
@@ -53,34 +54,24 @@ def test_other_reasons_are_told_apart(one, another):
     assert same_kind(one) != same_kind(another)
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
 class TestRepeats:
     def test_the_first_of_a_kind_is_an_error_and_those_after_it_are_not(self):
         repeats = RepeatLog(60)
         reasons = ["a file 1", "a file 2", "a disk", "a file 3"]
         levels = [logging.ERROR, logging.DEBUG, logging.ERROR, logging.DEBUG]
-        assert [repeats.level(each) for each in reasons] == levels
+        assert [repeats.level(each, 0.0) for each in reasons] == levels
 
     def test_after_a_time_without_it_is_news_again(self):
-        clock = Clock()
-        repeats = RepeatLog(60, clock)
-        repeats.level("a file")
-        for _ in range(5):
-            clock.now += 59
-            assert repeats.level("a file") == logging.DEBUG
-        clock.now += 61
-        assert repeats.level("a file") == logging.ERROR
+        repeats = RepeatLog(60)
+        repeats.level("a file", 0.0)
+        for number in range(1, 6):
+            assert repeats.level("a file", 59.0 * number) == logging.DEBUG
+        assert repeats.level("a file", 59.0 * 5 + 61) == logging.ERROR
 
     def test_it_does_not_grow(self):
         repeats = RepeatLog(60)
         for number in range(10 * REASONS):
-            repeats.level("x" * number)
+            repeats.level("x" * number, 0.0)
         assert len(repeats._seen) == REASONS
 
 
@@ -94,16 +85,10 @@ def test_a_primary_that_cannot_go_on_sending_says_so_once(caplog):
     service = ReplicationService(source, ("", 8000))
     for number in range(5):
         source.error = OSError(f"cannot open /x/tmpabcd_12{number}")
-        session = service.session(f"127.0.0.1:{4000 + number}")
-        session.receive_data(greeting())
-        assert session.produce() == []
-        session.close("closed here")
+        accept(service, f"127.0.0.1:{4000 + number}").receive(greeting())
     assert len(errors(caplog)) == 1
     source.error = OSError("the disk is gone")
-    session = service.session("127.0.0.1:5000")
-    session.receive_data(greeting())
-    session.produce()
-    session.close("closed here")
+    accept(service, "127.0.0.1:5000").receive(greeting())
     assert len(errors(caplog)) == 2
     assert service.peers.last_error.message == "cannot go on sending: the disk is gone"
 
@@ -113,9 +98,6 @@ def test_a_secondary_whose_error_names_a_temporary_file_says_so_once(caplog):
     client = ReplicationClient(sink, ("", 8000))
     for number in range(4):
         sink._error = OSError(f"Not a directory: 'tmp/zrs-abcd_12{number}.blob'")
-        session = client.session("peer")
-        session.greeting()
-        session.receive_data(stream(WHOLE))
-        session.close("closed here")
+        connect(client).receive(stream(WHOLE))
     assert len(errors(caplog)) == 1
     assert "abcd_123" in client.progress.failure

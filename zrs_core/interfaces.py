@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from zope.interface import Attribute, Interface
 
+from .actions import Action
 from .addresses import Address
 from .held import HeldTransaction
 from .messages import PrimaryMessage
@@ -26,6 +27,9 @@ class ITransactionReader(Interface):
     """A place in a source's history. One thread at a time, but for `wait`."""
 
     at_end: bool = Attribute("Whether the last `read` found no more than it gave, if known.")
+    nearby: bool = Attribute(
+        "True if the newest commits can be read without waiting for a disk or a network."
+    )
 
     def read(budget: int) -> list[PrimaryMessage]:
         """The next messages: whole ones, until their data have `budget` bytes or more.
@@ -146,92 +150,77 @@ class ISearchableSink(IComparableSink):
 
 
 class ISession(Interface):
-    """One end of one connection, driven by a transport. It never raises for what a peer does.
+    """One end of one connection as a state machine with time. It has no I/O, no clock, no thread.
 
-    A transport calls one method of a session at a time, unless the method says otherwise.
+    A *driver*, which a transport has for each connection, owns the socket, the thread or the event
+    loop, and the clock. It calls the inputs, then carries out what `next_action` returns until that
+    is None, and sleeps until there is input, or until `next_deadline`. A session with TLS looks the
+    same to its driver as one without.
+
+    Each `now` is in seconds of one clock that is never set back, such as `time.monotonic`. The
+    driver makes one call at a time; `notify`, which it has given to the session, may be called from
+    any thread, and has the driver call `wake`. No input raises anything for what a peer does.
     """
 
-    finished: bool = Attribute("Whether the transport should close the connection.")
+    def receive_data(data: bytes, now: float) -> None:
+        """Take bytes from the peer."""
 
-    def receive_data(data: bytes) -> None:
-        """Bytes from the peer."""
+    def receive_eof(now: float) -> None:
+        """Note that the peer sends nothing more."""
 
-    def receive_eof() -> None:
-        """The peer will send no more."""
+    def sent(count: int, now: float) -> None:
+        """Note that the network has accepted `count` bytes of those that were sent.
 
-    def close(reason: str) -> None:
-        """The connection is gone; `reason` is for the log. May be called again."""
-
-
-class IPrimarySession(ISession):
-    """The primary's end: answers a handshake with batches of transactions.
-
-    `receive_data` and `receive_eof` may be called while `produce` runs in another thread.
-    """
-
-    started: bool = Attribute("Whether the secondary has named its start, so that one may produce.")
-
-    def produce() -> list[bytes]:
-        """The next batch of bytes for the peer; empty when there are none now.
-
-        To be called when the one before has been sent, from a thread that may wait for the disk.
+        Each byte of a `Send` is reported once. A driver that writes in pieces reports each piece:
+        a peer to which nothing gets through for `write_timeout` is disconnected.
         """
 
-    rest: float = Attribute(
-        "Seconds for which a session that has sent the last batch should be left alone: more than "
-        "none if there was nothing more."
+    def wake(now: float) -> None:
+        """Note that the source may have more: `notify` was called."""
+
+    def done(result: object, now: float) -> None:
+        """Take the result of the last `Work`."""
+
+    def failed(error: BaseException, now: float) -> None:
+        """Take the exception that the last `Work` has raised."""
+
+    def handle_timeout(now: float) -> None:
+        """Do what falls due at `now`. What can be read at once is to be received before."""
+
+    def stop(now: float, timeout: float) -> None:
+        """End the connection. A primary lets its secondary catch up for `timeout` seconds."""
+
+    def lost(reason: str, now: float) -> None:
+        """Note that the connection is gone, by whichever side; `reason` is for the log.
+
+        Work that is under way is reported after it. From then on the only actions are `Work`,
+        until the session is `over`.
+        """
+
+    def next_action() -> Action | None:
+        """Return the next action to carry out, None if there is none now (`zrs_core.actions`)."""
+
+    def next_deadline() -> float | None:
+        """Return the time at which to call `handle_timeout`, None for never."""
+
+    wants_data: bool = Attribute(
+        "False while the driver should not read from the peer, so that the peer has to wait."
     )
-
-    def wait(wake: Callable[[], None]) -> None:
-        """Call `wake` once, from any thread, when there may be more; perhaps at once.
-
-        To be called after an empty batch, or after the rest that follows one. Once `wake` has been
-        called, `produce` may be, even if this has not returned.
-        """
-
-
-class ISecondarySession(ISession):
-    """The secondary's end: `receive_data` applies, and returns when that is done.
-
-    All methods but `keep_alive` may wait for the disk.
-    """
-
-    def receive_data(data: bytes, more: Callable[[], bool] = lambda: False) -> None:
-        """Bytes from the peer.
-
-        :param data: may be empty, where what was there has brought none, such as a part of a TLS
-            record: what was held back for it is made visible, unless there is `more`.
-        :param more: tells whether more of them are there already, to be received next: then what
-            was applied may be made visible together with that.
-        """
-
-    def greeting() -> bytes:
-        """What to send first: the protocol word and the start; nothing if it is `finished`.
-
-        To be called when the session before this one is closed: it may still have been applying.
-
-        :raises RuntimeError: it is not closed.
-        """
-
-    def refused(reason: str) -> None:
-        """The peer has refused this end by TLS; `reason` is for the log, and `close` follows.
-
-        In TLS 1.3 the handshake is over here before the peer has looked at a certificate.
-        """
-
-    def keep_alive() -> bytes:
-        """To be called every `keep_alive_delay` seconds: what to send then, perhaps nothing.
-
-        The session may be finished after it.
-        """
+    over: bool = Attribute("True when the session needs no driver any more.")
 
 
 class IReplicationService(Interface):
-    """What a listener serves: makes a session for each connection. Thread-safe."""
+    """What a listener serves: the policy of listening, and a session for each connection.
+
+    The listener calls `start`, `accept`, `accept_failed`, `serve_failed`, `next_deadline`,
+    `handle_timeout` and `stop` one at a time.
+    """
 
     address: Address = Attribute("Where to listen.")
     reactor: object = Attribute("What the transport is to run on; None for its own default.")
-    tls: TLSOptions | None = Attribute("How to encrypt and whom to let in; None for plain text.")
+    tls: TLSOptions | None = Attribute(
+        "None for plain text. Sessions do what TLS needs; a transport need not look."
+    )
     peer_timeout: float = Attribute(
         "Seconds after which a peer that has vanished without a word must be noticed."
     )
@@ -239,72 +228,72 @@ class IReplicationService(Interface):
     require_tls: bool = Attribute(
         "Whether not to listen without TLS where other machines can connect."
     )
-    max_peers: int = Attribute(
-        "Connections at once, at most: further ones are refused, without a session, and closed."
-    )
-    handshake_timeout: float = Attribute(
-        "Seconds from accepting a connection until its session must have `started`; TLS is within "
-        "them. A peer that takes longer is refused and disconnected."
-    )
-    write_timeout: float = Attribute(
-        "Seconds after which a peer must be disconnected that takes nothing of what it is sent."
-    )
 
-    def session(peer: str, certificate: str | None = None) -> IPrimarySession:
-        """A session for a new connection; `peer` names the other end in the log.
+    def start(now: float) -> None:
+        """The listener listens."""
+
+    def accept(peer: str, now: float, notify: Callable[[], None]) -> ISession | None:
+        """Return a session for a new connection; None if the listener is to close it at once.
 
         :param peer: `host:port`, or `unix:PATH#NUMBER` with the path that is listened on. Status
             and metrics name the secondary by the host or the path, unless it has a certificate.
-        :param certificate: who the peer is by its certificate, if it has shown one, for people to
-            read (`tls.common_name`).
+        :param notify: has the driver call `wake`. May be called from any thread.
         """
 
-    def refused(peer: str, reason: str) -> None:
-        """A connection got no session, or did not greet in time; `reason` is for the log.
+    def accept_failed(error: Exception, now: float) -> None:
+        """A connection could not be accepted. The log is kept short."""
 
-        The log is kept short: of many that are refused it tells a few, and counts the others.
-        """
+    def serve_failed(error: Exception, now: float) -> None:
+        """A connection was accepted and cannot be served. The log is kept short."""
 
-    check_delay: float = Attribute("Seconds between two calls of `check`.")
+    def next_deadline() -> float | None:
+        """Return the time at which to call `handle_timeout`, None for never."""
 
-    def check() -> None:
-        """Check the storage, and log what is wrong with it.
+    def handle_timeout(now: float) -> None:
+        """Check the storage, and log what is due. It does not wait."""
 
-        To be called every `check_delay` seconds while the listener listens. It does not wait.
-        """
-
-    def stopped() -> None:
+    def stop(now: float) -> None:
         """The listener has stopped, and nothing more comes from it. May be called again."""
 
 
 class IReplicationClient(Interface):
-    """What a connector connects for: makes a session for each connection that it gets.
+    """What a connector connects for: the policy of connecting, and a session for each connection.
 
-    Thread-safe.
+    The connector makes one connection at a time: it asks for the next session when the one before
+    is `over`.
     """
 
-    address: Address = Attribute("Where to connect to.")
+    address: Address = Attribute("Where to connect to. It may change.")
     reactor: object = Attribute("What the transport is to run on; None for its own default.")
-    tls: TLSOptions | None = Attribute("How to encrypt and whom to trust; None for plain text.")
+    tls: TLSOptions | None = Attribute(
+        "None for plain text. Sessions do what TLS needs; a transport need not look."
+    )
     peer_timeout: float = Attribute(
         "Seconds after which a peer that has vanished without a word must be noticed."
     )
-    keep_alive_delay: float = Attribute(
-        "Seconds between two calls of a session's `keep_alive`; 0 for none."
-    )
+    connect_timeout: float = Attribute("Seconds that an attempt to connect may take.")
 
-    def session(peer: str, local_address: str | None = None) -> ISecondarySession:
-        """A session for a new connection; `peer` names the other end in the log.
+    def session(
+        now: float,
+        notify: Callable[[], None],
+        local_address: str | None = None,
+        readable: Callable[[], bool] = lambda: False,
+    ) -> ISession:
+        """Return a session for a new connection.
 
+        :param notify: has the driver call `wake`. May be called from any thread.
         :param local_address: this end, as the primary's transport names its peer, if that is known;
             for people to read.
+        :param readable: returns True if more can be read from the connection at once: then what
+            was received may be made visible together with that. Called within `Work`, perhaps in
+            another thread.
         """
 
     def connection_failed(reason: str) -> None:
         """No connection could be made; `reason` is for the log."""
 
     def retry_delay() -> float:
-        """How many seconds to wait before the next attempt."""
+        """Return the seconds to wait before the next attempt, once a session is over or failed."""
 
 
 class IListener(Interface):
@@ -335,4 +324,4 @@ class IConnector(Interface):
         """The client's address has changed: leave the connection, if any, for one to it."""
 
     def stop() -> None:
-        """Disconnect and stay so; returns when the last session is closed. May be called again."""
+        """Disconnect and stay so; returns when the last session is over. May be called again."""

@@ -169,6 +169,10 @@ class Progress:
         self.unapplied, self.first_unapplied = 0, None
         self.tid = tid
 
+    def partial_begins(self) -> None:
+        """Something begins to come that is not whole yet."""
+        self.partial_since = time.monotonic()
+
     def follows_another(self) -> None:
         """What is known of the primary was about another one."""
         self.known, self.first_unapplied = self.tid, None

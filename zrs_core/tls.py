@@ -30,6 +30,12 @@ _FAULTS = {
 }
 
 
+_CLOSED = (
+    "the peer closed the connection in the handshake: it speaks no TLS, or does not accept this "
+    "end's certificate"
+)
+
+
 class PeerRefused(Exception):
     """The peer's certificate is good, and has none of the names that may connect."""
 
@@ -139,6 +145,8 @@ class TLSOptions:
 
     def _load(self, context: ssl.SSLContext) -> None:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        # A peer could have handshakes made without end.
+        context.options |= ssl.OP_NO_RENEGOTIATION
         if self.certificate is not None:
             _check_readable("certificate", self.certificate)
             if self.key is not None:
@@ -189,36 +197,38 @@ def common_name(certificate: dict[str, Any] | None) -> str | None:
     return next(iter([*names, *certificate_names(certificate)]), None)
 
 
-def certificate_fault(code: int) -> str:
-    """What is wrong with a peer's certificate, for the log; `code` is OpenSSL's `X509_V_ERR_...`"""
+def _certificate_fault(code: int) -> str:
+    """Return what is wrong with a peer's certificate; `code` is OpenSSL's `X509_V_ERR_...`."""
     return f"the peer's certificate {_FAULTS.get(code, f'is wrong (OpenSSL says {code})')}"
 
 
 def describe_error(error: Exception) -> str:
     """What went wrong in a handshake, for the log."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"TLS: {certificate_fault(error.verify_code)} ({error.verify_message})"
+        return f"TLS: {_certificate_fault(error.verify_code)} ({error.verify_message})"
     text = str(error)
-    closed = (
-        "the peer closed the connection in the handshake: it speaks no TLS, or does not accept "
-        "this end's certificate"
-    )
     hints = {
         "WRONG_VERSION_NUMBER": "the peer does not speak TLS",
         "HTTP_REQUEST": "the peer does not speak TLS",
         "UNKNOWN_CA": "the peer does not know the authority that signed this end's certificate",
         "CERTIFICATE_REQUIRED": "the peer wants a certificate and this end has none",
         "CERTIFICATE_EXPIRED": "the peer says that this end's certificate has expired",
+        "ALERT_BAD_CERTIFICATE": "the peer does not accept this end's certificate",
         "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the peer has no certificate",
         "UNSUPPORTED_PROTOCOL": "the peer speaks no version of TLS that is accepted here",
         "PROTOCOL_VERSION": "the peer accepts no version of TLS that is spoken here",
-        "EOF": closed,
-        "CONNECTION_RESET": closed,
+        "EOF": _CLOSED,
+        "CONNECTION_RESET": _CLOSED,
     }
     for sign, hint in hints.items():
         if sign.lower().replace("_", " ") in text.lower().replace("_", " "):
             return f"TLS: {hint} ({text})"
     return f"TLS: {text}"
+
+
+def describe_loss(reason: str) -> str:
+    """Return the text for the log when the connection is lost in a handshake."""
+    return f"TLS: {_CLOSED} ({reason})"
 
 
 def _no_password() -> str:

@@ -125,13 +125,13 @@ class Visibility:
                 self._deliver(tid, list(self._changed))
                 self._end()
 
-    def settle(self, settled: Callable[[], bool]) -> bool:
-        """End the run if the primary has nothing more to send; return True if that ended it.
+    def settle(self) -> bool:
+        """End the run, since the primary has nothing more to send; return True if there was one.
 
-        :param settled: returns True if so.
+        Not to be called while a transaction is being applied.
         """
         with self._lock:
-            if not self.incomplete or not settled():
+            if not self.incomplete:
                 return False
             self._coming.clear()
             if self.held is not None:

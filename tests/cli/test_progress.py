@@ -9,9 +9,10 @@ import pytest
 from persistent.timestamp import TimeStamp
 from rich.console import Console
 
-from tests.test_sessions import WHOLE, Sink, client, stream
+from tests.sessions.helpers import connect, make_client
 from zrs_core.messages import NO_TID
 from zrs_core.progress import Progress, State
+from zrs_core.testing import WHOLE, Sink, stream
 from zrs_core.tools.cli import progress as module
 from zrs_core.tools.cli.progress import CatchUp, Meter, Sample, view
 
@@ -120,29 +121,26 @@ class TestCatchUp:
         assert catch_up.done()
 
     def test_not_in_the_middle_of_a_transaction(self, clock):
-        it = client(Sink())
+        it = make_client(Sink())
         catch_up = CatchUp(it.progress, 2.0)
-        session = it.session("peer")
-        session.greeting()
-        session.receive_data(stream(WHOLE)[:-10])
+        session = connect(it)
+        session.receive(stream(WHOLE)[:-10])
         assert not catch_up.done()
         clock.now += 100
         assert not catch_up.done()
-        session.close("lost")
+        session.lose("lost")
         # It may be another primary that answers now, and that does not hold the one that was begun.
-        session = it.session("peer")
-        session.greeting()
+        session = connect(it)
         assert not catch_up.done()
         clock.now += 2.1
         assert catch_up.done()
-        session.close("closed")
+        session.lose("closed")
 
     def test_not_while_the_last_one_is_on_its_way_to_the_disk(self, clock):
         sink = Sink()
-        it = client(sink)
+        it = make_client(sink)
         catch_up = CatchUp(it.progress, 2.0)
-        session = it.session("peer")
-        session.greeting()
+        session = connect(it)
         seen = []
 
         def flush():
@@ -151,12 +149,12 @@ class TestCatchUp:
             seen.append(catch_up.done())
 
         sink.flush = flush
-        session.receive_data(stream(WHOLE))
+        session.receive(stream(WHOLE))
         assert seen == [False, False]
         assert not catch_up.done()
         clock.now += 2.1
         assert catch_up.done()
-        session.close("closed")
+        session.lose("closed")
 
 
 class TestView:

@@ -12,7 +12,7 @@ from zrs_core.addresses import parse_address
 from zrs_core.messages import Commit
 from zrs_core.options import ClientOptions
 from zrs_core.sessions import ReplicationClient
-from zrs_core.testing import targets
+from zrs_core.testing import HandDriver, targets
 from zrs_core.testing.outcomes import check, committed, in_pieces, listening, outcome
 from zrs_core.testing.targets import Options, options_of
 
@@ -60,17 +60,15 @@ def session(data: bytes) -> None:
         _ADDRESS,
         options=ClientOptions(checksums=options.checksums, max_record_size=_record_limit(options)),
     )
-    end = client.session("peer")
-    end.greeting()
+    end = HandDriver(client.session)
     for piece in in_pieces(data[2:], data[1] if data[1:] else 0):
-        end.receive_data(piece)
+        end.receive(piece)
         check(not any(type(each) is Commit for each in store.unseen), "what is whole is seen")
     end.receive_eof()
-    check(end.finished, "the end of the stream ends the session")
-    end.close("the end")
+    check(end.end is not None, "the end of the stream ends the connection")
     check(store.seen == committed(messages), "what was committed is seen, and nothing else")
     check(not store.unseen, "nothing is left of what was not committed")
-    check(not client.turn.locked(), "the next session may begin")
+    check(end.session.over, "the next session may begin")
 
 
 def _record_limit(options: Options) -> int:

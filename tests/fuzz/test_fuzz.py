@@ -7,7 +7,7 @@ from zrs_core.codec.connection import Connection
 from zrs_core.codec.framing import FrameReader
 from zrs_core.codec.machine import TRANSITIONS, Machine, Role, State
 from zrs_core.messages import Transaction
-from zrs_core.sessions import SecondarySession
+from zrs_core.sessions.applying import Applier
 
 from . import __main__ as runner
 from .corpus import folder, inputs
@@ -90,8 +90,9 @@ def _ascii_only(reader):
     reader.push(reader.take(reader.number(opcodes._unpack_u32, 4)).decode("ascii"))
 
 
-def _flush_all(session):
-    session._client.sink.seen += session._client.sink.unseen
+def _flush_all(applier):
+    applier._client.sink.seen += applier._client.sink.unseen
+    return 0
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def _flush_all(session):
         ("secondary", Machine, "_check_fields", lambda machine, message: None),
         ("secondary", *_transaction_in_transaction()),
         ("secondary", Connection, "_next", _error_that_does_not_stay),
-        ("session", SecondarySession, "_flush", _flush_all),
+        ("session", Applier, "flush", _flush_all),
     ],
 )
 def test_a_fault_is_found(target, owner, name, instead, monkeypatch, capsys):

@@ -61,7 +61,7 @@ def pyproject():
 
 def test_an_extra_brings_what_the_modules_for_tests_need():
     extra = pyproject()["project"]["optional-dependencies"]["testing"]
-    assert [each.partition(">")[0] for each in extra] == ["hypothesis", "pytest"]
+    assert [each.partition(">")[0] for each in extra] == ["hypothesis", "pytest", "trustme"]
 
 
 def test_all_files_of_the_package_are_installed():

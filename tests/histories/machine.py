@@ -7,16 +7,13 @@ out of it, but marks what a secondary that comes later need not get any more.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import tempfile
 import time
 from base64 import encodebytes
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -30,10 +27,9 @@ from persistent.TimeStamp import TimeStamp
 from ZODB.Connection import TransactionMetaData
 from ZODB.utils import p64, z64
 
-from zrs_core import Primary, Secondary, progress
+from zrs_core import Primary, Secondary
 from zrs_core.progress import State
 from zrs_core.sessions import ANSWER_TIME
-from zrs_core.sessions import secondary as secondary_sessions
 from zrs_core.sessions.search import MAX_PROBES
 from zrs_core.transports.memory import MemoryNetwork
 
@@ -106,11 +102,6 @@ class Histories(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="zrs-histories-"))
         self.network = MemoryNetwork()
-        # Nothing may depend on how long a step really takes.
-        clock = SimpleNamespace(monotonic=lambda: self.network.now, time=time.time)
-        self.clock = contextlib.ExitStack()
-        for module in secondary_sessions, progress:
-            self.clock.enter_context(mock.patch.object(module, "time", clock))
         self.history: list[Committed] = []
         self.packed = z64
         self.primary: Any = self.open_primary()
@@ -339,7 +330,6 @@ class Histories(RuleBasedStateMachine):
         finally:
             for storage in (*self.secondaries, self.primary):
                 storage.close()
-            self.clock.close()
             shutil.rmtree(self.folder)
 
 

@@ -53,17 +53,21 @@ class ProcessNetwork(MemoryNetwork):
             happened |= end._open and self.links.step_end(end, 1 << 20)
         return happened
 
-    def _link(self, address: Address) -> tuple[MemoryEnd, MemoryEnd, Callable[[MemoryEnd], None]]:
+    def link(self, address: Address) -> tuple[MemoryEnd, MemoryEnd, Callable[[MemoryEnd], None]]:
         owner = self.links.owners.get(address)
         if owner is None or self.links.separated(self.node.name, owner.node.name):
             raise ConnectionRefusedError(f"nothing listens at {address}")
-        ours, theirs, accept = super()._link(address)
+        ours, theirs, accept = super().link(address)
         theirs.network = owner
         return ours, theirs, accept
 
     def remove_acceptor(self, address: Address) -> None:
         super().remove_acceptor(address)
         self.links.owners.pop(address, None)
+
+    def is_late(self, end: MemoryEnd) -> bool:
+        """Links are slow: what is on its way may be late."""
+        return True
 
     def vanish(self) -> list[MemoryEnd]:
         """The process is gone, and says nothing; the ends that led to it."""
@@ -72,6 +76,7 @@ class ProcessNetwork(MemoryNetwork):
             if owner is self:
                 self.remove_acceptor(address)
         self._timers.clear()
+        self._attempts.clear()
         left = []
         for end in list(self._ends):
             if end.network is self:

@@ -20,9 +20,6 @@ import zc.lockfile
 import ZODB.blob
 import ZODB.FileStorage
 
-import zrs_core.backoff
-import zrs_core.refusals
-
 from .disk import FIRST_DESCRIPTOR, Disk, Handle
 
 # The class has the same name as its module.
@@ -214,11 +211,6 @@ def _either(system: Callable[..., Any], simulated: Callable[..., Any]) -> Callab
     return call
 
 
-def _no_thread(*args: Any) -> Any:
-    """There is one thread, and nothing happens in it at a time of the real clock."""
-    raise RuntimeError("can't start new thread")
-
-
 def _lock(file: Any) -> None:
     handle = _machine().handle(file.fileno())
     if handle.file.number in handle.disk.locked:
@@ -245,7 +237,6 @@ def simulated_system() -> Iterator[None]:
         opened = _either(builtins.open, _open)
         patch(builtins, "open", opened)
         rmtree = patch(shutil, "rmtree", _either(shutil.rmtree, _by_path("rmtree")))
-        patch(zrs_core.refusals, "_call_later", _no_thread)
         patch(zc.lockfile, "_lock_file", _lock)
         patch(zc.lockfile, "_unlock_file", _unlock)
         for module in (ZODB.blob, _FILE_STORAGE):
@@ -267,7 +258,7 @@ def machine(seed: int) -> Iterator[Machine]:
     names = (f"{number:08}" for number in itertools.count())
     with (
         mock.patch.object(tempfile, "_name_sequence", names),
-        mock.patch.object(zrs_core.backoff, "random", _current.chance),
+        mock.patch.object(random, "uniform", _current.chance.uniform),
     ):
         try:
             yield _current

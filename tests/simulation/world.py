@@ -10,8 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from zrs_core.errors import ListenError
-from zrs_core.sessions import BATCH_SIZE
-from zrs_core.transports.memory import MemoryEnd, _PrimaryDriver
+from zrs_core.sessions import BATCH_SIZE, PrimarySession
+from zrs_core.transports.driver import Driver
+from zrs_core.transports.memory import MemoryEnd
 
 from .application import Application
 from .disk import Killed
@@ -458,4 +459,9 @@ class World:
 
 def _serves(end: MemoryEnd, node: Node) -> bool:
     """Whether it is the end at which a process is a primary for somebody."""
-    return end.network.node is node and isinstance(end.driver, _PrimaryDriver)
+    driver = end.driver
+    return (
+        end.network.node is node
+        and isinstance(driver, Driver)
+        and isinstance(driver.session, PrimarySession)
+    )

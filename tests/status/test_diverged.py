@@ -98,14 +98,13 @@ def test_another_primary_ends_it(pair, closing, tmp_path):
     assert secondary.progress.state is State.REPLICATING
 
 
-def test_stopping_while_it_is_searched_for(tmp_path, closing, monkeypatch):
+def test_stopping_while_it_is_searched_for(tmp_path, closing):
     db = DB(str(tmp_path / "old.fs"))
     for number in range(40):
         put(db, str(number))
     db.close()
     other = DB(str(tmp_path / "new.fs"))
     other.close()
-    monkeypatch.setattr("zrs_core.sessions.client._LONGEST_PROBE_DELAY", 30.0)
     primary = closing(Primary(tmp_path / "new.fs", "127.0.0.1:0", transport="socket-thread"))
     options = {"transport": "socket-thread", "reconnect_delay": 0.02}
     secondary = closing(Secondary(tmp_path / "old.fs", primary.replication_address, **options))

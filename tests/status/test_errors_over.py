@@ -56,14 +56,13 @@ def test_a_failed_attempt_is_over_when_an_empty_secondary_is_served(primary, sec
     db.close()
 
 
-def test_where_nothing_is_compared_and_nothing_comes_it_is_over_too(followed, network, monkeypatch):
+def test_where_nothing_is_compared_and_nothing_comes_it_is_over_too(followed, network):
     _, secondary = followed
     secondary._client.max_compared_size = 0
     network.cut()
     network.advance(1)
     network.run()
     assert secondary.status().last_error.over is None
-    monkeypatch.setattr("zrs_core.sessions.secondary.REFUSAL_TIME", -1.0)
     network.advance(10)
     assert secondary.status().last_error.over is not None
 

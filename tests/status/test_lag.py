@@ -8,7 +8,7 @@ import time
 import pytest
 from persistent.timestamp import TimeStamp
 
-from tests.test_sessions import client
+from tests.sessions.helpers import connect, make_client
 from zrs_core.messages import NO_TID, Commit, Store, Transaction
 from zrs_core.progress import State
 from zrs_core.status.lag import QUIET, readiness
@@ -55,11 +55,10 @@ def clock(monkeypatch):
 @pytest.fixture
 def secondary(clock):
     """A client, and a session of it that has greeted."""
-    replication = client(Kept())
-    session = replication.session("peer", "127.0.0.1:5")
-    session.greeting()
+    replication = make_client(Kept())
+    session = connect(replication, local_address="127.0.0.1:5")
     yield replication, session
-    session.close("gone")
+    session.lose("gone")
 
 
 def status(replication):
@@ -72,7 +71,7 @@ def ready(replication, max_lag=60.0):
 
 
 def test_nothing_is_known_at_first(clock):
-    begun = status(client(Kept()))
+    begun = status(make_client(Kept()))
     assert (begun.state, begun.connected, begun.news) == (State.CONNECTING, False, "no news yet")
     for unknown in (
         begun.position,
@@ -92,7 +91,7 @@ def test_the_lag_is_the_time_until_the_last_one_was_visible(secondary, clock):
     replication, session = secondary
     committed = clock(10)
     clock(1.5)
-    session.receive_data(stream(whole(committed)))
+    session.receive(stream(whole(committed)))
     applied = status(replication)
     assert applied.lag_seconds == pytest.approx(1.5, abs=1e-5)
     assert applied.lag_transactions is None
@@ -114,7 +113,7 @@ def test_it_grows_while_one_is_under_way(secondary, clock):
     first, second = clock(1), clock(1)
     data = stream(whole(first) + whole(second))
     half = len(data) * 3 // 4
-    session.receive_data(data[:half])
+    session.receive(data[:half])
     under_way = status(replication)
     assert under_way.position.tid == tid_at(first)
     assert under_way.primary_position.tid == tid_at(second)
@@ -124,16 +123,15 @@ def test_it_grows_while_one_is_under_way(secondary, clock):
         assert status(replication).lag_seconds == pytest.approx(clock() - second, abs=1e-5)
     assert status(replication).news.startswith("1 transaction(s) on the way, heard of at 2023-")
     # Also without a connection: it is known to be there.
-    session.close("lost")
+    session.lose("lost")
     lost = status(replication)
     assert (lost.connected, lost.lag_transactions) == (False, 1)
     assert lost.lag_seconds == pytest.approx(30, abs=1e-5)
-    again = replication.session("peer")
-    again.greeting()
-    again.receive_data(stream(whole(second), start=tid_at(first)))
+    again = connect(replication)
+    again.receive(stream(whole(second), start=tid_at(first)))
     applied = status(replication)
     assert (applied.lag_transactions, applied.position.tid) == (None, tid_at(second))
-    again.close("gone")
+    again.lose("gone")
 
 
 def test_the_first_of_several_that_wait_counts(secondary, clock):
@@ -141,7 +139,8 @@ def test_the_first_of_several_that_wait_counts(secondary, clock):
     moments = [clock(1) for _ in range(3)]
     clock(5)
     data = stream([message for moment in moments for message in whole(moment)])
-    session.receive_data(data, lambda: True)
+    session.session._readable = lambda: True
+    session.receive(data)
     held = status(replication)
     assert held.lag_transactions == 3
     assert held.lag_seconds == pytest.approx(clock() - moments[0], abs=1e-5)
@@ -151,10 +150,10 @@ def test_the_first_of_several_that_wait_counts(secondary, clock):
 
 def test_without_a_connection_nothing_is_known(secondary, clock):
     replication, session = secondary
-    session.receive_data(stream(whole(clock(1))))
+    session.receive(stream(whole(clock(1))))
     assert status(replication).lag_seconds is not None
     clock(5)
-    session.close("the wire was cut")
+    session.lose("the wire was cut")
     lost = status(replication)
     assert (lost.lag_seconds, lost.lag_transactions) == (None, None)
     assert (lost.connected_since, lost.local_address) == (None, None)
@@ -165,7 +164,7 @@ def test_without_a_connection_nothing_is_known(secondary, clock):
 def test_what_was_committed_before_the_connection_says_little(secondary, clock):
     """A week old, it may be the last there is: that it has come late is no lag of the line."""
     replication, session = secondary
-    session.receive_data(stream(whole(clock() - 7 * 24 * 3600)))
+    session.receive(stream(whole(clock() - 7 * 24 * 3600)))
     assert status(replication).lag_seconds == pytest.approx(7 * 24 * 3600)
     assert ready(replication) == (False, "604800.000 s behind its primary, where 60 s are allowed")
     clock(QUIET)
@@ -177,9 +176,9 @@ def test_what_was_committed_before_the_connection_says_little(secondary, clock):
 
 def test_by_clocks_that_differ_too_much_nothing_is_known(secondary, clock):
     replication, session = secondary
-    session.receive_data(stream(whole(clock() + 1000)))
+    session.receive(stream(whole(clock() + 1000)))
     assert status(replication).lag_seconds is None
-    session.receive_data(stream(whole(clock() + 2000))[:-30])
+    session.receive(stream(whole(clock() + 2000))[:-30])
     assert (status(replication).lag_seconds, status(replication).lag_transactions) == (None, 1)
 
 
@@ -191,7 +190,7 @@ def test_a_clock_that_is_a_little_ahead_makes_no_difference(secondary, clock, ah
     data = stream([message for moment in moments for message in whole(moment)])
     size = len(data) // 5
     for number in range(5):
-        session.receive_data(data[number * size : (number + 1) * size])
+        session.receive(data[number * size : (number + 1) * size])
         assert status(replication).lag_seconds == 0
         assert ready(replication, 1)[0]
         clock(1)
@@ -203,7 +202,7 @@ def commits(clock, session, *ages):
     moments = [begin + number - age for number, age in enumerate(ages)]
     data = [stream([each for m in moments[:n] for each in whole(m)]) for n in range(len(ages) + 1)]
     for before, after in itertools.pairwise(data):
-        session.receive_data(after[len(before) :])
+        session.receive(after[len(before) :])
         yield
         clock(1)
 
@@ -234,7 +233,7 @@ def test_ready_within_the_lag_that_is_allowed(secondary, clock):
     assert ready(replication) == (False, "it has no transaction yet")
     committed = clock(1)
     clock(30)
-    session.receive_data(stream(whole(committed)))
+    session.receive(stream(whole(committed)))
     assert ready(replication, 60) == (True, "30.000 s behind its primary, where 60 s are allowed")
     assert ready(replication, 29) == (False, "30.000 s behind its primary, where 29 s are allowed")
 
@@ -243,24 +242,23 @@ def test_one_that_has_just_connected_may_be_behind(clock):
     sink = Kept()
     for message in whole(clock()):
         sink.apply(message)
-    replication = client(sink)
+    replication = make_client(sink)
     clock(1000)
-    session = replication.session("peer")
-    session.greeting()
+    session = connect(replication)
     good, why = ready(replication)
     assert (good, why) == (False, "it has been connected for less than 2 s, and more may come")
     clock(QUIET)
     assert ready(replication) == (True, "connected, and nothing has come for 2 s: no news yet")
-    session.close("gone")
+    session.lose("gone")
 
 
 def test_an_error_is_told_with_its_time_until_the_next(secondary, clock):
     replication, session = secondary
     clock(1)
-    session.receive_data(b"\0\0\0\1x")
+    session.receive(b"\0\0\0\1x")
     failed = clock()
     clock(1)
-    session.close("closed here")
+    session.lose("closed here")
     broken = status(replication)
     assert (broken.state, broken.failures) == (State.FAILING, 1)
     assert "pickle" in broken.last_error.message
@@ -276,9 +274,9 @@ def test_an_error_is_told_with_its_time_until_the_next(secondary, clock):
 
 def test_what_was_known_of_another_primary_is_forgotten(secondary, clock):
     replication, session = secondary
-    session.receive_data(stream(whole(clock(1)))[:-30])
+    session.receive(stream(whole(clock(1)))[:-30])
     assert status(replication).lag_transactions == 1
-    session.close("gone")
+    session.lose("gone")
     replication.progress.follows_another()
     assert status(replication).lag_transactions is None
 
@@ -290,27 +288,27 @@ def test_the_lag_grows_from_the_first_byte_on(secondary, clock, size):
     first, second = clock(1), clock() + 100
     data = stream(whole(first) + whole(second))
     begin = len(stream(whole(first)))
-    session.receive_data(data[:begin])
+    session.receive(data[:begin])
     clock(100)
-    session.receive_data(data[begin : begin + size])
+    session.receive(data[begin : begin + size])
     clock(QUIET)
     assert status(replication).lag_seconds == pytest.approx(QUIET, abs=1e-5)
     assert status(replication).lag_transactions == 1
     for _ in range(8):
         clock(1)
-        session.receive_data(b"")
+        session.receive(b"")
     assert status(replication).lag_seconds == pytest.approx(QUIET + 8, abs=1e-5)
     assert ready(replication, 5) == (False, "10.000 s behind its primary, where 5 s are allowed")
-    session.close("gone")
+    session.lose("gone")
     assert replication.progress.partial is None
 
 
 def test_between_transactions_the_lag_does_not_grow(secondary, clock):
     replication, session = secondary
     data = stream(whole(clock(1)))
-    session.receive_data(data[:50])
+    session.receive(data[:50])
     clock(1)
-    session.receive_data(data[50:])
+    session.receive(data[50:])
     assert replication.progress.partial is None
     clock(5)
     assert status(replication).lag_seconds == pytest.approx(1, abs=1e-5)
@@ -318,7 +316,7 @@ def test_between_transactions_the_lag_does_not_grow(secondary, clock):
 
 def test_an_empty_history(secondary, clock):
     replication, session = secondary
-    session.receive_data(b"\0")
+    session.receive(b"\0")
     heard = status(replication)
     assert heard.silence_seconds == 0
     assert heard.primary_position is None

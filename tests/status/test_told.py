@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.test_sessions import client
+from tests.sessions.helpers import make_client
 from zrs_core.messages import NO_TID
 from zrs_core.monitor.told import Told, with_told
 from zrs_core.status.state import KnownPosition, Position
@@ -25,7 +25,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def status(clock):
-    return replace(client(Sink()).status("memory"), position=Position(TID, 5.0))
+    return replace(make_client(Sink()).status("memory"), position=Position(TID, 5.0))
 
 
 def told(seconds, transactions, tid=TID, position=None):

@@ -24,7 +24,7 @@ from ZODB.utils import p64
 from zrs_core.errors import StartError
 from zrs_core.messages import NO_TID
 from zrs_core.progress import Divergence, State
-from zrs_core.sessions import ANSWER_TIME
+from zrs_core.sessions import ANSWER_TIME, SecondaryTimes
 from zrs_core.storage import fs_sink, fs_source
 from zrs_core.storage.generic_sink import GenericSink
 
@@ -128,7 +128,7 @@ class TestEqual:
         files = blob_files(both[1])
         primary, secondary = join()
         [_, _, before, last] = contents(secondary)
-        [asked] = [m for m in caplog.messages if m.startswith("memory:1: start") and "one" in m]
+        [asked] = [m for m in caplog.messages if m.startswith(":8000: start") and "one" in m]
         assert before.tid.hex() in asked.split(",")[0]
         assert last.tid.hex() in asked.split(",")[1]
         assert secondary.progress.state is State.REPLICATING
@@ -578,13 +578,13 @@ class TestAPrimaryThatLooks:
         self, takes_its_time, sink, both, join, network, monkeypatch, caplog
     ):
         """Then the last one itself is asked for, which it has looked for."""
-        if takes_its_time:
-            monkeypatch.setattr("zrs_core.sessions.secondary.REFUSAL_TIME", -1.0)
         commit(both[0])
         before = held(both[1])[-2].tid
         check = fs_source.FileStorageReader._check_start
 
         def check_start(self):
+            if takes_its_time:
+                network.now += SecondaryTimes().refusal + 1
             if self._tid == before:
                 raise StartError("it was packed away")
             check(self)

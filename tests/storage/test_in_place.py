@@ -20,8 +20,7 @@ from ZODB.serialize import referencesf
 from zrs_core import Primary, Secondary
 from zrs_core.monitor import StatusServer
 from zrs_core.progress import State
-from zrs_core.sessions import client as client_module
-from zrs_core.sessions.client import CHECK_DELAY
+from zrs_core.sessions import SecondaryTimes
 from zrs_core.storage.in_place import FilesInPlace
 from zrs_core.storage.packer import _Packer
 
@@ -89,14 +88,14 @@ class TestSecondary:
         _, secondary = pair
         harm(path(secondary))
         for _ in range(3):
-            network.advance(CHECK_DELAY)
+            network.advance(SecondaryTimes().check)
         assert secondary.progress.state is State.FAILING
         [record] = faults(caplog)
         assert record.event == "files-lost"
         assert path(secondary) in record.getMessage()
         assert secondary.status().last_error.message in record.getMessage()
         put_back(path(secondary))
-        network.advance(CHECK_DELAY)
+        network.advance(SecondaryTimes().check)
         assert secondary.progress.state is State.REPLICATING
         assert "the files at its paths are its own again" in caplog.text
         assert len(faults(caplog)) == 1
@@ -126,7 +125,7 @@ class TestPrimary:
         db, _ = pair
         harm(data(db.storage))
         for _ in range(3):
-            network.advance(CHECK_DELAY)
+            network.advance(SecondaryTimes().check)
         [record] = faults(caplog)
         assert data(db.storage) in record.getMessage()
         assert db.storage.status().last_error.message in record.getMessage()
@@ -194,7 +193,7 @@ class TestPrimary:
         cascade = open_primary(below, ("", 8001))
         network.run()
         remove(data(below))
-        network.advance(CHECK_DELAY)
+        network.advance(SecondaryTimes().check)
         assert cascade.status().last_error is not None
         assert below.status().state is State.FAILING
         assert len(faults(caplog)) == 1
@@ -283,8 +282,7 @@ def test_a_closed_storage_has_no_fault(tmp_path):
 
 
 @pytest.mark.parametrize("transport", ["socket-thread", "twisted-tcp"])
-def test_probes_answer_503_with_the_reason(transport, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(client_module, "_LOST_DELAY", 0.05)
+def test_probes_answer_503_with_the_reason(transport, tmp_path, caplog):
     with contextlib.ExitStack() as stack:
         primary = Primary(tmp_path / "p.fs", "127.0.0.1:0", transport=transport)
         db = stack.enter_context(contextlib.closing(DB(primary)))
@@ -298,6 +296,7 @@ def test_probes_answer_503_with_the_reason(transport, tmp_path, monkeypatch, cap
                 )
             )
         )
+        secondary._client.times = SecondaryTimes(lost=0.05)
         wait_for(lambda: secondary.progress.state is State.REPLICATING, "replication")
         for storage in primary, secondary:
             with StatusServer(storage, "127.0.0.1:0") as server:

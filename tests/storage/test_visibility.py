@@ -20,8 +20,7 @@ from zrs_core import Primary, Secondary
 from zrs_core.errors import ReplicationError
 from zrs_core.messages import NO_TID
 from zrs_core.monitor.node import Node
-from zrs_core.sessions import client
-from zrs_core.sessions import secondary as session
+from zrs_core.sessions import SecondaryTimes
 from zrs_core.storage.run_note import RunNote
 from zrs_core.storage.snapshot import open_snapshot
 from zrs_core.tools.snapshots import taking
@@ -46,10 +45,7 @@ def network(network):
     return network
 
 
-@pytest.fixture
-def soon(monkeypatch):
-    """Lets a primary that sends nothing count as having nothing more at once."""
-    monkeypatch.setattr(session, "SETTLE_TIME", 0.0)
+SETTLE = SecondaryTimes().settle
 
 
 class Bank:
@@ -183,24 +179,20 @@ class TestBehind:
         }
         kept.close()
 
-    def test_a_primary_that_has_nothing_more_ends_it(
-        self, behind, bank, database, network, monkeypatch
-    ):
+    def test_a_primary_that_has_nothing_more_ends_it(self, behind, bank, database, network):
         copy = database(behind)
         before = behind.lastTransaction()
         behind.setReplicationAddress(":8000")
         network.run()
-        network.advance(100)
+        network.advance(SETTLE - 1)
         assert behind._storage.lastTransaction() == bank.db.storage.lastTransaction()
         assert behind.lastTransaction() == before
-        monkeypatch.setattr(session, "SETTLE_TIME", 0.0)
-        network.advance(10)
+        network.advance(1)
         assert behind.lastTransaction() == bank.db.storage.lastTransaction()
         assert total(copy) == WHOLE
         assert not behind.progress.incomplete
         assert behind.progress.unapplied == 0
 
-    @pytest.mark.usefixtures("soon")
     def test_a_lost_connection_does_not_end_it(self, behind, bank, database, network):
         before = behind.lastTransaction()
         behind.setReplicationAddress(":8000")
@@ -290,7 +282,6 @@ class TestBehind:
         assert f"after 0x{before.hex()}" in error.getMessage()
         assert error.event == "taken-over-incomplete"
 
-    @pytest.mark.usefixtures("soon")
     def test_taking_over_after_it_is_none(self, behind, bank, open_primary, network, caplog):
         behind.setReplicationAddress(":8000")
         network.run()
@@ -321,9 +312,7 @@ class TestBehind:
 
 
 @pytest.mark.parametrize("transport", ["socket-thread", "twisted-tcp"])
-def test_over_a_network(transport, database, tmp_path, monkeypatch):
-    monkeypatch.setattr(client, "CHECK_DELAY", 0.05)
-    monkeypatch.setattr(session, "SETTLE_TIME", 0.5)
+def test_over_a_network(transport, database, tmp_path):
     primary = Primary(open_file_storage(tmp_path / "primary"), "127.0.0.1:0", transport=transport)
     bank = Bank(database, primary)
     secondary = Secondary(
@@ -333,6 +322,7 @@ def test_over_a_network(transport, database, tmp_path, monkeypatch):
         reconnect_delay=0.05,
     )
     wait_for(lambda: secondary.lastTransaction() == primary.lastTransaction(), "the first state")
+    secondary._client.times = SecondaryTimes(settle=0.5)
     copy = database(secondary)
     secondary.setReplicationAddress(str(tmp_path / "nobody"))
     wait_for(lambda: not secondary.progress.connected, "the end of the connection")
@@ -446,7 +436,6 @@ class TestFresh:
         open_primary(FileStorage(path, blob_dir=blobs), ("", 8001))
         assert "taken-over-incomplete" in [each.event for each in caplog.records]
 
-    @pytest.mark.usefixtures("soon")
     def test_a_primary_that_has_nothing_more_makes_it_ready(self, fresh, bank, network):
         network.run()
         network.advance(10)
@@ -548,10 +537,9 @@ class TestVisibility:
 
     def test_it_settles_only_when_it_may(self, delivered):
         visibility = self.make(delivered)
-        assert not visibility.settle(lambda: True)
+        assert not visibility.settle()
         self.put(visibility, 2, b"a" * 8, packed=True)
-        assert not visibility.settle(lambda: False)
-        assert visibility.settle(lambda: True)
+        assert visibility.settle()
         assert delivered == [(p64(2), [b"a" * 8])]
         assert not visibility.incomplete
 

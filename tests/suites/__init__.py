@@ -13,7 +13,6 @@ import unittest
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from ZODB.blob import BlobStorage
 from ZODB.FileStorage import FileStorage
@@ -21,7 +20,7 @@ from ZODB.tests.IteratorStorage import IteratorDeepCompare
 
 from zrs_core import Primary, Secondary
 from zrs_core.messages import NO_TID
-from zrs_core.sessions import secondary as session
+from zrs_core.sessions import SecondaryTimes
 from zrs_core.storage.compare import compare
 
 from ..conditions import DEADLINE, wait_for
@@ -156,9 +155,9 @@ class Replication:
         if live.lastTransaction() >= last:
             return
         # Nothing is committed from here on, so that there is no need to wait for five seconds.
-        with mock.patch.object(session, "SETTLE_TIME", 0.0):
-            live.setReplicationAddress(primary.replication_address)
-            wait_for(lambda: live.lastTransaction() >= last, what)
+        live._client.times = SecondaryTimes(settle=0.05)
+        live.setReplicationAddress(primary.replication_address)
+        wait_for(lambda: live.lastTransaction() >= last, what)
 
     def _data(self, name: str) -> bytes:
         return (self.directory(name) / "Data.fs").read_bytes()

@@ -19,25 +19,22 @@ import time
 import pytest
 from zope.interface import implementer
 
-from zrs_core import transports
+from zrs_core.actions import Abort
 from zrs_core.addresses import TCPAddress, UnixAddress
 from zrs_core.errors import ListenError
 from zrs_core.interfaces import ITransactionReader, ITransactionSource
 from zrs_core.messages import Commit, Store, Transaction
-from zrs_core.options import ServiceOptions
-from zrs_core.sessions import ReplicationService
 from zrs_core.testing import WHOLE, Sink, Source, greeting, stream
 from zrs_core.testing.conformance import (
     Copy,
     Flood,
     Stillness,
+    TLSConformance,
     TransportConformance,
     open_files,
 )
 from zrs_core.testing.environments import DEADLINE, SocketEnd, SocketEnvironment
 from zrs_core.transports import lookups
-
-from ..certificates import both_ends
 
 GREETING, STREAM = greeting(), stream(WHOLE)
 
@@ -87,6 +84,8 @@ def looking_up():
 
 class OverTCP(TransportConformance):
     cycles = 100
+    # Twisted keeps the function.
+    clocks = ("time.time", "twisted.internet.base.ReactorBase.seconds")
 
     def test_ipv6_is_served_too(self, env, listen):
         peer = env.dial(listen(Source(WHOLE), TCPAddress("::1", 0)).address)
@@ -99,11 +98,7 @@ class OverTCP(TransportConformance):
 
     def test_a_vanished_peer_is_noticed_in_time_at_both_ends(self, env, listen, connect):
         source = Source()
-        service = ReplicationService(
-            source, TCPAddress("127.0.0.1", 0), None, ServiceOptions(peer_timeout=24)
-        )
-        listener = transports.listener_factory(self.transport)(service)
-        listener.start()
+        listener = listen(source, peer_timeout=24)
         connect(Sink(), listener.address, peer_timeout=24)
         env.wait_for(lambda: source.waiting, "a session")
         ends = [settings_of(each) for each in tcp_sockets()]
@@ -254,56 +249,15 @@ class OverTCP(TransportConformance):
         connect(Sink(), TCPAddress("primary.example", 8100))
         assert server.accept().receive(22) == GREETING
 
-    def test_look_ups_keep_nothing_else_waiting(self, env, connect, listen, monkeypatch):
-        gate, asked, real = threading.Event(), set(), socket.getaddrinfo
-
-        def look_up(host, *args, **kwargs):
-            if host.endswith(".example"):
-                asked.add(host)
-                assert gate.wait(DEADLINE)
-                raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-            return real(host, *args, **kwargs)
-
-        monkeypatch.setattr(socket, "getaddrinfo", look_up)
-        try:
-            waiting = [connect(Sink(), TCPAddress(f"{n}.example", 1)) for n in range(20)]
-            env.wait_for(lambda: len(asked) == lookups.THREADS, "the look-ups")
-            source, copy = Source(WHOLE), Copy()
-            connect(copy, listen(source).address)
-            env.wait_for(lambda: copy.finished == WHOLE, "what was sent to be applied")
-            for each in waiting:
-                each.connector.stop()
-        finally:
-            gate.set()
-        assert not [each for each in waiting if each.client.progress.last_error]
+    def test_there_are_only_so_many_look_ups(self, env, connect, slow_names):
+        waiting = [connect(Sink(), TCPAddress(f"{n}.example", 1)) for n in range(20)]
+        env.wait_for(lambda: len(slow_names.asked) == lookups.THREADS, "the look-ups")
+        for each in waiting:
+            each.connector.stop()
+        slow_names.gate.set()
         env.wait_for(lambda: not looking_up(), "the end of the look-ups")
         # Those that had to wait were given up.
-        assert len(asked) == lookups.THREADS
-
-    @pytest.mark.parametrize("how", ["stop", "reconnect"])
-    def test_a_look_up_can_be_given_up(self, how, env, connect, server, monkeypatch):
-        gate, asked, real = threading.Event(), [], socket.getaddrinfo
-
-        def look_up(host, *args, **kwargs):
-            if host == "slow.example":
-                asked.append(host)
-                assert gate.wait(DEADLINE)
-            return real("127.0.0.1", *args, **kwargs)
-
-        monkeypatch.setattr(socket, "getaddrinfo", look_up)
-        started = connect(Sink(), TCPAddress("slow.example", server.address.port))
-        try:
-            env.wait_for(lambda: asked, "the look-up")
-            if how == "stop":
-                started.connector.stop()
-            else:
-                started.client.address = server.address
-                started.connector.reconnect()
-                assert server.accept().receive(22) == GREETING
-        finally:
-            gate.set()
-        env.wait_for(lambda: not looking_up(), "the end of the look-up")
-        assert not server.has_waiting()
+        assert len(slow_names.asked) == lookups.THREADS
 
     def test_without_threads_to_look_up_it_is_a_failed_attempt(
         self, env, connect, server, monkeypatch, caplog
@@ -320,25 +274,6 @@ class OverTCP(TransportConformance):
         connect(Sink(), TCPAddress("localhost", server.address.port))
         assert server.accept().receive(22) == GREETING
         assert "cannot connect (no thread to look it up: can't start new thread)" in caplog.text
-
-    def test_a_clock_that_is_set_back_delays_nothing(self, env, connect, monkeypatch, caplog):
-        offset, real = [0.0], time.time
-
-        def now():
-            return real() + offset[0]
-
-        monkeypatch.setattr(time, "time", now)
-        # Twisted keeps the function.
-        monkeypatch.setattr("twisted.internet.base.ReactorBase.seconds", staticmethod(now))
-        address = env.unused_address()
-        connect(Sink(), address, reconnect_delay=0.2, keep_alive_delay=0.2)
-        env.wait_for(lambda: "cannot connect (" in caplog.text, "the first attempt")
-        offset[0] -= 3600
-        with contextlib.closing(env.listen(address)) as server:
-            peer = server.accept()
-            assert peer.receive(22) == GREETING
-            offset[0] -= 3600
-            assert peer.receive(4) == bytes(4)
 
     def test_it_can_be_stopped_while_nobody_answers(self, env, connect):
         with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
@@ -425,46 +360,21 @@ class OverTCP(TransportConformance):
         with pytest.raises(TimeoutError):
             peer.send(STREAM + b"\0" * 50_000_000)
 
-    @pytest.mark.parametrize("where", ["produce", "wait"])
-    def test_a_primary_session_that_raises_closes_its_connection_alone(
-        self, where, env, listen, caplog, monkeypatch
-    ):
-        def raising(self, *args):
-            raise RuntimeError("a mistake")
+    def test_whatever_work_raises_it_connects_again(self, connect, server, caplog):
+        connect(Sink(Transaction, SystemExit("enough")), server.address)
+        peer = server.accept()
+        peer.send(STREAM)
+        assert server.accept().receive(len(GREETING)) == GREETING
+        assert "SystemExit: enough" in caplog.text
 
-        source = Source()
-        address = listen(source).address
-        with monkeypatch.context() as patched:
-            patched.setattr(f"zrs_core.sessions.PrimarySession.{where}", raising)
-            peer = env.dial(address)
-            peer.send(GREETING)
-            assert peer.receive(1) == b""
-            env.wait_for(lambda: "Disconnected" in caplog.text, "the end of the session")
-        assert "a mistake" in caplog.text
-        source.batches.append(WHOLE)
-        peer = env.dial(address)
-        peer.send(GREETING)
-        assert peer.receive(len(STREAM)) == STREAM
-
-    def test_a_secondary_session_that_raises_loses_its_connection_and_comes_again(
-        self, env, connect, server, caplog, monkeypatch
-    ):
-        def raising(self, data, more):
-            raise RuntimeError("a mistake")
-
-        copy = Copy()
-        with monkeypatch.context() as patched:
-            patched.setattr("zrs_core.sessions.SecondarySession.receive_data", raising)
-            connect(copy, server.address)
-            peer = server.accept()
-            peer.receive(22)
-            peer.send(b"x")
-            assert peer.receive(1) == b""
-            env.wait_for(lambda: "a mistake" in caplog.text, "the line in the log")
-        again = server.accept()
-        again.receive(22)
-        again.send(STREAM)
-        env.wait_for(lambda: copy.finished == WHOLE, "what was sent to be applied")
+    def test_a_connection_that_is_aborted_is_reset(self, env, listen):
+        peer, script = self.begin(env, listen)
+        script.do(lambda: script.send([bytes(50_000_000)]))
+        env.wait_for(lambda: script.pieces, "the first piece")
+        script.do(lambda: script.actions.append(Abort("enough")))
+        env.wait_for(lambda: script.over, "the end")
+        with pytest.raises(ConnectionResetError):
+            read_to_the_end(peer.socket)
 
     def test_nothing_spins_while_nobody_has_anything_to_say(self, env, listen, connect):
         source = Source()
@@ -479,6 +389,17 @@ class OverTCP(TransportConformance):
         assert processor_time() < 0.1
         peer.close()
 
+    def test_nothing_spins_while_a_peer_that_has_left_is_not_read_from(self, env, listen):
+        peer, script = self.begin(env, listen)
+
+        def stop_reading():
+            script.wants_data = False
+
+        script.do(stop_reading)
+        env.wait_for(lambda: not script.wants_data, "the session to be woken")
+        peer.cut()
+        assert processor_time() < 0.1
+
     def test_nothing_spins_while_a_half_closed_connection_waits_for_its_peer(self, env, listen):
         source = Source()
         listener = listen(source)
@@ -490,6 +411,11 @@ class OverTCP(TransportConformance):
         assert processor_time() < 0.1
         peer.close()
         stopped()
+
+
+def read_to_the_end(connection):
+    while connection.recv(1 << 20):
+        pass
 
 
 def flooded(env, listen):
@@ -545,7 +471,7 @@ class Announcing:
 
 @implementer(ITransactionReader)
 class _AnnouncedReader:
-    at_end = False
+    at_end = nearby = False
 
     def __init__(self, source):
         self._source = source
@@ -569,13 +495,7 @@ class OverUnixSockets(TransportConformance):
     cycles = 100
 
     def environment(self):
-        return SocketEnvironment(unix=True)
-
-    def start(self, env, address, **options):
-        service = ReplicationService(Source(), address, None, ServiceOptions(**options))
-        listener = transports.listener_factory(self.transport)(service)
-        listener.start()
-        return listener
+        return SocketEnvironment(self.tls_options(), unix=True)
 
     def test_the_file_goes_with_the_listener(self, env, listen):
         listener = listen(Source())
@@ -591,10 +511,9 @@ class OverUnixSockets(TransportConformance):
         assert open_files() == before
 
     @pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
-    def test_the_file_has_the_mode_it_should(self, mode, env):
-        listener = self.start(env, env.address(), socket_mode=mode)
+    def test_the_file_has_the_mode_it_should(self, mode, listen):
+        listener = listen(Source(), socket_mode=mode)
         assert stat.S_IMODE(os.stat(listener.address.path).st_mode) == mode
-        listener.stop(0)
 
     def test_a_stale_file_is_replaced(self, env, listen):
         address = env.address()
@@ -650,11 +569,8 @@ class OverUnixSockets(TransportConformance):
         server.close()
 
 
-class OverTLS(TransportConformance):
+class OverTLS(TLSConformance):
     cycles = 50
-
-    def environment(self):
-        return SocketEnvironment(both_ends())
 
     def test_a_peer_that_says_goodbye_while_much_is_sent_to_it_is_left(self, env, listen):
         source, peer = flooded(env, listen)
@@ -671,11 +587,11 @@ class OverTLS(TransportConformance):
         assert source.readers[0].batches < source.limit
 
 
-class OverTLSAndUnixSockets(TransportConformance):
+class OverTLSAndUnixSockets(TLSConformance):
     cycles = 30
 
     def environment(self):
-        return SocketEnvironment(both_ends(), unix=True)
+        return SocketEnvironment(self.tls_options(), unix=True)
 
 
 @pytest.mark.long

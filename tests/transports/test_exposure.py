@@ -13,8 +13,8 @@ import ZODB.config
 from zrs_core import Primary
 from zrs_core.addresses import parse_address
 from zrs_core.errors import ConfigurationError, Exposed
+from zrs_core.transports.listening import check_exposure
 from zrs_core.transports.memory import MemoryNetwork
-from zrs_core.transports.sockets import check_exposure
 
 from ..certificates import both_ends
 from ..installed import installed_example

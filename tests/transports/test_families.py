@@ -12,7 +12,8 @@ import ZODB.config
 from zrs_core import Primary, Secondary
 from zrs_core.addresses import TCPAddress
 from zrs_core.monitor import StatusServer
-from zrs_core.transports.sockets import open_tcp_listener, tcp_name
+from zrs_core.transports.listening import open_tcp_listener
+from zrs_core.transports.sockets import tcp_name
 
 from ..conditions import wait_for
 from ..installed import installed_example

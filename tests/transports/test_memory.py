@@ -12,8 +12,8 @@ from zrs_core.errors import ConfigurationError, ListenError
 from zrs_core.messages import Store
 from zrs_core.options import ClientOptions
 from zrs_core.sessions import ReplicationClient, ReplicationService
-from zrs_core.testing import WHOLE, Peer, Sink, Source, greeting
-from zrs_core.testing.conformance import TransportConformance
+from zrs_core.testing import WHOLE, Peer, Sink, Source, greeting, stream
+from zrs_core.testing.conformance import TLSConformance, TransportConformance
 from zrs_core.testing.environments import MemoryEnvironment
 from zrs_core.transports.memory import (
     CAPACITY,
@@ -46,11 +46,19 @@ def connect(network, sink, **options):
     return connector
 
 
-class TestConformance(TransportConformance):
+class _InMemory:
     transport = "memory"
 
     def environment(self):
-        return MemoryEnvironment()
+        return MemoryEnvironment(self.tls_options())
+
+
+class TestConformance(_InMemory, TransportConformance):
+    pass
+
+
+class TestConformanceWithTLS(_InMemory, TLSConformance):
+    cycles = 100
 
 
 def test_nothing_is_planned_any_more_for_what_is_closed(network):
@@ -152,14 +160,24 @@ class TestByHand:
 
     def test_the_clock_stands_still_until_it_is_moved(self, network):
         due = []
-        network.call_later(5, lambda: due.append(network.now))
-        network.call_later(2, lambda: due.append(network.now))
+        network.call_at(5, lambda: due.append(network.now))
+        network.call_at(2, lambda: due.append(network.now))
         network.run()
         assert due == []
         network.advance(4)
         assert due == [2]
         network.advance(4)
         assert (due, network.now) == ([2, 5], 8)
+
+    def test_attempts_to_connect_are_made_when_the_clock_has_moved(self, network):
+        made = []
+        network.connect_at(2, lambda: made.append(network.now))
+        cancel = network.connect_at(3, lambda: made.append("cancelled"))
+        cancel()
+        network.advance(1)
+        assert made == []
+        network.advance(9)
+        assert made == [10]
 
 
 class TestListener:
@@ -198,11 +216,22 @@ class TestListener:
         service = ReplicationService(Source(), ADDRESS)
         assert Listener(service)._network is default_network
 
+    def test_what_is_on_its_way_is_not_late(self, network, caplog):
+        listen(network, Source(WHOLE))
+        late, quiet = network.connect(ADDRESS), network.connect(ADDRESS)
+        late.write(greeting())
+        network.advance(1000)
+        assert (late.at_eof, quiet.at_eof) == (False, True)
+        network.run()
+        assert late.read() == stream(WHOLE)
+        assert caplog.text.count("it sent no valid greeting") == 1
+
 
 class TestConnector:
     def test_it_tries_until_somebody_listens(self, network, caplog):
         connect(network, Sink())
-        network.advance(25)
+        network.advance(10)
+        network.advance(5)
         listener = network.listen(ADDRESS)
         assert listener.accept() is None
         network.advance(5)
@@ -224,12 +253,13 @@ class TestConnector:
         listener = network.listen(ADDRESS)
         connect(network, Sink(), keep_alive_delay=3)
         peer = listener.accept()
-        network.advance(10)
-        network.run()
+        for _ in range(3):
+            network.advance(3)
+            network.run()
         assert peer.read() == greeting() + b"\0" * 12
         peer.cut()
         network.advance(9)
-        assert network.now == 19
+        assert network.now == 18
 
 
 class TestPeer:

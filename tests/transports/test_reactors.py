@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import queue
 import threading
+import time
 
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
@@ -12,10 +14,19 @@ from zrs_core.transports.reactors import acquire
 from ..conditions import wait_for
 
 
+class SettableReactor(PollReactor):
+    """A reactor that goes by a clock which can be set, as the system's."""
+
+    offset = 0.0
+
+    def seconds(self):
+        return time.time() + self.offset
+
+
 @pytest.fixture
 def reactor():
     """A reactor that runs in a thread, as an application's would."""
-    reactor = PollReactor()
+    reactor = SettableReactor()
     running = threading.Event()
     reactor.callWhenRunning(running.set)
     thread = threading.Thread(target=reactor.run, args=(False,))
@@ -25,6 +36,13 @@ def reactor():
     reactor.callFromThread(reactor.stop)
     thread.join()
     reactor.waker.connectionLost(None)
+
+
+@pytest.fixture(params=[False, True], ids=["background", "given"])
+def loop(request):
+    loop = acquire(request.getfixturevalue("reactor") if request.param else None)
+    yield loop
+    loop.close()
 
 
 def raising():
@@ -65,7 +83,7 @@ def test_while_its_end_waits_for_a_thread_another_one_serves():
     ending = acquire(None)
     started, gate = threading.Event(), threading.Event()
 
-    def wait(tell):
+    def wait():
         started.set()
         assert gate.wait(60)
 
@@ -94,7 +112,7 @@ def test_it_ends_though_a_thread_of_its_pool_could_not_be_started(monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", start)
         # The reactor does it itself then.
-        loop.start(lambda tell: told.append(threading.current_thread().name))
+        loop.start(lambda: told.append(threading.current_thread().name))
         wait_for(lambda: told, "the call")
     loop.close()
     assert told == ["zrs_core reactor"]
@@ -104,7 +122,7 @@ def test_its_threads_end_with_it():
     loop = acquire(None)
     threads = set(threading.enumerate())
     done = threading.Event()
-    loop.start(lambda tell: done.wait())
+    loop.start(done.wait)
     worker = set(threading.enumerate()) - threads
     assert all(each.daemon for each in worker)
     done.set()
@@ -154,31 +172,114 @@ def test_a_given_reactor_need_not_run_yet():
     loop = acquire(reactor)
     assert loop.call(lambda: succeed(1)) == 1
     assert loop.call(Deferred) is None
+    loop.close()
     reactor.waker.connectionLost(None)
 
 
-def test_a_thread_is_started_from_any_other(reactor):
+def test_work_is_done_in_a_thread_and_reported_in_the_reactors(loop):
+    threads, reported = [], threading.Event()
+
+    def report(*arguments):
+        threads.append((threading.current_thread(), arguments))
+        reported.set()
+
+    def work():
+        threads.append(threading.current_thread())
+        loop.soon(report, 1, 2)
+
+    loop.start(work)
+    assert reported.wait(60)
+    worker, (reactor_thread, arguments) = threads
+    assert arguments == (1, 2)
+    assert loop.call(threading.current_thread) is reactor_thread
+    assert len({worker, reactor_thread, threading.current_thread()}) == 3
+
+
+def test_where_a_reactor_does_not_run_work_is_done_at_once():
+    reactor, threads = PollReactor(), []
     loop = acquire(reactor)
-    threads, arguments, told = [], [], threading.Event()
-
-    def hear(*what):
-        threads.append(threading.current_thread())
-        arguments.extend(what)
-        told.set()
-
-    def function(tell):
-        threads.append(threading.current_thread())
-        tell(hear, 1, 2)
-
-    loop.start(function)
-    assert told.wait(60)
-    assert arguments == [1, 2]
-    assert len({*threads, threading.current_thread()}) == 3
-
-
-def test_where_a_reactor_does_not_run_nothing_is_started_beside():
-    reactor = PollReactor()
-    threads = []
-    acquire(reactor).start(lambda tell: tell(threads.append, threading.current_thread()))
-    assert threads == [threading.current_thread()]
+    loop.start(lambda: threads.append(threading.current_thread()))
+    loop.soon(lambda: threads.append(threading.current_thread()))
+    assert threads == [threading.current_thread()] * 2
+    loop.close()
     reactor.waker.connectionLost(None)
+
+
+class Calls:
+    """Delayed calls of a given reactor, and the seconds after which they are made."""
+
+    def __init__(self, reactor):
+        self.reactor = reactor
+        self.loop = acquire(reactor)
+        self._begun = time.monotonic()
+        self._made = queue.Queue()
+
+    def add(self, seconds, name=""):
+        call = lambda: self._made.put((name, time.monotonic() - self._begun))  # noqa: E731
+        return self.loop.call(self.loop.callLater, seconds, call)
+
+    def set_clock(self, offset):
+        self.reactor.callFromThread(setattr, self.reactor, "offset", offset)
+
+    def next(self):
+        return self._made.get(timeout=60)
+
+    def pending(self):
+        return self.loop.call(self.reactor.getDelayedCalls)
+
+
+@pytest.fixture
+def calls(reactor):
+    calls = Calls(reactor)
+    yield calls
+    calls.loop.close()
+
+
+def test_a_call_is_made_though_the_system_s_clock_was_set_back(calls):
+    calls.add(0.1)
+    calls.set_clock(-3600)
+    assert calls.next() >= ("", 0.1)
+    # Nothing is left to the reactor, which is an application's.
+    assert calls.pending() == []
+
+
+def test_a_call_is_not_made_early_when_the_system_s_clock_was_set_forward(calls):
+    calls.add(0.3)
+    calls.set_clock(3600)
+    assert calls.next() >= ("", 0.3)
+
+
+def test_calls_that_are_late_come_in_their_order(calls):
+    for each in (0.03, 0.01, 0.02, 0.04):
+        calls.add(each, str(each))
+    calls.set_clock(-3600)
+    assert [calls.next()[0] for _ in range(4)] == ["0.01", "0.02", "0.03", "0.04"]
+
+
+def test_a_call_that_is_taken_back_is_not_made(calls):
+    first = calls.add(0.01, "first")
+    assert first.active()
+    calls.loop.call(first.cancel)
+    assert not first.active()
+    second = calls.add(0.02, "second")
+    calls.set_clock(-3600)
+    assert calls.next()[0] == "second"
+    assert not second.active()
+    assert calls.pending() == []
+
+
+def test_a_call_that_is_late_may_take_back_the_next(calls):
+    loop, made = calls.loop, []
+
+    def first():
+        made.append("first")
+        second.cancel()
+
+    def add():
+        return loop.callLater(0.01, first), loop.callLater(0.02, made.append, "second")
+
+    _, second = loop.call(add)
+    calls.add(0.03)
+    calls.set_clock(-3600)
+    calls.next()
+    assert made == ["first"]

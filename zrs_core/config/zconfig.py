@@ -291,7 +291,7 @@ class ZRS:
             raise SettingError(address, error) from error
 
     def _check_exposure(self, to: Setting) -> None:
-        from ..transports.sockets import check_exposure
+        from ..transports.listening import check_exposure
 
         if not self._value("require_tls", False):
             # The listener logs the warning.
@@ -327,7 +327,7 @@ def _check_free(setting: Setting) -> None:
 
     :raises SettingError: it cannot.
     """
-    from ..transports.sockets import open_tcp_listener
+    from ..transports.listening import open_tcp_listener
 
     address = setting.value
     if isinstance(address, TCPAddress):

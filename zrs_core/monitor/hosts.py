@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from ..addresses import is_host
 from ..errors import InvalidAddress
-from ..transports.sockets import is_loopback
+from ..transports.listening import is_loopback
 
 _LOCALHOST = "localhost"
 

@@ -28,7 +28,7 @@ from ..forks import inheritable
 from ..logs import event
 from ..refusals import RefusalLog, RepeatLog
 from ..status.state import NodeStatus, as_json
-from ..transports.sockets import (
+from ..transports.listening import (
     BACKLOG,
     is_exposed,
     is_loopback,
@@ -203,7 +203,7 @@ class StatusServer:
     def refused_host(self, header: str) -> None:
         """Log that a request was refused for its header `Host`."""
         reason = "a request names a host for which the server does not answer"
-        if self._refusals.is_news(str(self._address), reason):
+        if self._refusals.is_news(str(self._address), reason, time.monotonic()):
             named = ascii(header[:_LONGEST_NAME])
             fields = event("other-host", address=self._address, reason=named)
             log.warning("%s: %s: %s", self._address, reason, named, extra=fields)
@@ -220,6 +220,7 @@ class StatusServer:
                 if self._listening in ready:
                     self._accept()
                 now = time.monotonic()
+                self._refusals.handle_timeout(now)
                 self._leave(lambda deadline, now=now: deadline < now)  # type: ignore[misc]
                 if now >= sample_at:
                     sample_at = now + INTERVAL
@@ -250,7 +251,7 @@ class StatusServer:
         except OSError as error:
             # Most likely there are no descriptors left.
             fields = event("cannot-accept", address=self._address, reason=error)
-            level = self._failures.level(f"accept: {error}")
+            level = self._failures.level(f"accept: {error}", time.monotonic())
             log.log(level, "%s: cannot accept a connection: %s", self._address, error, extra=fields)
             time.sleep(_ACCEPT_PAUSE)
             return
@@ -258,7 +259,7 @@ class StatusServer:
             full = len(self._connections) >= MAX_CONNECTIONS
         if full:
             reason = f"there are {MAX_CONNECTIONS} connections already"
-            if self._refusals.is_news(str(self._address), reason):
+            if self._refusals.is_news(str(self._address), reason, time.monotonic()):
                 fields = event("too-many", address=self._address, count=MAX_CONNECTIONS)
                 log.warning("%s: %s", self._address, reason, extra=fields)
             connection.close()
@@ -275,7 +276,7 @@ class StatusServer:
             thread.start()
         except RuntimeError as error:
             fields = event("cannot-serve", address=self._address, reason=error)
-            level = self._failures.level(f"serve: {error}")
+            level = self._failures.level(f"serve: {error}", time.monotonic())
             log.log(level, "%s: cannot serve a connection: %s", self._address, error, extra=fields)
             self._forget(connection)
 

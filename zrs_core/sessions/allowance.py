@@ -1,9 +1,7 @@
-"""How many empty messages a secondary may send."""
+"""The number of empty messages that a secondary may send."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Final
 
 #: Empty messages that a secondary may send in a second, on average. `MIN_KEEP_ALIVE_DELAY` allows
@@ -25,17 +23,15 @@ class Allowance:
     Each costs the primary some microseconds, in a thread that other connections share, and says
     nothing.
 
-    :param clock: gives seconds that never go back.
+    :param now: the time in seconds of a clock that is never set back.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._filled_at = clock()
+    def __init__(self, now: float) -> None:
+        self._filled_at = now
         self._left = float(AT_FIRST)
 
-    def refill(self) -> None:
+    def refill(self, now: float) -> None:
         """Add what the time since the last call allows."""
-        now = self._clock()
         self._left = min(self._left + PER_SECOND * (now - self._filled_at), AT_MOST)
         self._filled_at = now
 

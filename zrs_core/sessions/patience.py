@@ -1,4 +1,4 @@
-"""How long a message may take to become complete."""
+"""The time that a message may take to become complete."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ class Patience:
     """
 
     def __init__(self, limit: float) -> None:
-        self._limit = limit
+        #: The seconds that a message may take now.
+        self.limit = limit
         self._suspected: object = None
 
     def is_over(self, seconds: float, message: object) -> bool:
@@ -25,10 +26,10 @@ class Patience:
         :param seconds: the time for which it has been incomplete.
         :param message: a value that is the same when the message is sent again.
         """
-        if seconds < self._limit:
+        if seconds < self.limit:
             return False
         if message == self._suspected:
-            self._limit = 2 * seconds
+            self.limit = 2 * seconds
             return False
         self._suspected = message
         return True

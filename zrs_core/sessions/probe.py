@@ -5,145 +5,172 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from zope.interface import implementer
 
 from ..codec import SecondaryConnection
 from ..codec.secondary import Incomplete
 from ..errors import RemoteProtocolError
-from ..interfaces import ISecondarySession
+from ..interfaces import ISession
 from ..logs import event
 from ..messages import NO_TID, Commit, Hello, Start, Transaction
 from ..tids import describe_tid
+from .deadlines import Deadline
+from .following import Following
 from .log import PeerLog
+from .machine import CLOSE, CLOSED_THERE, Machine
 from .search import Search
 
-if TYPE_CHECKING:
-    from .client import ReplicationClient
-
 log = logging.getLogger("zrs_core.secondary")
-
-#: Seconds within which a primary that has something to send begins to send it.
-SENDING_TIME = 10.0
 
 # Transactions that are passed over since a pack may have removed them here.
 _MAX_SKIPPED = 10_000
 
+SENDING = Deadline(
+    "sending",
+    "a session of a search has sent its start, for 10 seconds",
+    "if the primary has sent nothing, it has nothing after the start",
+)
+MESSAGE = Deadline(
+    "message",
+    "a message comes in part, for `peer_timeout`, and longer if it has come again like that",
+    "the connection is closed: the length of the message may be damaged",
+)
 
-@implementer(ISecondarySession)
-class ProbeSession:
+#: All deadlines of a session of a search.
+PROBE_DEADLINES = (SENDING, MESSAGE, CLOSE)
+
+
+@implementer(ISession)
+class ProbeSession(Machine):
     """The secondary's end of a connection of a `Search`.
 
-    :param peer: names the other end in the log.
+    :param peer: the name of the other end in the log.
+    :param now: the time.
     """
 
-    def __init__(self, client: ReplicationClient, search: Search, peer: str) -> None:
-        self.finished = False
+    def __init__(self, client: Following, search: Search, peer: str, now: float) -> None:
+        super().__init__(
+            peer, {SENDING: self._sending_due, MESSAGE: self._message_due}, client.times.close
+        )
         self._client = client
         self._search = search
         self._connection = SecondaryConnection(
             checksums=client.checksums, max_record_size=client.max_record_size
         )
         self._log = PeerLog(log, peer, lambda: client.progress.tid, lambda: client.name)
-        self._greeted = False
         self._silent = True
-        # How often `keep_alive` was called since a message became complete; what is not.
-        self._ticks = 0
+        # What has come in part, and since when.
         self._incomplete: Incomplete | None = None
-        # What has come of it; the search goes on when this is closed, since it reads the disk.
-        self._answer: Callable[[], None] | None = None
-        self._closed = False
+        self._incomplete_since = now
+        # What has come of it; the search goes on when the connection is gone: it reads the disk.
+        self._answer: Callable[[], None] = search.inconclusive
         # The transaction that is being sent, and how many were passed over.
         self._tid = NO_TID
         self._skipped = 0
-
-    def greeting(self) -> bytes:
-        if self._closed or self.finished:
-            return b""
-        start = self._search.start
-        self._greeted = True
+        start, expected = search.start, describe_tid(search.expected)
         fields = event("start", start=start)
-        expected = describe_tid(self._search.expected)
         self._log.debug("start %s, the one before %s", describe_tid(start), expected, extra=fields)
-        self._client.greeted(sure=False)
-        return self._connection.send(Hello(self._client.protocol)) + self._connection.send(
-            Start(start)
-        )
+        client.greeted(sure=False)
+        hello = self._connection.send(Hello(client.protocol))
+        self._send([hello + self._connection.send(Start(start))])
+        self._timers.set(SENDING, now + client.times.sending)
 
-    def keep_alive(self) -> bytes:
-        self._ticks += 1
-        seconds = self._ticks * self._client.keep_alive_delay
-        if self._silent:
-            if seconds >= SENDING_TIME:
-                self._answer_by(self._search.nothing_sent)
-        elif (part := self._incomplete) is not None:
-            # Its length may have been damaged on the way.
-            over = self._client.patience.is_over(seconds, (part.after, part.size))
-            self.finished = self.finished or over
-        return b""
-
-    def receive_data(self, data: bytes, more: Callable[[], bool] = lambda: False) -> None:
-        if self.finished or self._closed or not data:
+    def _on_data(self, data: bytes, now: float) -> None:
+        if not data:
             return
         self._silent = False
+        self._timers.clear(SENDING)
         progress = self._client.progress
         progress.bytes += len(data)
         self._client.meter.add(0, len(data))
         progress.heard()
-        self._connection.receive_data(data)
         try:
+            self._connection.receive_data(data)
             for message in self._connection.messages():
-                if isinstance(message, Transaction):
-                    self._tid = message.tid
-                    if message.tid == self._search.expected:
-                        self._answer_by(partial(self._search.sent, message.tid))
-                        break
-                elif isinstance(message, Commit) and self._counts():
-                    self._answer_by(partial(self._search.sent, self._tid))
-                    break
-            before, self._incomplete = self._incomplete, self._connection.incomplete
-            part = self._incomplete
-            if before is None or part is None or before.offset != part.offset:
-                self._ticks = 0
+                if self._answers(message, now):
+                    return
         except RemoteProtocolError as error:
             self._log.debug("%s", error, extra=event("failing", reason=error))
-            self.finished = True
+            self._close(now)
+            return
+        self._note_incomplete(now)
+
+    def _answers(self, message: object, now: float) -> bool:
+        """Return True if a message has ended the connection."""
+        if isinstance(message, Transaction):
+            self._tid = message.tid
+            if message.tid == self._search.expected:
+                self._answer_by(partial(self._search.sent, message.tid), now)
+        elif isinstance(message, Commit):
+            if self._connection.mismatch:
+                self._close(now)
+            elif self._counts():
+                self._answer_by(partial(self._search.sent, self._tid), now)
+        return self._closing
 
     def _counts(self) -> bool:
         """Return True if the transaction that has come answers the question.
 
         Its checksum is known to be right, unless checksums are ignored.
         """
-        if self._connection.mismatch:
-            self.finished = True
-            return False
         if self._tid > self._search.expected or not self._search.skips:
             return True
         self._skipped += 1
         return self._skipped > _MAX_SKIPPED
 
-    def receive_eof(self) -> None:
-        if self._silent and self._greeted:
-            self._answer_by(self._search.refused)
-        self.finished = True
-
-    def refused(self, reason: str) -> None:
-        self._client.refused(reason)
-
-    def _answer_by(self, answer: Callable[[], None]) -> None:
-        self._answer = self._answer or answer
-        self.finished = True
-
-    def close(self, reason: str) -> None:
-        if self._closed:
+    def _note_incomplete(self, now: float) -> None:
+        before, self._incomplete = self._incomplete, self._connection.incomplete
+        part = self._incomplete
+        if part is None:
+            self._timers.clear(MESSAGE)
             return
-        self._closed = self.finished = True
-        try:
-            (self._answer or self._search.inconclusive)()
-        except Exception as error:  # noqa: BLE001
+        if before is None or before.offset != part.offset:
+            self._incomplete_since = now
+        self._timers.set(MESSAGE, self._incomplete_since + self._client.patience.limit)
+
+    def _on_eof(self, now: float) -> None:
+        if self._silent:
+            self._answer = self._search.refused
+        self._close(now, CLOSED_THERE)
+
+    def refused(self, reason: str, now: float) -> None:
+        """As that of a `SecondarySession`."""
+        if not (self._closing or self._lost):
+            self._client.refused(reason)
+            self._abort(reason)
+
+    def _answer_by(self, answer: Callable[[], None], now: float) -> None:
+        self._answer = answer
+        self._close(now)
+
+    def _sending_due(self, now: float) -> None:
+        self._answer_by(self._search.nothing_sent, now)
+
+    def _message_due(self, now: float) -> None:
+        patience, part = self._client.patience, self._incomplete
+        seconds = now - self._incomplete_since
+        if part is not None and patience.is_over(seconds, (part.after, part.size)):
+            # Its length may have been damaged on the way.
+            self._close(now)
+        else:
+            self._timers.set(MESSAGE, self._incomplete_since + patience.limit)
+
+    def _on_lost(self, reason: str, now: float) -> None:
+        if not self._closing and self._silent:
+            # As if the primary had closed.
+            self._answer = self._search.refused
+
+        def failed(error: BaseException, now: float) -> None:
             self._client.search_failed(f"cannot read what is held: {error}")
-        finally:
+            self._disconnect(reason)
+
+        self._do(self._answer, lambda _, now: self._disconnect(reason), failed)
+
+    def _disconnect(self, reason: str) -> None:
+        try:
             fields = event("disconnected", reason=reason)
             self._log.debug("Disconnected (%s)%s", reason, self._log.last(), extra=fields)
+        finally:
             self._client.probed(self._search, reason, self._log)
+            self._finish()

@@ -166,6 +166,9 @@ class FileStorageReader(StorageReader):
 
     _source: FileStorageSource
 
+    # What was just committed is in the system's page cache.
+    nearby = True
+
     def __init__(self, source: FileStorageSource, start: bytes) -> None:
         super().__init__(source, source.storage)
         self._looked = False

@@ -156,6 +156,8 @@ class StorageReader(ABC):
     :param storage: where it finds blobs.
     """
 
+    nearby = False
+
     def __init__(self, source: StorageSource, storage: Any) -> None:
         self.at_end = False
         self._source = source

@@ -4,6 +4,7 @@
 """
 
 from .fakes import WHOLE, Sink, Source, greeting, stream
+from .hand import HandDriver
 from .peer import Peer
 
-__all__ = ["WHOLE", "Peer", "Sink", "Source", "greeting", "stream"]
+__all__ = ["WHOLE", "HandDriver", "Peer", "Sink", "Source", "greeting", "stream"]

@@ -1,8 +1,7 @@
 """What the conformance suite stands on: how to drive the other end of a transport by hand.
 
-`SocketEnvironment` serves transports over TCP or Unix sockets, with or without TLS, and
-`MemoryEnvironment` serves `memory`. A transport over something else brings an `Environment` of its
-own.
+`SocketEnvironment` serves transports over TCP or Unix sockets, and `MemoryEnvironment` serves
+`memory`, with or without TLS. A transport over something else brings an `Environment` of its own.
 """
 
 from __future__ import annotations
@@ -77,6 +76,8 @@ class Environment(ABC):
     reactor: object = None
     #: How both ends encrypt.
     tls: TLSOptions | None = None
+    #: True if the transport looks names up with `socket.getaddrinfo`.
+    looks_names_up = False
 
     @abstractmethod
     def address(self) -> Address:
@@ -138,6 +139,7 @@ class SocketEnvironment(Environment):
 
     def __init__(self, tls: TLSOptions | None = None, *, unix: bool = False) -> None:
         self.tls = tls
+        self.looks_names_up = not unix
         self._directory: Any = None
         self._names = itertools.count()
         if unix:
@@ -299,17 +301,25 @@ class SocketServer(Server):
 
 
 class MemoryEnvironment(Environment):
-    """A memory network, whose clock goes on while somebody waits."""
+    """A memory network, whose clock advances while `wait_for` waits.
 
-    def __init__(self) -> None:
+    :param tls: the options of all ends, and of what is done by hand.
+    """
+
+    def __init__(self, tls: TLSOptions | None = None) -> None:
+        self.tls = tls
         self.network = MemoryNetwork()
         self.reactor = self.network
 
     def address(self) -> Address:
         return TCPAddress("", 0)
 
-    def dial(self, address: Address) -> MemoryByHand:
-        return MemoryByHand(self, self.network.connect(address))
+    def dial(self, address: Address) -> End:
+        end = MemoryByHand(self, self.network.connect(address))
+        if self.tls is None:
+            return end
+        host = self.tls.host_of(address)
+        return TLSByHand(end, self.tls.client_context(), server_hostname=host)
 
     def listen(self, address: Address | None = None) -> MemoryServer:
         return MemoryServer(self, address or TCPAddress("", self.network.free_port()))
@@ -342,17 +352,26 @@ class MemoryByHand(End):
 
     def receive(self, size: int) -> bytes:
         data = bytearray()
-
-        def enough() -> bool:
-            nonlocal data
-            data += self._end.read(size - len(data))
-            return len(data) == size or self._end.at_eof
-
-        self._environment.wait_for(enough, f"{size} bytes")
+        while len(data) < size and (piece := self.receive_some(size - len(data))):
+            data += piece
         return bytes(data)
 
+    def receive_some(self, size: int) -> bytes:
+        """The next bytes, at most `size`, waited for; none at the end."""
+        data = b""
+
+        def something() -> bool:
+            nonlocal data
+            at_eof = self._end.at_eof
+            data = self._end.read(size)
+            return bool(data) or at_eof
+
+        self._environment.wait_for(something, "data")
+        return data
+
     def finish_sending(self) -> None:
-        self.close()
+        self._end.finish()
+        self._environment.network.run()
 
     def close(self) -> None:
         self._end.close()
@@ -360,6 +379,66 @@ class MemoryByHand(End):
 
     def cut(self) -> None:
         self._end.cut()
+
+
+class TLSByHand(End):
+    """TLS over an end that has none itself.
+
+    :param context: the context of this end; `wrap` is for its `wrap_bio`.
+    :raises OSError: the handshake has failed.
+    """
+
+    def __init__(self, end: MemoryByHand, context: ssl.SSLContext, **wrap: Any) -> None:
+        self._end = end
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, **wrap)
+        try:
+            self._call(self._tls.do_handshake)
+        except OSError:
+            self.close()
+            raise
+
+    def send(self, data: bytes) -> None:
+        with memoryview(data) as view:
+            done = 0
+            while done < len(view):
+                done += self._call(lambda: self._tls.write(view[done:]))  # noqa: B023
+
+    def receive(self, size: int) -> bytes:
+        data = bytearray()
+        with contextlib.suppress(OSError):
+            while len(data) < size:
+                left = size - len(data)
+                piece = self._call(lambda: self._tls.read(left))  # noqa: B023
+                if not piece:
+                    break
+                data += piece
+        return bytes(data)
+
+    def finish_sending(self) -> None:
+        # Without a goodbye, as one that has crashed.
+        self._end.finish_sending()
+
+    def close(self) -> None:
+        self._end.close()
+
+    def cut(self) -> None:
+        self._end.cut()
+
+    def _call(self, function: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                return function()
+            except ssl.SSLWantReadError:
+                self._flush()
+                data = self._end.receive_some(1 << 20)
+                self._incoming.write(data) if data else self._incoming.write_eof()
+            finally:
+                self._flush()
+
+    def _flush(self) -> None:
+        if data := self._outgoing.read():
+            self._end.send(data)
 
 
 class MemoryServer(Server):
@@ -371,10 +450,11 @@ class MemoryServer(Server):
         self._listener = environment.network.listen(address)
         self._accepted: MemoryEnd | None = None
 
-    def accept(self) -> MemoryByHand:
+    def accept(self) -> End:
         self._environment.wait_for(self.has_waiting, "a connection")
-        end, self._accepted = self._accepted, None
-        return MemoryByHand(self._environment, cast(MemoryEnd, end))
+        accepted, self._accepted = self._accepted, None
+        end, tls = MemoryByHand(self._environment, cast(MemoryEnd, accepted)), self._environment.tls
+        return end if tls is None else TLSByHand(end, tls.server_context(), server_side=True)
 
     def has_waiting(self) -> bool:
         if self._accepted is None:

@@ -40,6 +40,7 @@ class Source:
 
     blobs = True
     at_end = False
+    nearby = False
 
     def __init__(self, *batches: list[PrimaryMessage], error: BaseException | None = None) -> None:
         self.batches = list(batches)

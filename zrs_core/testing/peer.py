@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..codec.framing import MAX_PAYLOAD_SIZE, FrameReader, prefix
 from ..codec.opcodes import read as read_pickle
-from ..transports.memory import MemoryEnd
+
+if TYPE_CHECKING:
+    from ..transports.memory import MemoryEnd
 
 
 class Peer:

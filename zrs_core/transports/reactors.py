@@ -11,7 +11,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import maybeDeferred
 from twisted.python.failure import Failure
@@ -30,18 +30,31 @@ except ImportError:
 #: batch at a time; the number only bounds how many disks are waited for at once.
 BACKGROUND_WORKERS = 16
 
+# Seconds by which a call is late, at most, when the system's clock was set back.
+_TICK = 0.5
+
+
+class Timer(Protocol):
+    """A delayed call, as `Deferred.addTimeout` and others expect of a clock."""
+
+    def active(self) -> bool:
+        """Return True if it is still to come."""
+
+    def cancel(self) -> None:
+        """Take it back, which must be active."""
+
 
 class Loop:
-    """A reactor in use. Thread-safe."""
+    """A reactor in use. Thread-safe, but for `callLater`."""
 
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
 
     def close(self) -> None:
-        """It is not needed any more."""
+        """Release the reactor."""
 
     def must_not_wait(self) -> bool:
-        """Whether waiting for the reactor here would wait for ever."""
+        """Return True if waiting for the reactor here would take forever."""
         return not self.reactor.running or bool(isInIOThread())  # type: ignore[no-untyped-call]
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
@@ -71,29 +84,37 @@ class Loop:
         return outcome[0]
 
     def soon(self, function: Callable[..., object], *args: Any) -> None:
-        """Call in the reactor's thread, when what it does now is done. In that very thread."""
+        """Call `function` in the reactor's thread, after what that does now.
+
+        If the reactor does not run, `function` is called here: the reactor has ended.
+        """
         if self.reactor.running:
             self.reactor.callFromThread(function, *args)
         else:
             function(*args)
 
-    def start(self, function: Callable[[Callable[..., object]], object]) -> None:
-        """Call `function` in a thread that may wait for the disk. From any thread.
+    def start(self, function: Callable[[], object]) -> None:
+        """Call `function` in a thread that may wait for the disk.
 
-        It is given what it may call, with a function and its arguments, to have these called in the
-        reactor's thread.
+        If the reactor does not run, its threads have ended too, and `function` is called here.
         """
         reactor = self.reactor
         if not reactor.running:
-            # It is shutting down, and its threads with it: what is left must be done here.
-            function(lambda tell, *args: tell(*args))
+            function()
             return
         try:
-            reactor.getThreadPool().callInThread(function, reactor.callFromThread)
+            reactor.getThreadPool().callInThread(function)
         except RuntimeError:
-            # The system gives no more threads. Rather the reactor waits for the disk than whoever
-            # asks, which may be a commit.
-            reactor.callFromThread(function, reactor.callFromThread)
+            # The system gives no more threads. Then the reactor waits for the disk.
+            reactor.callFromThread(function)
+
+    def callLater(self, seconds: float, function: Callable[..., object], *args: Any) -> Timer:
+        """Call `function` in so many seconds, in the reactor's thread, from which this is called.
+
+        The system's clock may be set meanwhile. The name is that of `IReactorTime`.
+        """
+        timer: Timer = self.reactor.callLater(seconds, function, *args)
+        return timer
 
 
 class _PoolThread(threading.Thread):
@@ -208,6 +229,82 @@ class _BackgroundLoop(Loop):
 _background = _Background()
 
 
+class _GivenTimer:
+    """A call by a reactor that follows the system's clock.
+
+    :param timers: those of the loop that are still to come.
+    """
+
+    def __init__(
+        self, reactor: Any, timers: set[_GivenTimer], seconds: float, function: Callable[[], object]
+    ) -> None:
+        self.due = time.monotonic() + seconds
+        self._reactor = reactor
+        self._timers = timers
+        self._function = function
+        self._call = reactor.callLater(seconds, self.ring)
+        timers.add(self)
+
+    def active(self) -> bool:
+        return self in self._timers
+
+    def cancel(self) -> None:
+        self._timers.remove(self)
+        if self._call.active():
+            self._call.cancel()
+
+    def ring(self) -> None:
+        """Make the call if it is due; it is not if the clock was set forward."""
+        left = self.due - time.monotonic()
+        if left > 0:
+            self._call = self._reactor.callLater(left, self.ring)
+        else:
+            self.cancel()
+            self._function()
+
+
+class _GivenLoop(Loop):
+    """The loop of an application's reactor, which schedules calls by the system's clock.
+
+    When that clock is set back, calls would be late by as much. So the background reactor has the
+    given one look for calls that are due, twice a second while there are any to come.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__(reactor)
+        self._timers: set[_GivenTimer] = set()
+        self._closed = False
+        self._clock = _background.acquire()
+        self._clock.soon(self._tick)
+
+    def close(self) -> None:
+        self._closed = True
+        self._clock.close()
+
+    def callLater(self, seconds: float, function: Callable[..., object], *args: Any) -> Timer:
+        call = functools.partial(function, *args)
+        return _GivenTimer(self.reactor, self._timers, seconds, call)
+
+    def _tick(self) -> None:
+        """Have the given reactor look at its calls. In the thread of the background reactor."""
+        if self._closed:
+            return
+        if self._timers and self.reactor.running:
+            self.reactor.callFromThread(self._ring_overdue)
+        self._clock.callLater(_TICK, self._tick)
+
+    def _ring_overdue(self) -> None:
+        now = time.monotonic()
+        overdue = [each for each in self._timers if each.due <= now]
+        for each in sorted(overdue, key=lambda each: each.due):
+            # The one before may have taken it back.
+            if each.active():
+                each.ring()
+
+
 def acquire(reactor: object) -> Loop:
-    """The loop of a given reactor, or of the background one for None; to be closed after use."""
-    return _background.acquire() if reactor is None else Loop(reactor)
+    """Return the loop of a given reactor, or of the background one for None, to be closed.
+
+    :raises RuntimeError: the system gives no thread.
+    """
+    return _background.acquire() if reactor is None else _GivenLoop(reactor)

@@ -1,4 +1,4 @@
-"""The transport `asyncio-tcp`: TCP by the streams of asyncio, in plain text."""
+"""The transport `asyncio-tcp`: TCP in an event loop of asyncio."""
 
 from .connector import Connector
 from .listener import Listener

@@ -1,17 +1,23 @@
-"""The secondary's side: keeps a client connected and drives its sessions."""
-
-from __future__ import annotations
+"""The secondary's side: keeps a client connected."""
 
 import asyncio
 import contextlib
+import logging
+import socket
 from collections.abc import Callable
 
 from zope.interface import implementer
 
-from zrs_core.interfaces import IConnector, IReplicationClient, ISecondarySession
-from zrs_core.transports.sockets import CONNECT_TIMEOUT, READ_SIZE, tune
+from zrs_core.addresses import Address, TCPAddress
+from zrs_core.errors import ConfigurationError
+from zrs_core.interfaces import IConnector, IReplicationClient, ISession
+from zrs_core.logs import event
+from zrs_core.transports import lookups, sockets
 
-from .loops import LoopThread, check
+from .driver import Connection
+from .loops import LoopThread
+
+log = logging.getLogger("zrs_core.transport")
 
 
 @implementer(IConnector)
@@ -19,99 +25,100 @@ class Connector:
     """Keeps a client connected."""
 
     def __init__(self, client: IReplicationClient) -> None:
-        check(client.address, client.tls)
+        if not isinstance(client.address, TCPAddress):
+            raise ConfigurationError(f"asyncio-tcp has no Unix sockets: {client.address}")
         self._client = client
-        self._thread: LoopThread | None = None
+        self._thread = LoopThread(self._run)
         self._stopping = False
-        # Whether to leave what is going on now, and how.
-        self._interrupted = False
+        # Set when what goes on now is to be given up, and the function that does so.
+        self._interrupted = asyncio.Event()
         self._leave: Callable[[], object] = bool
 
     def start(self) -> None:
-        self._thread = LoopThread(self._run(), "zrs_asyncio connector")
+        self._thread.start(f"zrs_asyncio connecting to {self._client.address}")
 
     def reconnect(self) -> None:
-        if self._thread is not None:
-            self._thread.call(self._interrupt)
+        self._thread.call(self._interrupt)
 
     def stop(self) -> None:
-        if self._thread is not None:
-            self._stopping = True
-            self._thread.call(self._interrupt)
-            self._thread.join()
-            self._thread = None
+        self._stopping = True
+        self._thread.finish(self._interrupt)
 
     def _interrupt(self) -> None:
-        self._interrupted = True
+        self._interrupted.set()
         self._leave()
 
     async def _run(self) -> None:
         while not self._stopping:
-            self._interrupted = False
-            await self._connect()
-            if not self._interrupted:
-                await self._pause(self._client.retry_delay())
+            self._interrupted.clear()
+            try:
+                await self._connect_once()
+            except Exception as error:
+                address = self._client.address
+                log.exception("%s: trying again", address, extra=event("unexpected", peer=address))
+                self._client.connection_failed(repr(error))
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._interrupted.wait(), self._client.retry_delay())
 
-    async def _pause(self, delay: float) -> None:
-        over = asyncio.Event()
-        self._leave = over.set
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(over.wait(), delay)
-
-    async def _connect(self) -> None:
+    async def _connect_once(self) -> None:
+        client = self._client
+        attempt = asyncio.ensure_future(connect(client.address))
+        self._leave = attempt.cancel
+        await asyncio.wait([attempt], timeout=client.connect_timeout)
+        attempt.cancel()
         try:
-            host, port = check(self._client.address, None)
-            connecting = asyncio.create_task(_open(host or "localhost", port))
-            self._leave = connecting.cancel
-            reader, writer = await connecting
+            connected = await attempt
         except asyncio.CancelledError:
+            if not self._interrupted.is_set():
+                client.connection_failed("it took too long")
             return
-        except (OSError, ValueError, asyncio.TimeoutError) as error:
-            self._client.connection_failed(str(error) or "it took too long")
-            return
-        await self._follow(reader, writer)
-
-    async def _follow(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._leave = writer.transport.abort
-        try:
-            session = self._client.session(str(self._client.address))
-        except Exception as error:  # noqa: BLE001
-            # The connector must go on whatever is raised.
-            writer.transport.abort()
-            self._client.connection_failed(repr(error))
-            return
-        reason = "closed here"
-        try:
-            tune(writer.get_extra_info("socket"), self._client.peer_timeout)
-            writer.write(await asyncio.to_thread(session.greeting))
-            self._keep_alive_later(session, writer)
-            while not (session.finished or self._interrupted):
-                # No more than this is read before it has been applied: that is the back-pressure.
-                data = await reader.read(READ_SIZE)
-                if data:
-                    await asyncio.to_thread(session.receive_data, data)
-                elif not self._interrupted:
-                    reason = "closed by the other end"
-                    await asyncio.to_thread(session.receive_eof)
         except OSError as error:
-            reason = str(error)
-            await asyncio.to_thread(session.receive_eof)
-        writer.transport.abort()
-        await asyncio.to_thread(session.close, reason)
+            client.connection_failed(str(error))
+            return
+        with connected:
+            if not self._interrupted.is_set():
+                await self._follow(connected)
 
-    def _keep_alive_later(self, session: ISecondarySession, writer: asyncio.StreamWriter) -> None:
-        def due() -> None:
-            if not writer.is_closing():
-                writer.write(session.keep_alive())
-                if session.finished:
-                    writer.transport.abort()
-                self._keep_alive_later(session, writer)
+    async def _follow(self, connected: socket.socket) -> None:
+        def make(now: float, notify: Callable[[], None]) -> ISession:
+            name = sockets.own_name(connected)
+            return self._client.session(now, notify, name, lambda: sockets.is_readable(connected))
 
-        if self._client.keep_alive_delay:
-            asyncio.get_running_loop().call_later(self._client.keep_alive_delay, due)
+        sockets.tune(connected, self._client.peer_timeout)
+        connection = Connection(connected, make)
+        self._leave = lambda: connection.stop(0.0)
+        connection.act()
+        await connection.over.wait()
 
 
-async def _open(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    # The name is looked up anew, and each of its addresses tried.
-    opening = asyncio.open_connection(host, port, limit=READ_SIZE)
-    return await asyncio.wait_for(opening, CONNECT_TIMEOUT)
+async def connect(address: Address) -> socket.socket:
+    """Return a socket that is connected to the first place of an address that accepts.
+
+    :raises OSError: no place accepts, or there is none.
+    """
+    failure = OSError(f"{address} has no address that can be used")
+    for family, place in await look_up(address):
+        connecting = socket.socket(family)
+        try:
+            connecting.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(connecting, place)
+            return connecting
+        except BaseException as error:
+            connecting.close()
+            if not isinstance(error, OSError):
+                raise
+            failure = error
+    raise failure
+
+
+async def look_up(address: Address) -> lookups.Places:
+    """Look an address up, in a thread that has nothing else to do."""
+    if not lookups.needs_look_up(address):
+        return sockets.look_up(address)
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    found = lookups.LookUp(address, lambda: loop.call_soon_threadsafe(ended.set))
+    try:
+        await ended.wait()
+    finally:
+        found.cancel()
+    return found.result()

@@ -1,6 +1,4 @@
-"""What both ends share: an event loop in a thread, and what the transport does not do."""
-
-from __future__ import annotations
+"""An event loop in a thread."""
 
 import asyncio
 import contextlib
@@ -8,44 +6,32 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from zrs_core.addresses import Address, TCPAddress
-from zrs_core.errors import ConfigurationError
-
 
 class LoopThread:
-    """Runs a coroutine in a thread with an event loop of its own."""
+    """Runs a coroutine in a thread with an event loop of its own. Thread-safe."""
 
-    def __init__(self, main: Coroutine[Any, Any, None], name: str) -> None:
-        self._loop: asyncio.AbstractEventLoop
-        self._running = threading.Event()
-        self._thread = threading.Thread(
-            target=asyncio.run, args=(self._run(main),), name=name, daemon=True
-        )
+    def __init__(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._main = main
+        self._thread: threading.Thread | None = None
+
+    def start(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
-        self._running.wait()
 
-    async def _run(self, main: Coroutine[Any, Any, None]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._running.set()
-        await main
+    def _run(self) -> None:
+        with contextlib.closing(self._loop):
+            self._loop.run_until_complete(self._main())
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
 
-    def call(self, function: Callable[..., object], *args: Any) -> None:
-        """Call in the loop's thread, from any thread and without waiting; not after its end."""
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(function, *args)
+    def call(self, function: Callable[[], object]) -> None:
+        """Have the loop call a function, unless the coroutine has returned."""
+        if self._thread is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(function)
 
-    def join(self) -> None:
-        """Wait until the coroutine has returned."""
-        self._thread.join()
-
-
-def check(address: Address, tls: object) -> TCPAddress:
-    """Refuse what this transport cannot do.
-
-    :raises ConfigurationError: a Unix socket, or TLS.
-    """
-    if not isinstance(address, TCPAddress):
-        raise ConfigurationError(f"asyncio-tcp has no Unix sockets: {address}")
-    if tls is not None:
-        raise ConfigurationError("asyncio-tcp has no TLS")
-    return address
+    def finish(self, function: Callable[[], object]) -> None:
+        """Have the loop call a function, and wait until the coroutine has returned."""
+        self.call(function)
+        if self._thread is not None:
+            self._thread.join()

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from zope.interface import implementer
 
 from ...addresses import Address
 from ...codec import SecondaryConnection
-from ...interfaces import IReplicationClient, ISecondarySession
+from ...interfaces import IReplicationClient, ISession
 from ...messages import Hello, Start
+from ...sessions import SecondaryTimes
+from ...sessions.machine import CLOSED_THERE, Machine
+from ...sessions.tls import ClientLayer
 from ...tls import TLSOptions
 
 # Seconds between two attempts to connect: there is only one.
@@ -40,7 +44,8 @@ class Listener:
         self.reactor: object = None
         self.tls = tls
         self.peer_timeout = peer_timeout
-        self.keep_alive_delay = 0.0
+        self.times = SecondaryTimes()
+        self.connect_timeout = self.times.connect
         connection = SecondaryConnection()
         #: What it says to the primary.
         self.greeting = connection.send(Hello("zrs2.1")) + connection.send(Start(start))
@@ -57,8 +62,15 @@ class Listener:
         #: Set when nothing more will come.
         self.over = threading.Event()
 
-    def session(self, peer: str, local_address: str | None = None) -> _Session:
-        return _Session(self)
+    def session(
+        self,
+        now: float,
+        notify: Callable[[], None],
+        local_address: str | None = None,
+        readable: Callable[[], bool] = lambda: False,
+    ) -> ISession:
+        make = partial(_Session, self)
+        return make(now) if self.tls is None else ClientLayer(self, now, make)
 
     def connection_failed(self, reason: str) -> None:
         if self.end is None or not self.received:
@@ -69,44 +81,45 @@ class Listener:
         return _NEVER
 
 
-@implementer(ISecondarySession)
-class _Session:
-    def __init__(self, listener: Listener) -> None:
-        self.finished = listener.over.is_set()
+@implementer(ISession)
+class _Session(Machine):
+    def __init__(self, listener: Listener, now: float) -> None:
+        super().__init__(str(listener.address), {}, listener.times.close)
         self._listener = listener
+        if listener.over.is_set() or not self._goes_on(listener.sent, listener.greeting):
+            self._close(now)
+        else:
+            self._send([listener.greeting])
 
-    def greeting(self) -> bytes:
-        if self.finished:
-            return b""
-        self._guarded(self._listener.sent, self._listener.greeting)
-        return self._listener.greeting
-
-    def refused(self, reason: str) -> None:
+    def refused(self, reason: str, now: float) -> None:
+        """The primary has refused this end by TLS."""
         self._listener.connection_failed(reason)
+        self._abort(reason)
 
-    def keep_alive(self) -> bytes:
-        return b""
-
-    def receive_data(self, data: bytes, more: Callable[[], bool] = lambda: False) -> None:
-        if self.finished:
-            return
+    def _on_data(self, data: bytes, now: float) -> None:
         self._listener.received += len(data)
-        if self._guarded(self._listener.receive, data) is False:
-            self.finished = True
+        self._do(
+            lambda: self._goes_on(self._listener.receive, data),
+            lambda goes_on, now: None if goes_on else self._close(now),
+        )
 
-    def _guarded(self, function: Callable[[bytes], object], data: bytes) -> object:
+    @property
+    def wants_data(self) -> bool:
+        return super().wants_data and not self._working
+
+    def _goes_on(self, function: Callable[[bytes], object], data: bytes) -> bool:
         try:
-            return function(data)
+            return function(data) is not False
         except BaseException as error:  # noqa: BLE001
             # For the thread that waits; this one is the transport's.
             self._listener.error = error
-            self.finished = True
-            return None
+            return False
 
-    def receive_eof(self) -> None:
-        self.finished = True
+    def _on_eof(self, now: float) -> None:
+        self._close(now, CLOSED_THERE)
 
-    def close(self, reason: str) -> None:
+    def _on_lost(self, reason: str, now: float) -> None:
         if self._listener.end is None:
             self._listener.end = reason
         self._listener.over.set()
+        self._finish()

@@ -29,7 +29,10 @@ from ...storage.committed import Header, Record
 from ...storage.sides import BlobDigest, Side
 from ...tids import describe_tid
 from ...tls import PeerRefused, TLSOptions, certificate_names, describe_error
-from ...transports.sockets import CONNECT_TIMEOUT, READ_SIZE, connect_argument, look_up
+from ...transports.sockets import READ_SIZE, connect_argument, look_up
+
+# Seconds that an attempt to connect may take.
+_CONNECT_TIMEOUT = 30.0
 
 # Seconds for which nobody is asked whether to go on waiting. A signal that comes just before the
 # system is asked for bytes is not seen until it has answered.
@@ -97,7 +100,7 @@ class PrimaryStream(Side):
             for family, place in look_up(self._address):
                 connected = socket.socket(family)
                 try:
-                    connected.settimeout(CONNECT_TIMEOUT)
+                    connected.settimeout(_CONNECT_TIMEOUT)
                     connected.connect(connect_argument(family, place))
                     connected = self._encrypted(connected)
                     greeting = connection.send(Hello(ZRS_2_1.word)) + connection.send(Start(start))

@@ -9,11 +9,12 @@ import pytest
 from zope.interface import implementer
 
 from tests.codec.helpers import fast_pickle, framed
-from tests.test_sessions import Sink, client, stream
+from tests.sessions.helpers import connect, make_client
 from zrs_core.held import HeldTransaction, digest
 from zrs_core.interfaces import IComparableSink
 from zrs_core.messages import BlobBlock, Commit, Store, StoreBlob, Transaction
 from zrs_core.progress import State
+from zrs_core.testing import Sink, stream
 
 BEFORE, TID = (number.to_bytes(8, "big") for number in (1, 2))
 OID, BLOB_OID = bytes(8), (1).to_bytes(8, "big")
@@ -63,11 +64,10 @@ class Held(Sink):
 
 def receive(data, *, blob, replication=None, **options):
     """The client of a secondary to which `data` was sent on one connection."""
-    replication = replication or client(Held(blob), **options)
-    session = replication.session("peer")
-    session.greeting()
-    session.receive_data(data)
-    session.close("lost")
+    replication = replication or make_client(Held(blob), **options)
+    session = connect(replication)
+    session.receive(data)
+    session.stop()
     return replication
 
 

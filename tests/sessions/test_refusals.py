@@ -7,11 +7,14 @@ import logging
 import pytest
 from zope.interface import implementer
 
-from tests.test_sessions import WHOLE, Sink, client, greeted_session, stream
+from tests.sessions.helpers import connect, greeted_session, make_client
 from zrs_core.held import HeldTransaction
 from zrs_core.interfaces import IComparableSink
 from zrs_core.messages import NO_TID
-from zrs_core.sessions import ALARM_AFTER
+from zrs_core.sessions import ALARM_AFTER, SecondaryTimes
+from zrs_core.testing import WHOLE, Sink, stream
+
+REFUSAL = SecondaryTimes().refusal
 
 
 @pytest.fixture(autouse=True)
@@ -21,45 +24,42 @@ def _log_level(caplog):
 
 def test_a_close_without_a_byte_is_a_refusal(caplog):
     session = greeted_session(Sink())
-    progress = session._client.progress
+    progress = session.session._client.progress
     session.receive_eof()
     session.receive_eof()
-    session.close("Connection was closed cleanly.")
+    session.lose("Connection was closed cleanly.")
     assert progress.refusals == 1
     [record] = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert record.getMessage() == (
-        "peer: the primary closed the connection without sending anything after start "
+        "localhost:8100: the primary closed the connection without sending anything after start "
         f"0x{NO_TID.hex()} (1900-01-01 00:00:00.000000); its log tells why"
     )
 
 
 def test_refusals_are_counted_in_a_row():
-    it = client(Sink())
+    it = make_client(Sink())
     for number in (1, 2):
-        session = it.session("localhost")
-        session.greeting()
+        session = connect(it)
         session.receive_eof()
-        session.close("closed")
+        session.lose("closed")
         assert (it.progress.refusals, it.progress.connections) == (number, number)
-    session = it.session("localhost")
-    session.greeting()
-    session.receive_data(stream(WHOLE)[:1])
+    session = connect(it)
+    session.receive(stream(WHOLE)[:1])
     assert it.progress.refusals == 0
     session.receive_eof()
     assert it.progress.refusals == 0
-    session.close("closed")
+    session.lose("closed")
 
 
 def fail(replication, data=b""):
     """A session that fails: refused, or because of what is sent."""
-    session = replication.session("peer")
-    session.greeting()
+    session = connect(replication)
     if data:
-        session.receive_data(data)
+        session.receive(data)
     else:
         session.receive_eof()
-    assert session.finished
-    session.close("closed")
+    assert session.end
+    session.lose("closed")
 
 
 def told(caplog):
@@ -71,7 +71,7 @@ def told(caplog):
 
 
 def test_the_same_failure_again_is_no_news(caplog):
-    it = client(Sink())
+    it = make_client(Sink())
     fail(it)
     first = told(caplog)
     assert [level for level, _ in first] == ["INFO", "INFO", "WARNING", "INFO"]
@@ -81,32 +81,26 @@ def test_the_same_failure_again_is_no_news(caplog):
     assert it.progress.refusals == ALARM_AFTER - 1
 
 
-def test_who_has_nothing_to_send_and_does_not_hang_up_has_not_refused(caplog, monkeypatch):
+def test_one_that_has_nothing_to_send_and_does_not_hang_up_has_not_refused(caplog):
     """A primary that is stopped right after it was asked looks like one that refuses."""
-    it = client(Sink())
+    it = make_client(Sink())
     fail(it)
     assert it.progress.state == "failing"
-    session = it.session("peer")
-    session.greeting()
-    session.keep_alive()
+    session = connect(it)
+    session.advance(REFUSAL - 0.1)
     assert it.progress.state == "failing"
-    monkeypatch.setattr("zrs_core.sessions.secondary.REFUSAL_TIME", -1.0)
-    session.keep_alive()
+    session.advance(0.1)
     assert (it.progress.state, it.progress.failure) == ("replicating", None)
     assert "replicating again after 1 failed session(s)" in caplog.text
-    session.close("lost")
 
 
-def test_who_has_begun_to_send_has_to_get_it_done(monkeypatch):
-    it = client(Sink())
+def test_one_that_has_begun_to_send_has_to_get_it_done():
+    it = make_client(Sink())
     fail(it)
-    monkeypatch.setattr("zrs_core.sessions.secondary.REFUSAL_TIME", -1.0)
-    session = it.session("peer")
-    session.greeting()
-    session.receive_data(b"\0\0")
-    session.keep_alive()
+    session = connect(it)
+    session.receive(b"\0\0")
+    session.advance(2 * REFUSAL)
     assert it.progress.state == "failing"
-    session.close("lost")
 
 
 @implementer(IComparableSink)
@@ -119,29 +113,24 @@ class Comparable(Sink):
         return HeldTransaction(NO_TID, False, WHOLE[0], {}, lambda oid: None)
 
 
-def test_who_is_still_to_send_what_is_compared_has_to_do_so(monkeypatch):
+def test_one_that_is_still_to_send_what_is_compared_has_to_do_so():
     """Nothing comes, and it is not known whether the primary has what is held."""
-    it, served = client(Comparable()), []
-    monkeypatch.setattr(it, "served", lambda: served.append(session))
-    monkeypatch.setattr("zrs_core.sessions.secondary.REFUSAL_TIME", -1.0)
-    monkeypatch.setattr("zrs_core.sessions.secondary.ANSWER_TIME", 1e9)
-    session = it.session("peer")
-    session.greeting()
-    session.keep_alive()
-    monkeypatch.setattr("zrs_core.sessions.secondary.ANSWER_TIME", 0)
+    it, served = make_client(Comparable()), []
+    it.served = lambda: served.append(it)
+    session = connect(it)
+    session.advance(SecondaryTimes().answer - 0.1)
+    assert session.end is None
     # It gives the comparison up, and the next one does without.
-    session.keep_alive()
-    assert session.finished
-    session.close("closed")
-    session = it.session("peer")
-    session.greeting()
-    session.keep_alive()
-    session.close("lost")
+    session.advance(0.1)
+    assert session.end
+    session = connect(it)
+    session.advance(10 * REFUSAL)
+    session.lose("lost")
     assert served == []
 
 
 def test_many_failures_in_a_row_are_an_alarm(caplog):
-    it = client(Sink(), reconnect_delay=(0.5, 60))
+    it = make_client(Sink(), reconnect_delay=(0.5, 60))
     for _ in range(ALARM_AFTER):
         assert it.retry_delay() < 20
         fail(it)
@@ -158,10 +147,9 @@ def test_many_failures_in_a_row_are_an_alarm(caplog):
         fail(it)
     assert it.progress.failures == ALARM_AFTER + 3
     assert [message for level, message in told(caplog) if level == "ERROR"] == alarms
-    session = it.session("peer")
-    session.greeting()
-    session.receive_data(stream(WHOLE))
-    session.close("lost")
+    session = connect(it)
+    session.receive(stream(WHOLE))
+    session.lose("lost")
     assert it.retry_delay() < 1
     assert (it.progress.state, it.progress.failure, it.progress.failures) == (
         "connecting",
@@ -171,7 +159,7 @@ def test_many_failures_in_a_row_are_an_alarm(caplog):
 
 
 def test_another_failure_and_the_recovery_are_news(caplog):
-    it = client(Sink())
+    it = make_client(Sink())
     for _ in range(2):
         fail(it)
     caplog.clear()
@@ -181,16 +169,16 @@ def test_another_failure_and_the_recovery_are_news(caplog):
     assert level == "ERROR"
     assert "pickle" in message
     caplog.clear()
-    session = it.session("peer")
-    session.greeting()
+    session = connect(it)
     assert told(caplog) == []
-    session.receive_data(stream(WHOLE))
-    session.close("lost")
+    session.receive(stream(WHOLE))
+    session.lose("lost")
     assert told(caplog) == [
         ("INFO", "localhost:8100: replicating again after 4 failed session(s)"),
         (
             "INFO",
-            "peer: Disconnected (lost); last is 0x0000000000000001 (1900-01-01 00:00:00.000000)",
+            "localhost:8100: Disconnected (lost); last is 0x0000000000000001 "
+            "(1900-01-01 00:00:00.000000)",
         ),
     ]
     caplog.clear()
@@ -199,7 +187,7 @@ def test_another_failure_and_the_recovery_are_news(caplog):
 
 
 def test_a_primary_that_goes_while_it_refuses_is_news(caplog):
-    it = client(Sink())
+    it = make_client(Sink())
     fail(it)
     caplog.clear()
     for _ in range(2):
@@ -209,54 +197,44 @@ def test_a_primary_that_goes_while_it_refuses_is_news(caplog):
     ]
 
 
-def test_a_connection_that_lasted_was_no_refusal(monkeypatch, caplog):
-    it = client(Sink())
+def test_a_connection_that_lasted_was_no_refusal(caplog):
+    it = make_client(Sink())
     it.progress.refusals = 1
-    session = it.session("localhost")
-    session.greeting()
-    monkeypatch.setattr("zrs_core.sessions.secondary.REFUSAL_TIME", -1.0)
+    session = connect(it)
+    session.advance(REFUSAL + 0.1)
     session.receive_eof()
-    session.close("closed")
     assert it.progress.refusals == 0
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
 def test_a_close_from_this_side_is_no_refusal():
-    session = greeted_session(Sink())
-    session.close("closed here")
-    assert session._client.progress.refusals == 0
-
-
-def test_connected_while_any_session_is():
-    it = client(Sink())
-    first, second = it.session("localhost"), it.session("localhost")
-    first.close("lost")
-    assert it.progress.connected
-    second.close("lost")
+    it = make_client(Sink())
+    connect(it).stop()
+    assert it.progress.refusals == 0
     assert not it.progress.connected
 
 
 def test_unfinished_in_the_middle_of_a_transaction():
     session = greeted_session(Sink())
-    progress = session._client.progress
+    progress = session.session._client.progress
     data = stream(WHOLE)
-    session.receive_data(data[:-10])
+    session.receive(data[:-10])
     assert progress.unfinished
-    session.receive_data(data[-10:])
+    session.receive(data[-10:])
     assert not progress.unfinished
-    session.close("lost")
+    session.lose("lost")
 
     session = greeted_session(Sink())
-    session.receive_data(data[:-10])
-    session.close("lost")
-    assert not session._client.progress.unfinished
+    session.receive(data[:-10])
+    session.lose("lost")
+    assert not session.session._client.progress.unfinished
 
 
 def test_a_primary_that_is_gone_is_news_once_after_each_connection(caplog):
-    it = client(Sink())
+    it = make_client(Sink())
     for _ in range(2):
-        session = it.session("peer")
-        session.close("lost")
+        session = connect(it)
+        session.stop()
         for _ in range(3):
             it.connection_failed("refused")
     warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
