@@ -109,8 +109,16 @@ class Applier:
             end = self._check_messages(messages)
             if end is not None:
                 return end
+        # Most of the time of catching up is spent here.
+        apply, message = self._client.sink.apply, None
         for message in messages:
-            self._apply_one(message)
+            kind = type(message)
+            if kind is Transaction:
+                self._begin(cast(Transaction, message))
+            apply(message)
+            if kind is Commit:
+                self._commit()
+        self._holds = self._holds or message is not None
         return None
 
     def _check_messages(
@@ -133,14 +141,16 @@ class Applier:
 
     def _apply_one(self, message: PrimaryMessage) -> None:
         self._holds = True
-        kind = type(message)
-        if kind is Transaction:
-            self._begin(cast(Transaction, message))
+        if isinstance(message, Transaction):
+            self._begin(message)
         self._client.sink.apply(message)
-        if kind is Commit:
-            self._committed += 1
-            self.position.complete = self.position.begun
-            self._client.progress.unfinished = False
+        if isinstance(message, Commit):
+            self._commit()
+
+    def _commit(self) -> None:
+        self._committed += 1
+        self.position.complete = self.position.begun
+        self._client.progress.unfinished = False
 
     def _begin(self, transaction: Transaction) -> None:
         client = self._client
