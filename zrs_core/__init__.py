@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
+from .moved import install as _install
+
 if TYPE_CHECKING:
     from .primary import Primary
     from .secondary import Secondary
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = ["Primary", "Secondary", "__version__"]
+
+_install()
 
 _HOMES = {"Primary": ".primary", "Secondary": ".secondary"}
 
