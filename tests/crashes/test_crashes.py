@@ -43,7 +43,7 @@ NOTHING = PLAIN._replace(shape="from_nothing")
             lambda tid: b"",
             id="the header first, or behind it",
         ),
-        pytest.param(NOTHING, batches, "_UNFINISHED", b" ", id="the status last"),
+        pytest.param(NOTHING, batches, "UNFINISHED", b" ", id="the status last"),
         pytest.param(
             EXTENSIONS,
             batches.BatchWriter,
