@@ -1,4 +1,4 @@
-"""Import paths that the documentation named before the modules moved."""
+"""Import paths that programs used before the modules moved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Import paths that the documentation named before the modules moved: they still work."""
+"""Import paths that programs used before the modules moved: they still work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-#: For each module that the documentation named, the names that it had, and their modules now.
+#: For each module, the names that were imported from it, and their modules now.
 MOVED: dict[str, dict[str, str]] = {
     "zrs_core.dump": dict.fromkeys(
         ("Analyser", "Entry", "as_json", "as_text"), "zrs_core.tools.dump"
@@ -19,6 +19,7 @@ MOVED: dict[str, dict[str, str]] = {
     "zrs_core.snapshots.restoring": {"restore": "zrs_core.tools.snapshots.restoring"},
     "zrs_core.snapshots.taking": {"take_snapshot": "zrs_core.tools.snapshots.taking"},
     "zrs_core.status": {"StatusServer": "zrs_core.monitor"},
+    "zrs_core.status.node": {"Node": "zrs_core.monitor.node"},
     "zrs_core.status.options": {"StatusOptions": "zrs_core.monitor.options"},
     "zrs_core.storage.filestorage": {
         "FileStorageSource": "zrs_core.storage.fs_source",
@@ -33,7 +34,7 @@ MOVED: dict[str, dict[str, str]] = {
 def find_moved(module: str, name: str) -> Any:
     """Return what a module had under a name.
 
-    :raises AttributeError: it had no such name, or the documentation did not name it.
+    :raises AttributeError: nothing of that name was imported from it.
     """
     home = MOVED[module].get(name)
     if home is None:
