@@ -71,8 +71,8 @@ def test_all_files_of_the_package_are_installed():
         for pattern in patterns
         for path in PACKAGE.parent.joinpath(*package.split(".")).glob(pattern)
     }
-    there = {path for path in PACKAGE.rglob("*") if path.is_file()}
-    assert {path for path in there if path.suffix not in (".py", ".pyc")} == installed
+    there = {path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".py"}
+    assert {path for path in there if path.parent.name != "__pycache__"} == installed
 
 
 STREAM = b"".join(map(speaking().send, [Transaction(bytes(7) + b"\1"), Commit()]))
