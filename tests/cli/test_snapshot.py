@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import pty
@@ -177,7 +178,9 @@ def test_from_a_primary_that_is_never_quiet(run, tmp_path, monkeypatch, ahead):
 def test_from_a_primary_that_is_never_quiet_and_cannot_be_asked(run, count_looks, monkeypatch):
     monkeypatch.setattr(ending, "_WINDOW", 0.0)
     monkeypatch.setattr(ending, "_MOST_FAILURES", 1)
-    monkeypatch.setattr(receiving.Receiver, "busy", 0.0)
+    # As if storing took no time, by far: then there is all the time to ask, on a slow machine too.
+    busy = itertools.count(0, -100)
+    monkeypatch.setattr(receiving.Receiver, "busy", property(lambda receiver: next(busy)))
     with ScriptedPrimary("  ", shown=1) as primary:
         primary.is_gone = True
         count_looks(primary.show_all)
