@@ -6,108 +6,50 @@ import contextlib
 import socket
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from ..actions import Work
 from ..interfaces import ISession
-from .driver import Driver
 from .sockets import FIRST_READ_SIZE, next_read_size
-from .waiter import READ, WOKEN, WRITE, Waiter
+from .thread_driver import ThreadDriver
+from .waiter import READ, WRITE, Waiter
 
 #: Chunks that one system call sends at most (IOV_MAX is 1024 on Linux).
 _CHUNKS = 512
-
-# Batches that are sent to a fast peer before the thread looks for data and deadlines. A look costs
-# a system call, and gives the processor to other threads.
-_BATCHES = 8
 
 #: Makes closing a reset.
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
-class SocketDriver(Driver):
-    """Drives the session of one connection, in one thread.
-
-    :param waiter: its `wake` is the session's `notify`.
-    """
+class SocketDriver(ThreadDriver):
+    """Drives the session of one connection over a TCP or Unix socket, in one thread."""
 
     def __init__(self, session: ISession, connection: socket.socket, waiter: Waiter) -> None:
-        super().__init__(session)
-        connection.setblocking(False)
-        self._socket = connection
-        self.waiter = waiter
+        super().__init__(session, connection, waiter)
         self._outgoing: list[memoryview] = []
         self._read_size = FIRST_READ_SIZE
         self._at_eof = False
         self._lost = False
 
-    def run(self, stop_by: Callable[[], float | None]) -> None:
-        """Drive the session until it is over.
-
-        :param stop_by: returns the time by which the session is to end; None if it is to go on.
-            The waiter is woken when that has changed.
-        """
-        session, stopped = self.session, False
-        try:
-            self.act()
-            while True:
-                for _ in range(_BATCHES):
-                    if not self._flush():
-                        break
-                    self.act()
-                if session.over:
-                    return
-                came = self._wait()
-                now = time.monotonic()
-                if not stopped and (by := stop_by()) is not None:
-                    stopped = True
-                    session.stop(now, max(by - now, 0.0))
-                if came & WOKEN:
-                    session.wake(now)
-                if came & READ:
-                    self._receive(now)
-                deadline = session.next_deadline()
-                if deadline is not None and deadline <= now:
-                    session.handle_timeout(now)
-                self.act()
-        except BaseException as error:
-            self.give_up(repr(error))
-            raise
-
-    def give_up(self, reason: str) -> None:
-        """Drop the connection, at any time."""
-        self.abort(reason)
-        self.act()
-
-    def abandon(self) -> None:
-        """Close the descriptors in the child of a fork."""
-        self._socket.close()
-        self.waiter.abandon()
-
-    def _wait(self) -> int:
-        """Wait for events, or for the deadline."""
-        deadline = self.session.next_deadline()
-        left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+    def wait(self, timeout: float | None) -> int:
         events = WRITE if self._outgoing else 0
         if self.session.wants_data and not (self._at_eof or self._lost):
             events |= READ
-        return self.waiter.wait(self._socket, events, left)
+        return self.waiter.wait(self.socket, events, timeout)
 
-    def _flush(self) -> bool:
-        """Send what the network accepts; return True if the session was told of anything."""
-        told = False
+    def flush(self) -> bool:
+        called = False
         try:
             while self._outgoing:
-                sent = self._socket.sendmsg(self._outgoing[:_CHUNKS])
+                sent = self.socket.sendmsg(self._outgoing[:_CHUNKS])
                 self._forget(sent)
                 self.session.sent(sent, time.monotonic())
-                told = True
+                called = True
         except BlockingIOError:
             pass
         except OSError as error:
             self._lose(str(error))
-            told = True
-        return told
+            called = True
+        return called
 
     def _forget(self, sent: int) -> None:
         done = 0
@@ -120,9 +62,9 @@ class SocketDriver(Driver):
         if sent:
             self._outgoing[0] = self._outgoing[0][sent:]
 
-    def _receive(self, now: float) -> None:
+    def receive(self, now: float) -> None:
         try:
-            data = self._socket.recv(self._read_size)
+            data = self.socket.recv(self._read_size)
         except BlockingIOError:
             return
         except OSError as error:
@@ -139,7 +81,7 @@ class SocketDriver(Driver):
         if not self._lost:
             self._lost = True
             self._outgoing.clear()
-            self._socket.close()
+            self.socket.close()
             self.session.lost(reason, time.monotonic())
 
     # -- the actions
@@ -147,17 +89,9 @@ class SocketDriver(Driver):
     def send(self, chunks: Sequence[bytes]) -> None:
         self._outgoing += [memoryview(chunk) for chunk in chunks if chunk]
 
-    def work(self, work: Work) -> None:
-        try:
-            result = work.call()
-        except BaseException as error:  # noqa: BLE001
-            self.session.failed(error, time.monotonic())
-        else:
-            self.session.done(result, time.monotonic())
-
     def half_close(self) -> None:
         try:
-            self._socket.shutdown(socket.SHUT_WR)
+            self.socket.shutdown(socket.SHUT_WR)
         except OSError as error:
             self._lose(str(error))
 
@@ -166,5 +100,5 @@ class SocketDriver(Driver):
 
     def abort(self, reason: str) -> None:
         with contextlib.suppress(OSError):
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self._lose(reason)
